@@ -1,0 +1,1 @@
+//! Usage, money, the ledger row of a request.

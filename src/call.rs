@@ -1,0 +1,1 @@
+//! One normalised request.

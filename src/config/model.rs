@@ -1,0 +1,313 @@
+//! The configuration as the program uses it: every value checked, defaults applied, secrets resolved.
+//!
+//! `config/remora.toml` documents each key; the field docs here give units and what is not obvious from there.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::Secret;
+
+/// Everything `remora serve` needs to run.
+#[derive(Clone)]
+pub struct Config {
+    /// Data plane listener.
+    pub server: Server,
+    /// Admin plane listener.
+    pub admin: Admin,
+    /// Durable storage.
+    pub store: Store,
+    /// How prompts become vectors.
+    pub embedding: Embedding,
+    /// Cache policy; a tenant may narrow it.
+    pub cache: Cache,
+    /// Where requests are forwarded.
+    pub upstream: Upstream,
+    /// Declared tenants. Empty means passthrough mode.
+    pub tenants: Vec<Tenant>,
+    /// Logs and metric labels.
+    pub telemetry: Telemetry,
+}
+
+/// `[server]`
+#[derive(Clone)]
+pub struct Server {
+    /// Address of the data plane.
+    pub listen: SocketAddr,
+    /// TLS of the data plane; clear text without.
+    pub tls: Option<Tls>,
+    /// Whether an unknown key is sent upstream as the caller's own credential.
+    pub passthrough: bool,
+    /// How long open requests may run on after SIGTERM or SIGINT.
+    pub drain: Duration,
+    /// Sizes and counts.
+    pub limits: Limits,
+    /// Deadlines towards the client.
+    pub deadlines: Deadlines,
+}
+
+/// Certificate files; reloaded when they change.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Tls {
+    /// PEM file: leaf certificate first, then the chain.
+    pub cert: PathBuf,
+    /// PEM file: the private key.
+    pub key: PathBuf,
+}
+
+/// `[server.limits]`
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Open connections in all.
+    pub connections: usize,
+    /// Open connections from one address.
+    pub connections_per_ip: usize,
+    /// Concurrent HTTP/2 streams of one connection.
+    pub h2_streams: u32,
+    /// Bytes of request line and headers.
+    pub head_bytes: usize,
+    /// Number of request headers.
+    pub headers: usize,
+    /// Bytes of the request target.
+    pub uri_bytes: usize,
+    /// Bytes of a request body.
+    pub body_bytes: usize,
+    /// Nesting of JSON arrays and objects.
+    pub json_depth: usize,
+    /// Members of all objects of one body together.
+    pub json_keys: usize,
+    /// Elements of one array.
+    pub json_array: usize,
+    /// Bytes of one string.
+    pub json_string: usize,
+    /// Chat messages of one request.
+    pub messages: usize,
+    /// Tools of one request.
+    pub tools: usize,
+    /// Largest `n`.
+    pub choices: u64,
+    /// Stop sequences of one request.
+    pub stop: usize,
+    /// Bytes of an upstream response that is read as a whole or recorded.
+    pub response_bytes: usize,
+    /// Bytes of one line of an event stream.
+    pub sse_line_bytes: usize,
+    /// Bytes of one event of an event stream.
+    pub sse_event_bytes: usize,
+}
+
+/// `[server.deadlines]`
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Deadlines {
+    /// From TCP accept to the end of the TLS handshake.
+    pub tls: Duration,
+    /// From the first wait for a request to the end of its head.
+    pub head: Duration,
+    /// Between two parts of a request body.
+    pub body_idle: Duration,
+    /// For a whole request body.
+    pub body: Duration,
+    /// An idle keep-alive connection.
+    pub keep_alive: Duration,
+    /// A client that does not read its reply.
+    pub write_stall: Duration,
+}
+
+/// `[admin]`
+#[derive(Clone)]
+pub struct Admin {
+    /// Address of the admin plane.
+    pub listen: SocketAddr,
+    /// TLS of the admin plane; clear text without.
+    pub tls: Option<Tls>,
+    /// Bearer token; required unless `listen` is a loopback address.
+    pub token: Option<Secret>,
+}
+
+/// `[store]`
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Store {
+    /// Path of the SQLite database file (from `sqlite://PATH`).
+    pub path: PathBuf,
+    /// Whether `serve` brings an older schema up to date by itself.
+    pub migrate: Migrate,
+    /// File with the 32-byte secret that keys all hashes; made on first start. Default: the database path plus `.key`.
+    pub secret_file: PathBuf,
+    /// Longest time a row waits before it is written.
+    pub flush: Duration,
+}
+
+/// `[store] migrate`
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Migrate {
+    /// Migrate at start.
+    Auto,
+    /// Refuse to start on an older schema.
+    Manual,
+}
+
+/// `[embedding]`
+#[derive(Clone)]
+pub struct Embedding {
+    /// Which embedder.
+    pub kind: EmbeddingKind,
+    /// Longest wait for a vector on the request path; past it the semantic tier is bypassed.
+    pub deadline: Duration,
+    /// Inference threads of the built-in model.
+    pub threads: usize,
+    /// Prompts that may wait for a thread; one more is a bypass.
+    pub queue: usize,
+    /// Vectors remembered by text hash.
+    pub cache_entries: usize,
+}
+
+/// `[embedding] kind`
+#[derive(Clone)]
+pub enum EmbeddingKind {
+    /// The model inside the binary.
+    Builtin,
+    /// Any OpenAI-compatible `/embeddings` endpoint.
+    OpenAi {
+        /// Base URL, as in `https://api.openai.com/v1`.
+        url: String,
+        /// Model name sent in the request.
+        model: String,
+        /// Bearer token.
+        api_key: Option<Secret>,
+        /// Expected length of the vectors.
+        dimensions: usize,
+    },
+}
+
+/// How far a request may go into the cache. Ordered: each step allows more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum CacheMode {
+    /// Neither read nor store.
+    Off,
+    /// Exact tier only.
+    Exact,
+    /// Exact and semantic tier.
+    Semantic,
+}
+
+/// Who shares answers inside a tenant.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Share {
+    /// Only the same key.
+    Key,
+    /// All keys of the tenant.
+    Tenant,
+    /// Only the same end user (`x-remora-user`, else the body's `user`).
+    User,
+}
+
+/// `[cache]`
+#[derive(Clone, Debug, PartialEq)]
+pub struct Cache {
+    /// Tiers in use.
+    pub mode: CacheMode,
+    /// Lifetime of an answer from its creation; a read does not extend it.
+    pub ttl: Duration,
+    /// Least cosine of a semantic hit, 0–1; a caller may only raise it.
+    pub similarity: f32,
+    /// Sharing scope.
+    pub share: Share,
+    /// Highest temperature of a semantic candidate; a request without the member counts as 1.
+    pub max_temperature: f64,
+    /// Answers kept.
+    pub max_entries: usize,
+    /// Bytes of all kept answers, prompts and vectors.
+    pub max_bytes: u64,
+    /// Bytes of answers held in memory; the rest is read from the store.
+    pub memory_bytes: u64,
+    /// Largest answer that is stored, in bytes.
+    pub max_entry_bytes: usize,
+    /// Names of guards that are switched off.
+    pub guards_off: Vec<String>,
+    /// Entries in a partition from which it is searched through a graph instead of by a scan.
+    pub hnsw_from: usize,
+}
+
+/// `[[upstream]]`; exactly one for now.
+#[derive(Clone)]
+pub struct Upstream {
+    /// Name in metrics and logs.
+    pub name: String,
+    /// Base URL without trailing slash, as in `https://api.openai.com/v1`.
+    pub url: String,
+    /// Credential sent upstream for callers with a virtual key.
+    pub api_key: Option<Secret>,
+    /// PEM file of certificate authorities trusted besides the public ones.
+    pub ca_file: Option<PathBuf>,
+    /// TCP connect and TLS handshake.
+    pub connect: Duration,
+    /// From sending the request to the response head when a stream was asked for.
+    pub first_byte_stream: Duration,
+    /// The same for a whole answer.
+    pub first_byte: Duration,
+    /// Between two parts of a response body.
+    pub idle: Duration,
+    /// A whole request, first byte to last.
+    pub total: Duration,
+    /// Requests in flight to this upstream; one more waits.
+    pub max_in_flight: usize,
+}
+
+/// `[[tenant]]`
+#[derive(Clone)]
+pub struct Tenant {
+    /// Unique name; is the tenant id.
+    pub name: String,
+    /// Its keys.
+    pub keys: Vec<TenantKey>,
+    /// Upstream credential of this tenant, instead of the shared one.
+    pub upstream_api_key: Option<Secret>,
+    /// Narrows `[cache]`; `None` leaves the value.
+    pub cache: TenantCache,
+}
+
+/// `[[tenant.key]]`
+#[derive(Clone)]
+pub struct TenantKey {
+    /// Unique within the tenant; is the key id, as `tenant/name`.
+    pub name: String,
+    /// What the caller sends.
+    pub secret: Secret,
+    /// Model globs the key may use (`*` matches any run of characters).
+    pub models: Vec<String>,
+    /// May see similarity and neighbours (`cache:inspect`).
+    pub inspect: bool,
+}
+
+/// `[tenant.cache]`
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct TenantCache {
+    /// See [`Cache::mode`]; the narrower of the two holds.
+    pub mode: Option<CacheMode>,
+    /// See [`Cache::ttl`]; the shorter of the two holds.
+    pub ttl: Option<Duration>,
+    /// See [`Cache::similarity`]; the higher of the two holds.
+    pub similarity: Option<f32>,
+    /// See [`Cache::share`].
+    pub share: Option<Share>,
+}
+
+/// `[telemetry]`
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Telemetry {
+    /// A `tracing` filter, as in `info` or `remora=debug`.
+    pub log: String,
+    /// How log lines look.
+    pub format: LogFormat,
+    /// Model names that get a metric label of their own; all others are `other`.
+    pub models: Vec<String>,
+}
+
+/// `[telemetry] format`
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object a line.
+    Json,
+}

@@ -1,0 +1,1 @@
+//! Strict JSON reading with limits and byte positions.

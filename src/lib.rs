@@ -1,0 +1,26 @@
+//! Remora: a semantic-caching reverse proxy for LLM APIs.
+//!
+//! `ARCHITECTURE.md` tells the life of a request. The modules below stand in the order a request meets them;
+//! dependencies point downwards only.
+
+pub mod account;
+pub mod admin;
+pub mod app;
+pub mod cache;
+pub mod call;
+pub mod cli;
+pub mod clock;
+pub mod config;
+pub mod dialect;
+pub mod embed;
+pub mod ids;
+pub mod index;
+pub mod json;
+pub mod pipeline;
+pub mod server;
+pub mod simulate;
+pub mod store;
+pub mod task;
+pub mod telemetry;
+pub mod tenant;
+pub mod upstream;

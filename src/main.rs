@@ -1,0 +1,3 @@
+//! The `remora` program: everything is in the library.
+
+fn main() {}

@@ -1,0 +1,1 @@
+//! Listeners: accept loop, TLS, strict HTTP checks, drain.

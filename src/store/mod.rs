@@ -1,0 +1,5 @@
+//! Durable storage.
+
+mod model;
+
+pub use model::*;

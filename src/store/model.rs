@@ -1,0 +1,147 @@
+//! What is stored: answers, the points that lead to them, and the ledger.
+//!
+//! A *point* is one stored prompt; it leads to exactly one *entry*, the answer. Several points may share an entry.
+
+use std::borrow::Cow;
+
+use bytes::Bytes;
+
+use crate::clock::UnixMs;
+use crate::ids::{EntryId, KeyId, PointId, RequestId, TenantId};
+
+/// A 256-bit keyed hash: a fingerprint, a partition or a normalised prompt.
+pub type Digest = [u8; 32];
+
+/// One cached answer.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Entry {
+    /// Identity, in time order.
+    pub id: EntryId,
+    /// Owner. Checked again before an answer is served.
+    pub tenant: TenantId,
+    /// What must match exactly for a semantic hit.
+    pub partition: Digest,
+    /// `x-remora-namespace`, empty if none.
+    pub namespace: String,
+    /// Wire format of `body`, as in `chat`, `completions`, `embeddings`.
+    pub dialect: Cow<'static, str>,
+    /// Model as the caller asked for it.
+    pub model: String,
+    /// The answer as one JSON document, exactly as a client that did not ask for a stream would get it.
+    pub body: Bytes,
+    /// Why the answer ended: `stop` or `tool_calls`; empty where the dialect has no such thing.
+    pub finish: Cow<'static, str>,
+    /// Tokens of the answer if upstream told.
+    pub completion_tokens: Option<u64>,
+    /// The token limit of the request that produced it (`max_tokens` and its kin).
+    pub token_limit: Option<u64>,
+    /// Whose request produced it.
+    pub writer: KeyId,
+    /// `x-remora-tags`.
+    pub tags: Vec<(String, String)>,
+    /// When it was made.
+    pub created_at: UnixMs,
+    /// From when on it is never served.
+    pub expires_at: UnixMs,
+}
+
+/// One stored prompt and where it leads.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Point {
+    /// Identity, in time order.
+    pub id: PointId,
+    /// The answer it leads to.
+    pub entry: EntryId,
+    /// Owner; always that of the entry.
+    pub tenant: TenantId,
+    /// Partition the vector is searched in.
+    pub partition: Digest,
+    /// Key of the exact tier.
+    pub fingerprint: Digest,
+    /// Key of the normalised prompt inside the partition; only for semantic candidates.
+    pub normalised: Option<Digest>,
+    /// The last user turn; only for semantic candidates.
+    pub prompt: Option<String>,
+    /// Embedding space of `vector`, as `model@revision/dimensions`.
+    pub space: Option<String>,
+    /// Unit-norm embedding of `prompt`.
+    pub vector: Option<Vec<f32>>,
+    /// Whose request made it.
+    pub writer: KeyId,
+    /// When it was made.
+    pub created_at: UnixMs,
+}
+
+/// Tokens of one request by kind. The kinds do not overlap: their sum is what was billed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Tokens {
+    /// Input that was neither read from nor written to the provider's prompt cache.
+    pub input: u64,
+    /// Input read from the provider's prompt cache.
+    pub cache_read: u64,
+    /// Input written to the provider's prompt cache.
+    pub cache_write: u64,
+    /// Output without reasoning.
+    pub output: u64,
+    /// Reasoning output.
+    pub reasoning: u64,
+}
+
+/// One row of the requests ledger: exactly one for each request.
+#[derive(Clone, Debug, PartialEq)]
+pub struct LedgerRow {
+    /// Identity.
+    pub request: RequestId,
+    /// When its head had been read.
+    pub started_at: UnixMs,
+    /// Who; `None` if the caller was not known.
+    pub tenant: Option<TenantId>,
+    /// With which key.
+    pub key: Option<KeyId>,
+    /// End user named by the caller.
+    pub user: Option<String>,
+    /// `x-remora-tags`.
+    pub tags: Vec<(String, String)>,
+    /// HTTP method and path, as in `POST /v1/chat/completions`.
+    pub route: String,
+    /// Wire format, as in `chat`; `other` for what is passed through.
+    pub dialect: Cow<'static, str>,
+    /// Model in the request.
+    pub model_asked: Option<String>,
+    /// Model in the answer.
+    pub model_answered: Option<String>,
+    /// Whether a stream was asked for.
+    pub stream: bool,
+    /// `hit`, `miss`, `bypass`, `refresh`, `coalesced`, `refused`, `failed`, `cancelled`.
+    pub outcome: Cow<'static, str>,
+    /// `exact` or `semantic`, on hits.
+    pub tier: Option<Cow<'static, str>>,
+    /// Why not a hit, not stored, or refused: one of the closed list of reasons.
+    pub reason: Option<Cow<'static, str>>,
+    /// Cosine of the best candidate, if one was looked for.
+    pub similarity: Option<f32>,
+    /// Entry served or stored.
+    pub entry: Option<EntryId>,
+    /// Status sent to the client.
+    pub status: u16,
+    /// Upstream's name, if it was asked.
+    pub upstream: Option<String>,
+    /// Upstream's status.
+    pub upstream_status: Option<u16>,
+    /// Tokens that upstream billed for, or on a hit those replayed.
+    pub tokens: Tokens,
+    /// Whether `tokens` were told by upstream (`billed`), counted by us (`estimated`) or come from an entry (`replayed`).
+    pub tokens_source: Option<Cow<'static, str>>,
+    /// Request head read to last byte handed over, microseconds.
+    pub latency_us: u64,
+    /// Request head read to first byte of the body, microseconds.
+    pub ttft_us: Option<u64>,
+    /// Time that this program added, microseconds.
+    pub overhead_us: u64,
+    /// Cost in nano-dollars; filled once prices exist.
+    pub cost_nano_usd: Option<i64>,
+    /// Saving in nano-dollars; filled once prices exist.
+    pub saved_nano_usd: Option<i64>,
+    /// Version of the price that was used.
+    pub price_version: Option<String>,
+}
