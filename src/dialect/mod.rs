@@ -1,1 +1,3 @@
 //! Provider wire formats.
+mod kind;
+pub use kind::Dialect;

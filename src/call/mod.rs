@@ -1,0 +1,148 @@
+//! One normalised request: what the caller asks, how far the cache may go with it, and the keys it is found by.
+//!
+//! Stands between the wire (a body in some dialect) and the cache, which sees only what is here.
+//!
+//! Invariant: every member of the request is part of the exact key unless [`scope::EXCLUDED`] names it; a member we do
+//! not know can therefore never be varied by a hit.
+
+pub mod controls;
+mod edit;
+mod embeddings;
+mod read;
+mod scope;
+
+use bytes::Bytes;
+
+pub use controls::{BadControl, Controls};
+pub use embeddings::{EmbeddingsCall, Item};
+pub use scope::{Keys, Scope, SecretKey};
+
+use crate::dialect::Dialect;
+use crate::json::JsonError;
+
+/// One chat or text completion request, read and within the limits.
+#[derive(Debug, Clone)]
+pub struct Call {
+    /// Its wire format.
+    pub dialect: Dialect,
+    /// Model asked for.
+    pub model: String,
+    /// Whether the client wants an event stream.
+    pub stream: bool,
+    /// Whether the client wants the usage event of a stream.
+    pub include_usage: bool,
+    /// The body's `user`.
+    pub user: Option<String>,
+    /// `max_tokens` or `max_completion_tokens`.
+    pub token_limit: Option<u64>,
+    /// The last user turn, if it is text and may be compared by similarity.
+    pub text: Option<String>,
+    /// Why similarity is not allowed, if it is not.
+    pub exact_only: Option<ExactOnly>,
+    /// Why the cache must be left alone, if it must.
+    pub uncacheable: Option<Uncacheable>,
+    /// What goes upstream: the client's bytes, with usage asked for in streams and our own members taken out.
+    pub body: Bytes,
+    /// Cache controls in the body (LiteLLM's `cache` member).
+    pub controls: Controls,
+    /// Canonical form of all members but the last user turn.
+    rest: Vec<u8>,
+    /// Canonical form of the last user turn.
+    last: Vec<u8>,
+}
+
+/// Why a request may be answered by an equal one only.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum ExactOnly {
+    /// It offers tools or functions.
+    Tools,
+    /// A message has content that is not text.
+    Media,
+    /// It asks for more than one choice.
+    Choices,
+    /// It sets a seed.
+    Seed,
+    /// It asks for log probabilities.
+    Logprobs,
+    /// Its temperature is above the ceiling.
+    Temperature,
+    /// The last turn is not text of the user.
+    LastTurn,
+    /// The prompt is not one string.
+    PromptForm,
+}
+
+impl ExactOnly {
+    /// All values.
+    pub const ALL: [Self; 8] = [
+        Self::Tools,
+        Self::Media,
+        Self::Choices,
+        Self::Seed,
+        Self::Logprobs,
+        Self::Temperature,
+        Self::LastTurn,
+        Self::PromptForm,
+    ];
+
+    /// Name in headers, metrics, ledger and logs.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Tools => "tools",
+            Self::Media => "media",
+            Self::Choices => "choices",
+            Self::Seed => "seed",
+            Self::Logprobs => "logprobs",
+            Self::Temperature => "temperature",
+            Self::LastTurn => "last_turn",
+            Self::PromptForm => "prompt_form",
+        }
+    }
+}
+
+/// Why a request is neither looked up nor stored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Uncacheable {
+    /// The provider is asked to keep state (`store: true`).
+    ProviderState,
+    /// The answer draws on something outside the request (web search, a stored file).
+    External,
+    /// The answer is not text (audio, images).
+    Modality,
+}
+
+impl Uncacheable {
+    /// Name in headers, metrics, ledger and logs.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::ProviderState => "provider_state",
+            Self::External => "external",
+            Self::Modality => "modality",
+        }
+    }
+}
+
+/// A body that is refused.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum BadCall {
+    /// Not acceptable as JSON.
+    #[error(transparent)]
+    Json(#[from] JsonError),
+    /// A member has the wrong type or value.
+    #[error("`{param}` {problem}")]
+    Param {
+        /// Path of the member, as in `messages[2].role`.
+        param: String,
+        /// What is wrong and what is expected.
+        problem: String,
+    },
+}
+
+impl BadCall {
+    fn param(param: impl Into<String>, problem: impl Into<String>) -> Self {
+        Self::Param { param: param.into(), problem: problem.into() }
+    }
+}
+
+#[cfg(test)]
+mod tests;
