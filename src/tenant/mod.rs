@@ -1,1 +1,186 @@
-//! Who is calling.
+//! Who is calling: from a credential to a [`Principal`].
+//!
+//! First stage of a request; no body has been read yet. A declared key makes its tenant the principal. In passthrough
+//! mode any other credential is its own tenant: the keyed hash of the credential is the tenant id, so two callers with
+//! different keys can never share an answer.
+//!
+//! Keys are found by their full keyed hash and compared in constant time; a credential is never logged or stored.
+
+use std::collections::HashMap;
+
+use http::{HeaderMap, header};
+use subtle::ConstantTimeEq;
+
+use crate::call::SecretKey;
+use crate::config::{Config, Secret, TenantCache};
+use crate::ids::{KeyId, TenantId};
+use crate::json::tagged;
+use crate::store::Digest;
+
+/// The caller.
+#[derive(Clone)]
+pub struct Principal {
+    /// Owner of all data of this request.
+    pub tenant: TenantId,
+    /// Which credential was used.
+    pub key: KeyId,
+    /// May see similarity and neighbours.
+    pub inspect: bool,
+    /// What goes upstream as the credential.
+    pub credential: Credential,
+    /// Whether no credential was sent. Such callers cannot be told apart, so nothing of theirs is cached.
+    pub anonymous: bool,
+    /// Narrows the cache policy.
+    pub cache: TenantCache,
+    models: Vec<String>,
+}
+
+/// What upstream gets as `authorization` or `x-api-key`.
+#[derive(Clone)]
+pub enum Credential {
+    /// The caller's own header lines, unchanged.
+    Caller,
+    /// A credential that this program holds.
+    Held(Secret),
+}
+
+/// Why a caller is turned away.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum AuthError {
+    /// No credential at all.
+    #[error("no API key was sent; send it as `Authorization: Bearer …`")]
+    Missing,
+    /// A credential that is not declared, where only declared ones are accepted.
+    #[error("the API key is not known here; check that it is complete and not revoked")]
+    Unknown,
+    /// The credential cannot be read.
+    #[error("the `Authorization` header must be `Bearer` and one key")]
+    Malformed,
+    /// The key may not use the model.
+    #[error("this API key may not use the requested model")]
+    Model,
+}
+
+/// Headers by which a caller may be known upstream.
+const IDENTITY: [&str; 6] =
+    ["authorization", "x-api-key", "api-key", "cookie", "openai-organization", "openai-project"];
+
+/// All declared keys.
+pub struct Directory {
+    secret: SecretKey,
+    keys: HashMap<Digest, (Digest, Principal)>,
+    passthrough: bool,
+}
+
+impl Directory {
+    /// Builds the directory. `secret` keys the hashes.
+    pub fn new(config: &Config, secret: SecretKey) -> Self {
+        let mut keys = HashMap::new();
+        for tenant in &config.tenants {
+            for key in &tenant.keys {
+                let held = tenant.upstream_api_key.as_ref().or(config.upstream.api_key.as_ref());
+                let principal = Principal {
+                    tenant: TenantId::new(tenant.name.as_str()),
+                    key: KeyId::new(format!("{}/{}", tenant.name, key.name)),
+                    inspect: key.inspect,
+                    credential: held.map_or(Credential::Held(Secret::new(String::new())), |k| Credential::Held(k.clone())),
+                    anonymous: false,
+                    cache: tenant.cache.clone(),
+                    models: key.models.clone(),
+                };
+                let digest = secret.digest("credential", key.secret.expose().as_bytes());
+                keys.insert(digest, (digest, principal));
+            }
+        }
+        Self { secret, keys, passthrough: config.server.passthrough }
+    }
+
+    /// Finds out who sent these headers.
+    ///
+    /// # Errors
+    /// No credential, or none that is accepted here.
+    pub fn authenticate(&self, headers: &HeaderMap) -> Result<Principal, AuthError> {
+        let credential = credential(headers);
+        if let Ok(key) = credential {
+            let digest = self.secret.digest("credential", key.as_bytes());
+            match self.keys.get(&digest) {
+                Some((known, principal)) if bool::from(known.ct_eq(&digest)) => return Ok(principal.clone()),
+                _ if !self.passthrough => return Err(AuthError::Unknown),
+                _ => {}
+            }
+        }
+        if self.passthrough { Ok(self.stranger(headers)) } else { Err(credential.err().unwrap_or(AuthError::Unknown)) }
+    }
+
+    /// In passthrough mode everything that may tell upstream who is calling is part of who the tenant is.
+    fn stranger(&self, headers: &HeaderMap) -> Principal {
+        let mut bytes = Vec::with_capacity(256);
+        let mut anonymous = true;
+        for name in IDENTITY {
+            let mut values = headers.get_all(name).iter().peekable();
+            anonymous &= values.peek().is_none();
+            for value in values {
+                tagged(&mut bytes, b'h', name.as_bytes());
+                tagged(&mut bytes, b'v', value.as_bytes());
+            }
+        }
+        let hash = blake3::Hash::from_bytes(self.secret.digest("passthrough", &bytes));
+        let id = format!("p-{}", hash.to_hex().get(..32).unwrap_or_default());
+        Principal {
+            tenant: TenantId::new(id.as_str()),
+            key: KeyId::new(id),
+            inspect: false,
+            credential: Credential::Caller,
+            anonymous,
+            cache: TenantCache::default(),
+            models: Vec::new(),
+        }
+    }
+}
+
+impl Principal {
+    /// Checks that the key may use the model. Without a list every model is allowed.
+    ///
+    /// # Errors
+    /// [`AuthError::Model`]
+    pub fn may_use(&self, model: &str) -> Result<(), AuthError> {
+        let allowed = self.models.is_empty() || self.models.iter().any(|glob| matches(glob, model));
+        if allowed { Ok(()) } else { Err(AuthError::Model) }
+    }
+
+    /// Whether the key is limited to some models.
+    pub fn is_limited(&self) -> bool {
+        self.models.iter().any(|glob| glob != "*")
+    }
+}
+
+fn credential(headers: &HeaderMap) -> Result<&str, AuthError> {
+    if let Some(value) = headers.get(header::AUTHORIZATION) {
+        let text = value.to_str().map_err(|_| AuthError::Malformed)?;
+        let (scheme, key) = text.split_once(' ').ok_or(AuthError::Malformed)?;
+        let key = key.trim();
+        return if scheme.eq_ignore_ascii_case("bearer") && !key.is_empty() { Ok(key) } else { Err(AuthError::Malformed) };
+    }
+    match headers.get("x-api-key").or_else(|| headers.get("api-key")) {
+        Some(value) => value.to_str().ok().map(str::trim).filter(|k| !k.is_empty()).ok_or(AuthError::Malformed),
+        None => Err(AuthError::Missing),
+    }
+}
+
+/// Whether `text` matches a glob in which `*` stands for any run of characters.
+fn matches(glob: &str, text: &str) -> bool {
+    let mut parts = glob.split('*');
+    let Some(mut rest) = parts.next().and_then(|first| text.strip_prefix(first)) else { return false };
+    let mut parts: Vec<&str> = parts.collect();
+    let Some(last) = parts.pop() else { return rest.is_empty() };
+    for part in parts {
+        match rest.find(part) {
+            Some(at) => rest = rest.get(at + part.len()..).unwrap_or_default(),
+            None => return false,
+        }
+    }
+    rest.ends_with(last)
+}
+
+#[cfg(test)]
+mod tests;

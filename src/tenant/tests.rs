@@ -1,0 +1,101 @@
+use http::{HeaderName, HeaderValue};
+
+use super::*;
+
+fn headers(pairs: &[(&'static str, &str)]) -> HeaderMap {
+    let mut headers = HeaderMap::new();
+    for (name, value) in pairs {
+        headers.append(HeaderName::from_static(name), HeaderValue::from_str(value).unwrap());
+    }
+    headers
+}
+
+fn directory(passthrough: bool, declared: &[(&str, &str)]) -> Directory {
+    let secret = SecretKey::new([1; 32]);
+    let mut keys = HashMap::new();
+    for (tenant, key) in declared {
+        let principal = Principal {
+            tenant: TenantId::new(*tenant),
+            key: KeyId::new(format!("{tenant}/app")),
+            inspect: false,
+            credential: Credential::Held(Secret::new("sk-upstream".to_owned())),
+            anonymous: false,
+            cache: TenantCache::default(),
+            models: vec!["gpt-4o*".to_owned()],
+        };
+        let digest = secret.digest("credential", key.as_bytes());
+        keys.insert(digest, (digest, principal));
+    }
+    Directory { secret, keys, passthrough }
+}
+
+#[test]
+fn a_declared_key_is_its_tenant_however_it_is_sent() {
+    let directory = directory(false, &[("acme", "rk-1"), ("globex", "rk-2")]);
+    for pairs in [
+        &[("authorization", "Bearer rk-1")][..],
+        &[("authorization", "bearer  rk-1 ")],
+        &[("x-api-key", "rk-1")],
+        &[("api-key", "rk-1")],
+    ] {
+        assert_eq!(directory.authenticate(&headers(pairs)).unwrap().tenant, TenantId::new("acme"), "{pairs:?}");
+    }
+    for (pairs, expected) in [
+        (&[][..], AuthError::Missing),
+        (&[("authorization", "Bearer rk-3")], AuthError::Unknown),
+        (&[("authorization", "Bearer rk-")], AuthError::Unknown),
+        (&[("authorization", "Basic abc")], AuthError::Malformed),
+        (&[("authorization", "Bearer ")], AuthError::Malformed),
+        (&[("authorization", "rk-1")], AuthError::Malformed),
+    ] {
+        assert_eq!(directory.authenticate(&headers(pairs)).err(), Some(expected), "{pairs:?}");
+    }
+}
+
+#[test]
+fn in_passthrough_every_credential_is_a_tenant_of_its_own() {
+    let directory = directory(true, &[]);
+    let tenant = |pairs: &[(&'static str, &str)]| directory.authenticate(&headers(pairs)).unwrap().tenant;
+    let all = [
+        tenant(&[("authorization", "Bearer sk-aaaaaaaaaaaaaaaaaaaaaaaaaaaaaa1")]),
+        tenant(&[("authorization", "Bearer sk-aaaaaaaaaaaaaaaaaaaaaaaaaaaaaa2")]),
+        tenant(&[("x-api-key", "sk-aaaaaaaaaaaaaaaaaaaaaaaaaaaaaa1")]),
+        tenant(&[("authorization", "Bearer sk-a"), ("openai-project", "p1")]),
+        tenant(&[("authorization", "Bearer sk-a"), ("openai-project", "p2")]),
+        tenant(&[("authorization", "Bearer sk-a"), ("openai-organization", "p1")]),
+        tenant(&[("authorization", "Bearer sk-a"), ("cookie", "p1")]),
+        tenant(&[("authorization", "Bearer sk-a")]),
+    ];
+    for (i, one) in all.iter().enumerate() {
+        assert!(all[..i].iter().all(|other| other != one), "{i}");
+        assert!(!one.as_str().contains("sk-"));
+    }
+    assert_eq!(tenant(&[("authorization", "Bearer sk-a")]), tenant(&[("authorization", "Bearer sk-a")]));
+}
+
+#[test]
+fn a_caller_without_any_credential_is_let_through_but_marked() {
+    assert!(directory(true, &[]).authenticate(&HeaderMap::new()).unwrap().anonymous);
+    let known = directory(true, &[]).authenticate(&headers(&[("authorization", "Bearer k")])).unwrap();
+    assert!(!known.anonymous);
+}
+
+#[test]
+fn a_key_may_use_only_the_models_it_lists() {
+    let directory = directory(false, &[("acme", "rk-1")]);
+    let principal = directory.authenticate(&headers(&[("x-api-key", "rk-1")])).unwrap();
+    assert_eq!(principal.may_use("gpt-4o-mini"), Ok(()));
+    assert_eq!(principal.may_use("gpt-4"), Err(AuthError::Model));
+    for (glob, text, expected) in [
+        ("*", "", true),
+        ("a*c", "abc", true),
+        ("a*c", "ab", false),
+        ("a*b*c", "axxbyyc", true),
+        ("a*b*c", "axxc", false),
+        ("abc", "abcd", false),
+        ("ab*ba", "aba", false),
+        ("*o*", "gpt-4o-mini", true),
+    ] {
+        assert_eq!(matches(glob, text), expected, "{glob} {text}");
+    }
+}
