@@ -61,14 +61,16 @@ pub struct Scope<'a> {
     pub upstream: &'a str,
     /// Wire format.
     pub dialect: Dialect,
+    /// What outside the body changes the answer: the query and version headers.
+    pub variant: &'a str,
 }
 
 impl Scope<'_> {
     fn write(&self, out: &mut Vec<u8>) {
         // Taking the struct apart makes a new field fail to compile until someone decides about it here.
-        let Scope { tenant, namespace, share, upstream, dialect } = self;
+        let Scope { tenant, namespace, share, upstream, dialect, variant } = self;
         out.push(VERSION);
-        for part in [tenant.as_str(), namespace, share, upstream, dialect.as_str()] {
+        for part in [tenant.as_str(), namespace, share, upstream, dialect.as_str(), variant] {
             tagged(out, b'p', part.as_bytes());
         }
     }
@@ -122,13 +124,12 @@ impl Keys {
         secret.digest("normalised", &bytes)
     }
 
-    /// Key under which equal requests in flight are joined: the fingerprint and the token limit, which a stored answer
-    /// may differ in but one being made may not.
-    pub fn flight(&self, secret: &SecretKey, token_limit: Option<u64>) -> Digest {
-        let mut bytes = Vec::with_capacity(48);
+    /// Key under which equal requests in flight are joined. `terms` is what else must be equal: conditions that a stored
+    /// answer is checked against one by one, but that an answer in the making must meet for all who wait for it.
+    pub fn flight(&self, secret: &SecretKey, terms: &[u8]) -> Digest {
+        let mut bytes = Vec::with_capacity(64 + terms.len());
         bytes.extend_from_slice(&self.fingerprint);
-        bytes.push(u8::from(token_limit.is_some()));
-        bytes.extend_from_slice(&token_limit.unwrap_or_default().to_le_bytes());
+        bytes.extend_from_slice(terms);
         secret.digest("flight", &bytes)
     }
 }

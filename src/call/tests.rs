@@ -41,7 +41,7 @@ fn keys(call: &Call) -> Keys {
 
 fn keys_as(call: &Call, tenant: &str, namespace: &str, share: &str) -> Keys {
     let tenant = TenantId::new(tenant);
-    let scope = Scope { tenant: &tenant, namespace, share, upstream: "u", dialect: call.dialect };
+    let scope = Scope { tenant: &tenant, namespace, share, upstream: "u", dialect: call.dialect, variant: "" };
     Keys::of(&SecretKey::new([7; 32]), &scope, call)
 }
 

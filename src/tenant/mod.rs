@@ -79,15 +79,14 @@ impl Directory {
         for tenant in &config.tenants {
             for key in &tenant.keys {
                 let held = tenant.upstream_api_key.as_ref().or(config.upstream.api_key.as_ref());
-                let principal = Principal {
-                    tenant: TenantId::new(tenant.name.as_str()),
-                    key: KeyId::new(format!("{}/{}", tenant.name, key.name)),
-                    inspect: key.inspect,
-                    credential: held.map_or(Credential::Held(Secret::new(String::new())), |k| Credential::Held(k.clone())),
-                    anonymous: false,
-                    cache: tenant.cache.clone(),
-                    models: key.models.clone(),
-                };
+                let principal = Principal::declared(
+                    TenantId::new(tenant.name.as_str()),
+                    KeyId::new(format!("{}/{}", tenant.name, key.name)),
+                    Credential::Held(held.cloned().unwrap_or_else(|| Secret::new(String::new()))),
+                    tenant.cache.clone(),
+                    key.models.clone(),
+                    key.inspect,
+                );
                 let digest = secret.digest("credential", key.secret.expose().as_bytes());
                 keys.insert(digest, (digest, principal));
             }
@@ -139,6 +138,18 @@ impl Directory {
 }
 
 impl Principal {
+    /// A caller with a declared key. An empty list of models allows all.
+    pub fn declared(
+        tenant: TenantId,
+        key: KeyId,
+        credential: Credential,
+        cache: TenantCache,
+        models: Vec<String>,
+        inspect: bool,
+    ) -> Self {
+        Self { tenant, key, inspect, credential, anonymous: false, cache, models }
+    }
+
     /// Checks that the key may use the model. Without a list every model is allowed.
     ///
     /// # Errors

@@ -14,15 +14,14 @@ fn directory(passthrough: bool, declared: &[(&str, &str)]) -> Directory {
     let secret = SecretKey::new([1; 32]);
     let mut keys = HashMap::new();
     for (tenant, key) in declared {
-        let principal = Principal {
-            tenant: TenantId::new(*tenant),
-            key: KeyId::new(format!("{tenant}/app")),
-            inspect: false,
-            credential: Credential::Held(Secret::new("sk-upstream".to_owned())),
-            anonymous: false,
-            cache: TenantCache::default(),
-            models: vec!["gpt-4o*".to_owned()],
-        };
+        let principal = Principal::declared(
+            TenantId::new(*tenant),
+            KeyId::new(format!("{tenant}/app")),
+            Credential::Held(Secret::new("sk-upstream".to_owned())),
+            TenantCache::default(),
+            vec!["gpt-4o*".to_owned()],
+            false,
+        );
         let digest = secret.digest("credential", key.as_bytes());
         keys.insert(digest, (digest, principal));
     }

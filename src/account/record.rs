@@ -1,0 +1,190 @@
+//! The record of one request: begun when its head has been read, it becomes exactly one ledger row when the last part
+//! that works on the request is done.
+//!
+//! Clones share the record. The client's reply holds one and the task that owns the upstream call another, because
+//! what upstream bills is known to the task even when the client has left.
+
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use crate::cache::outcome::{Outcome, Reason, Tier};
+use crate::clock::Clock;
+use crate::ids::{EntryId, RequestId};
+use crate::store::{LedgerRow, LedgerSlot, Tokens, WriterHandle};
+use crate::telemetry::metrics::Metrics;
+
+/// A request under way.
+#[derive(Clone)]
+pub struct Record(Arc<Inner>);
+
+struct Inner {
+    state: Mutex<State>,
+    started: Instant,
+    metrics: Arc<Metrics>,
+}
+
+struct State {
+    row: LedgerRow,
+    slot: Option<LedgerSlot>,
+    cacheable: bool,
+    upstream_wait: Duration,
+    upstream_sent: Option<Instant>,
+    replied: Option<Duration>,
+    finished: Option<Duration>,
+    first_byte: Option<Duration>,
+}
+
+impl Record {
+    /// Begins a record and keeps a place in the ledger queue for its row.
+    pub fn begin(route: String, clock: &Clock, writer: &WriterHandle, metrics: &Arc<Metrics>) -> Self {
+        let now = clock.now_ms();
+        metrics.in_flight().fetch_add(1, Ordering::Relaxed);
+        let row = LedgerRow {
+            request: RequestId::at(now),
+            started_at: now,
+            tenant: None,
+            key: None,
+            user: None,
+            tags: Vec::new(),
+            route,
+            dialect: "other".into(),
+            model_asked: None,
+            model_answered: None,
+            stream: false,
+            outcome: Outcome::Refused.as_str().into(),
+            tier: None,
+            reason: None,
+            similarity: None,
+            entry: None,
+            status: 0,
+            upstream: None,
+            upstream_status: None,
+            tokens: Tokens::default(),
+            tokens_source: None,
+            latency_us: 0,
+            ttft_us: None,
+            overhead_us: 0,
+            cost_nano_usd: None,
+            saved_nano_usd: None,
+            price_version: None,
+        };
+        let state = State {
+            row,
+            slot: writer.ledger_slot(),
+            cacheable: false,
+            upstream_wait: Duration::ZERO,
+            upstream_sent: None,
+            replied: None,
+            finished: None,
+            first_byte: None,
+        };
+        Self(Arc::new(Inner { state: Mutex::new(state), started: Instant::now(), metrics: Arc::clone(metrics) }))
+    }
+
+    /// Identity of the request.
+    pub fn id(&self) -> RequestId {
+        self.state().row.request
+    }
+
+    /// Fills in parts of the row.
+    pub fn with(&self, change: impl FnOnce(&mut LedgerRow)) {
+        change(&mut self.state().row);
+    }
+
+    /// Says what became of the request. A client that leaves later makes it [`Outcome::Cancelled`].
+    pub fn outcome(&self, outcome: Outcome, tier: Option<Tier>, reason: Option<Reason>) {
+        let mut state = self.state();
+        state.row.outcome = outcome.as_str().into();
+        state.row.tier = tier.map(|t| t.as_str().into());
+        state.row.reason = reason.map(|r| r.as_str().into());
+    }
+
+    /// The request has to do with the cache and counts in its hit rate.
+    pub fn cacheable(&self) {
+        self.state().cacheable = true;
+    }
+
+    /// The entry served or stored.
+    pub fn entry(&self, entry: EntryId) {
+        self.state().row.entry = Some(entry);
+    }
+
+    /// The request goes upstream now.
+    pub fn upstream_sent(&self, name: &str) {
+        let mut state = self.state();
+        state.row.upstream = Some(name.to_owned());
+        state.upstream_sent = Some(Instant::now());
+    }
+
+    /// Upstream's head came, or its failure (`None`).
+    pub fn upstream_answered(&self, status: Option<u16>) {
+        let mut state = self.state();
+        let waited = state.upstream_sent.map_or(Duration::ZERO, |sent| sent.elapsed());
+        state.upstream_wait += waited;
+        state.row.upstream_status = status;
+        if let Some(name) = &state.row.upstream {
+            self.0.metrics.upstream(name, status, waited);
+        }
+    }
+
+    /// Waited this long for something upstream besides the head.
+    pub fn upstream_waited(&self, waited: Duration) {
+        self.state().upstream_wait += waited;
+    }
+
+    /// Tokens and where their number comes from: `billed`, `estimated` or `replayed`.
+    pub fn tokens(&self, tokens: Tokens, source: &'static str) {
+        let mut state = self.state();
+        state.row.tokens = tokens;
+        state.row.tokens_source = Some(source.into());
+    }
+
+    /// The head of the reply is ready.
+    pub fn replied(&self, status: u16) {
+        let mut state = self.state();
+        state.row.status = status;
+        state.replied = Some(self.0.started.elapsed());
+    }
+
+    /// The first byte of the reply's body is handed over.
+    pub fn first_byte(&self) {
+        let mut state = self.state();
+        if state.first_byte.is_none() {
+            state.first_byte = Some(self.0.started.elapsed());
+        }
+    }
+
+    /// The last byte of the reply is handed over.
+    pub fn finished(&self) {
+        self.state().finished = Some(self.0.started.elapsed());
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Inner {
+    /// Writes the row. This is the one place, so that no path can leave a request without a row or with two.
+    fn drop(&mut self) {
+        let state = self.state.get_mut().unwrap_or_else(PoisonError::into_inner);
+        let total = self.started.elapsed();
+        let row = &mut state.row;
+        if state.finished.is_none() && row.outcome != Outcome::Failed.as_str() {
+            row.outcome = Outcome::Cancelled.as_str().into();
+        }
+        row.latency_us = micros(state.finished.unwrap_or(total));
+        row.ttft_us = state.first_byte.map(micros);
+        row.overhead_us = micros(state.replied.unwrap_or(total).saturating_sub(state.upstream_wait));
+        self.metrics.in_flight().fetch_sub(1, Ordering::Relaxed);
+        self.metrics.request(row, state.cacheable);
+        if let Some(slot) = state.slot.take() {
+            slot.send(row.clone());
+        }
+    }
+}
+
+fn micros(duration: Duration) -> u64 {
+    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
+}

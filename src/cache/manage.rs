@@ -1,0 +1,186 @@
+//! Keeping the cache: loading it at start, sweeping what has expired, invalidating, measuring.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::commit::meta_of;
+use super::{Cache, Meta, NEIGHBOURS};
+use crate::ids::{EntryId, TenantId};
+use crate::store::{EntryWrite, Loaded, StoreError};
+
+/// Entries read from the store at a time while loading.
+const PAGE: usize = 2_000;
+
+/// Loading failed.
+#[derive(Debug, thiserror::Error)]
+pub enum LoadError {
+    /// The store cannot be read.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// Which entries are meant. All parts that are given must hold.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Filter {
+    /// Owner.
+    pub tenant: Option<TenantId>,
+    /// This entry.
+    pub id: Option<EntryId>,
+    /// Model asked for.
+    pub model: Option<String>,
+    /// `x-remora-namespace`.
+    pub namespace: Option<String>,
+    /// One of `x-remora-tags`.
+    pub tag: Option<(String, String)>,
+    /// Key whose requests made them.
+    pub writer: Option<String>,
+    /// At least this old.
+    pub older_than: Option<Duration>,
+    /// Really all, if nothing else is given.
+    pub all: bool,
+}
+
+impl Filter {
+    /// Whether nothing narrows the filter.
+    pub fn is_open(&self) -> bool {
+        *self == Self { all: self.all, ..Self::default() }
+    }
+
+    fn holds(&self, meta: &Meta, now: u64) -> bool {
+        let age = Duration::from_millis(now.saturating_sub(meta.created_at));
+        self.tenant.as_ref().is_none_or(|tenant| *tenant == meta.tenant)
+            && self.id.is_none_or(|id| id == meta.id)
+            && self.model.as_deref().is_none_or(|model| *model == *meta.model)
+            && self.namespace.as_deref().is_none_or(|namespace| *namespace == *meta.namespace)
+            && self.tag.as_ref().is_none_or(|tag| meta.tags.contains(tag))
+            && self.writer.as_deref().is_none_or(|writer| writer == meta.writer.as_str())
+            && self.older_than.is_none_or(|least| age >= least)
+    }
+}
+
+/// Sizes for metrics and `cache stats`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Sizes {
+    /// Live entries.
+    pub entries: usize,
+    /// Their bytes.
+    pub bytes: u64,
+    /// Bodies in memory.
+    pub resident: usize,
+    /// Their bytes.
+    pub resident_bytes: u64,
+    /// Vectors and their indexes.
+    pub index: super::IndexSize,
+}
+
+impl Cache {
+    /// Fills the empty cache from the store; returns the number of entries. What does not fit the size caps any more
+    /// is deleted, oldest first.
+    ///
+    /// # Errors
+    /// The store cannot be read.
+    pub async fn load(&self) -> Result<usize, LoadError> {
+        let now = self.clock.now_ms();
+        let mut after = None;
+        let mut loaded = 0;
+        loop {
+            let page = self.store.scan(now, after, PAGE).await?;
+            let Some(last) = page.last() else { return Ok(loaded) };
+            after = Some(last.entry.id);
+            for Loaded { entry, body_bytes, points } in &page {
+                let meta = meta_of(entry, *body_bytes, points);
+                for point in points {
+                    if self.add_point(point).is_err() {
+                        tracing::warn!(point = %point.id, "a stored vector cannot be used; its entry is exact only");
+                    }
+                }
+                let gone = self.shelf.put(meta);
+                self.drop_all(&gone);
+                loaded += 1;
+            }
+        }
+    }
+
+    /// Removes entries that have expired, here and in the store; returns their number.
+    pub fn sweep(&self) -> usize {
+        let now = self.clock.now_ms();
+        let expired = self.shelf.select(|meta| meta.expires_at <= now);
+        self.take_out(&expired);
+        expired.len()
+    }
+
+    /// The entries that the filter means, oldest first.
+    pub fn select(&self, filter: &Filter) -> Vec<Arc<Meta>> {
+        let now = self.clock.now_ms();
+        if filter.is_open() && !filter.all {
+            return Vec::new();
+        }
+        self.shelf.select(|meta| now < meta.expires_at && filter.holds(meta, now))
+    }
+
+    /// Live entries of a tenant or of all, newest first, before `cursor`.
+    pub fn list(&self, filter: &Filter, cursor: Option<EntryId>, limit: usize) -> Vec<Arc<Meta>> {
+        let now = self.clock.now_ms();
+        let mut found = self.shelf.select(|meta| {
+            now < meta.expires_at && filter.holds(meta, now) && cursor.is_none_or(|cursor| meta.id < cursor)
+        });
+        found.reverse();
+        found.truncate(limit);
+        found
+    }
+
+    /// Removes entries at once: when this returns they are neither served nor in the store.
+    ///
+    /// # Errors
+    /// The store could not be written; the entries are no longer served but may come back with a restart.
+    pub async fn invalidate(&self, filter: &Filter) -> Result<usize, StoreError> {
+        let found = self.select(filter);
+        for meta in &found {
+            self.forget(meta);
+        }
+        // What is queued for them must be written first, or it would bring them back.
+        self.writer.flush().await;
+        let deletes: Vec<EntryWrite> = found.iter().map(|meta| delete_of(meta)).collect();
+        for batch in deletes.chunks(PAGE) {
+            self.store.apply(batch).await?;
+        }
+        Ok(found.len())
+    }
+
+    /// Upkeep of the indexes; runs on a blocking thread.
+    pub fn maintain_index(&self) -> usize {
+        self.points.maintain()
+    }
+
+    /// Sizes now. Visits every entry and partition.
+    pub fn sizes(&self) -> Sizes {
+        let (entries, bytes) = self.shelf.size();
+        let (resident, resident_bytes) = self.shelf.resident();
+        Sizes { entries, bytes, resident, resident_bytes, index: self.points.size() }
+    }
+
+    /// Prompts that lead to the entry.
+    pub fn prompts(&self, meta: &Meta) -> Vec<String> {
+        let of = |id| self.points.get(&meta.tenant, id).map(|point| point.prompt.to_string());
+        meta.points.iter().take(NEIGHBOURS).filter_map(|id| of(*id)).collect()
+    }
+
+    fn take_out(&self, metas: &[Arc<Meta>]) {
+        for meta in metas {
+            self.forget(meta);
+            if self.writer.entry(delete_of(meta)).is_err() {
+                // It has expired or been evicted; the next sweep of the store finds it again.
+                tracing::debug!(entry = %meta.id, "the write queue is full: a removed entry stays in the store for now");
+            }
+        }
+    }
+
+    fn forget(&self, meta: &Meta) {
+        self.shelf.forget(&meta.tenant, meta.id);
+        self.points.remove(&meta.points);
+    }
+}
+
+fn delete_of(meta: &Meta) -> EntryWrite {
+    EntryWrite::Delete { tenant: meta.tenant.clone(), entry: meta.id }
+}

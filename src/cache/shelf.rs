@@ -1,0 +1,232 @@
+//! The shelf: which answers exist, which of them are in memory, and which key leads to which.
+//!
+//! The metadata of every live answer is resident; bodies are resident up to a budget and otherwise read from the store.
+//! Both are bounded by `quick_cache` (S3-FIFO, which keeps what is asked for again): the metadata cache stands for the
+//! whole cache, so what it evicts is deleted, the body cache only for memory.
+//!
+//! Invariant: a key that leads to an answer is removed with it, and an answer is handed out only to its own tenant.
+
+use std::collections::HashMap;
+use std::hash::{BuildHasherDefault, Hasher};
+use std::sync::{Arc, PoisonError, RwLock};
+
+use bytes::Bytes;
+use quick_cache::sync::Cache as Bounded;
+use quick_cache::{DefaultHashBuilder, Lifecycle, OptionsBuilder, Weighter};
+
+use crate::clock::UnixMs;
+use crate::config;
+use crate::dialect::Replay;
+use crate::ids::{EntryId, KeyId, PointId, TenantId};
+use crate::store::Digest;
+
+/// All about an answer but its body.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Meta {
+    /// Identity.
+    pub id: EntryId,
+    /// Owner.
+    pub tenant: TenantId,
+    /// `x-remora-namespace`.
+    pub namespace: Arc<str>,
+    /// Model asked for.
+    pub model: Arc<str>,
+    /// Wire format.
+    pub dialect: &'static str,
+    /// Keys of the exact tier that lead here.
+    pub fingerprints: Vec<Digest>,
+    /// Points that lead here.
+    pub points: Vec<PointId>,
+    /// Bytes of the answer, its prompts and vectors.
+    pub bytes: u64,
+    /// Tokens of the answer, if known.
+    pub completion_tokens: Option<u64>,
+    /// Token limit of the request that made it.
+    pub token_limit: Option<u64>,
+    /// Whose request made it.
+    pub writer: KeyId,
+    /// `x-remora-tags`.
+    pub tags: Vec<(String, String)>,
+    /// When it was made.
+    pub created_at: UnixMs,
+    /// From when on it is never served.
+    pub expires_at: UnixMs,
+}
+
+/// A body in memory.
+#[derive(Debug)]
+pub enum Body {
+    /// A completion, ready to be replayed as JSON or as a stream.
+    Completion(Replay),
+    /// One item of an embeddings answer.
+    Item(Bytes),
+}
+
+impl Body {
+    fn bytes(&self) -> u64 {
+        match self {
+            Self::Completion(replay) => replay.body().len() as u64,
+            Self::Item(bytes) => bytes.len() as u64,
+        }
+    }
+}
+
+/// Collects what is evicted, so that it is dealt with outside the cache's lock.
+struct Collect;
+
+impl Lifecycle<EntryId, Arc<Meta>> for Collect {
+    type RequestState = Vec<Arc<Meta>>;
+
+    fn on_evict(&self, evicted: &mut Vec<Arc<Meta>>, _: EntryId, meta: Arc<Meta>) {
+        evicted.push(meta);
+    }
+}
+
+/// Weight of an answer: its bytes, but at least its share of the room, so that one capacity bounds both the bytes and
+/// the number.
+#[derive(Clone)]
+struct Share {
+    least: u64,
+}
+
+impl Weighter<EntryId, Arc<Meta>> for Share {
+    fn weight(&self, _: &EntryId, meta: &Arc<Meta>) -> u64 {
+        meta.bytes.max(self.least)
+    }
+}
+
+#[derive(Clone)]
+struct Size;
+
+impl Weighter<EntryId, Arc<Body>> for Size {
+    fn weight(&self, _: &EntryId, body: &Arc<Body>) -> u64 {
+        body.bytes() + 128
+    }
+}
+
+/// Keys are keyed hashes already; their first bytes serve as the table's hash.
+#[derive(Default)]
+pub(super) struct FirstBytes(u64);
+
+impl Hasher for FirstBytes {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        if let Some(first) = bytes.first_chunk::<8>() {
+            self.0 ^= u64::from_le_bytes(*first);
+        }
+    }
+
+    fn write_usize(&mut self, _: usize) {}
+
+    fn write_length_prefix(&mut self, _: usize) {}
+}
+
+/// A map from digests.
+pub(super) type ByDigest<V> = HashMap<Digest, V, BuildHasherDefault<FirstBytes>>;
+
+/// See the module.
+pub struct Shelf {
+    metas: Bounded<EntryId, Arc<Meta>, Share, DefaultHashBuilder, Collect>,
+    bodies: Bounded<EntryId, Arc<Body>, Size>,
+    keys: RwLock<ByDigest<EntryId>>,
+}
+
+impl Shelf {
+    /// An empty shelf with the size caps of the configuration.
+    pub fn new(settings: &config::Cache) -> Self {
+        let least = (settings.max_bytes / (settings.max_entries.max(1) as u64)).max(1);
+        // Each shard has its part of the capacity: few entries want one shard, or a part would hold none.
+        let shards = if settings.max_entries < 10_000 { 1 } else { 8 };
+        let options = |weight| {
+            let mut builder = OptionsBuilder::new();
+            builder.estimated_items_capacity(settings.max_entries.min(1_024)).weight_capacity(weight).shards(shards);
+            builder.build()
+        };
+        let with = |capacity, weighter| match options(capacity) {
+            Ok(options) => Bounded::with_options(options, weighter, DefaultHashBuilder::default(), Collect),
+            Err(_) => Bounded::with(1_024, capacity, weighter, DefaultHashBuilder::default(), Collect),
+        };
+        Self {
+            metas: with(settings.max_bytes, Share { least }),
+            bodies: Bounded::with_weighter(1_024, settings.memory_bytes, Size),
+            keys: RwLock::default(),
+        }
+    }
+
+    /// The answer that `fingerprint` leads to, if it belongs to `tenant` and has not expired.
+    pub fn find(&self, tenant: &TenantId, fingerprint: &Digest, now: UnixMs) -> Option<Arc<Meta>> {
+        let id = *self.keys.read().unwrap_or_else(PoisonError::into_inner).get(fingerprint)?;
+        self.get(tenant, id, now)
+    }
+
+    /// The answer, if it belongs to `tenant` and has not expired. Counts as a use.
+    pub fn get(&self, tenant: &TenantId, id: EntryId, now: UnixMs) -> Option<Arc<Meta>> {
+        self.metas.get(&id).filter(|meta| meta.tenant == *tenant && now < meta.expires_at)
+    }
+
+    /// The body, if it is in memory.
+    pub fn body(&self, id: EntryId) -> Option<Arc<Body>> {
+        self.bodies.get(&id)
+    }
+
+    /// Keeps a body in memory.
+    pub fn keep_body(&self, id: EntryId, body: Arc<Body>) {
+        self.bodies.insert(id, body);
+    }
+
+    /// Adds an answer. Returns those that have to go: evicted for room, or no longer reachable because the new one has
+    /// taken their keys. The caller must [`Shelf::forget`] nothing of them here, but drop their points and stored rows.
+    pub fn put(&self, meta: Meta) -> Vec<Arc<Meta>> {
+        let meta = Arc::new(meta);
+        let mut gone = Vec::new();
+        self.metas.insert_with_lifecycle(meta.id, Arc::clone(&meta), &mut gone);
+        let replaced: Vec<EntryId> = {
+            let mut keys = self.keys.write().unwrap_or_else(PoisonError::into_inner);
+            meta.fingerprints.iter().filter_map(|key| keys.insert(*key, meta.id)).collect()
+        };
+        for old in replaced.into_iter().filter(|old| *old != meta.id) {
+            if let Some((_, old)) = self.metas.remove(&old) {
+                gone.push(old);
+            }
+        }
+        gone.iter().for_each(|old| self.unkey(old));
+        gone
+    }
+
+    /// Takes an answer out. `None` if it is not there or belongs to another tenant.
+    pub fn forget(&self, tenant: &TenantId, id: EntryId) -> Option<Arc<Meta>> {
+        let (_, meta) = self.metas.remove_if(&id, |meta| meta.tenant == *tenant)?;
+        self.unkey(&meta);
+        Some(meta)
+    }
+
+    /// All answers for which `wanted` holds, oldest first.
+    pub fn select(&self, wanted: impl Fn(&Meta) -> bool) -> Vec<Arc<Meta>> {
+        let mut found: Vec<_> = self.metas.iter().map(|(_, meta)| meta).filter(|meta| wanted(meta)).collect();
+        found.sort_unstable_by_key(|meta| meta.id);
+        found
+    }
+
+    /// Number of answers and their bytes.
+    pub fn size(&self) -> (usize, u64) {
+        (self.metas.len(), self.metas.iter().map(|(_, meta)| meta.bytes).sum())
+    }
+
+    /// Number of bodies in memory and their bytes.
+    pub fn resident(&self) -> (usize, u64) {
+        (self.bodies.len(), self.bodies.weight())
+    }
+
+    fn unkey(&self, meta: &Meta) {
+        self.bodies.remove(&meta.id);
+        let mut keys = self.keys.write().unwrap_or_else(PoisonError::into_inner);
+        for key in &meta.fingerprints {
+            if keys.get(key) == Some(&meta.id) {
+                keys.remove(key);
+            }
+        }
+    }
+}

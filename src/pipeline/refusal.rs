@@ -1,0 +1,119 @@
+//! A request that this program does not answer as asked: one type, so that status, code and text are chosen in one
+//! place. There is no conversion from an error of the cache or the store: those never become a refusal.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::StatusCode;
+
+use crate::call::{BadCall, BadControl};
+use crate::dialect::{ErrorKind, error_body, error_event};
+use crate::server::BodyError;
+use crate::tenant::AuthError;
+use crate::upstream::UpstreamError;
+
+/// Status, shape and text of a refusal.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Refusal {
+    pub(super) status: StatusCode,
+    kind: ErrorKind,
+    code: &'static str,
+    message: String,
+    param: Option<String>,
+    pub(super) retry_after: Option<Duration>,
+    /// Whether upstream is to blame.
+    pub(super) upstream: bool,
+}
+
+impl Refusal {
+    pub(super) fn new(status: StatusCode, kind: ErrorKind, code: &'static str, message: impl Into<String>) -> Self {
+        Self { status, kind, code, message: message.into(), param: None, retry_after: None, upstream: false }
+    }
+
+    pub(super) fn bad_request(code: &'static str, message: impl Into<String>) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, ErrorKind::InvalidRequest, code, message)
+    }
+
+    /// Name for the ledger and the reason header.
+    pub(super) fn code(&self) -> &'static str {
+        self.code
+    }
+
+    /// The body in the caller's dialect.
+    pub(super) fn body(&self) -> Bytes {
+        error_body(self.kind, &self.message, self.param.as_deref(), Some(self.code))
+    }
+
+    /// The same as the last event of a stream.
+    pub(super) fn event(&self) -> Bytes {
+        error_event(self.kind, &self.message, self.param.as_deref(), Some(self.code))
+    }
+
+    pub(super) fn shutdown() -> Self {
+        let text = "the proxy is shutting down and could not wait for the end of this answer; send the request again";
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, ErrorKind::Server, "server_shutdown", text)
+    }
+
+    pub(super) fn unknown_route(path: &str) -> Self {
+        let text = format!("there is nothing at `{path}`: this proxy serves `/v1/…`; the base URL of an SDK must end in /v1");
+        Self::new(StatusCode::NOT_FOUND, ErrorKind::NotFound, "unknown_endpoint", text)
+    }
+
+    pub(super) fn only_if_cached() -> Self {
+        let text = "the request asks for a cached answer only (`only-if-cached`), and there is none";
+        Self::new(StatusCode::GATEWAY_TIMEOUT, ErrorKind::Server, "not_cached", text)
+    }
+}
+
+impl From<AuthError> for Refusal {
+    fn from(error: AuthError) -> Self {
+        let (status, kind, code) = match error {
+            AuthError::Missing => (StatusCode::UNAUTHORIZED, ErrorKind::Authentication, "missing_api_key"),
+            AuthError::Unknown => (StatusCode::UNAUTHORIZED, ErrorKind::Authentication, "invalid_api_key"),
+            AuthError::Malformed => (StatusCode::UNAUTHORIZED, ErrorKind::Authentication, "malformed_api_key"),
+            AuthError::Model => (StatusCode::FORBIDDEN, ErrorKind::Permission, "model_not_allowed"),
+        };
+        Self::new(status, kind, code, error.to_string())
+    }
+}
+
+impl From<BadControl> for Refusal {
+    fn from(error: BadControl) -> Self {
+        Self { param: Some(error.header.to_owned()), ..Self::bad_request("invalid_header", error.to_string()) }
+    }
+}
+
+impl From<BadCall> for Refusal {
+    fn from(error: BadCall) -> Self {
+        match &error {
+            BadCall::Json(_) => Self::bad_request("invalid_json", error.to_string()),
+            BadCall::Param { param, .. } => {
+                Self { param: Some(param.clone()), ..Self::bad_request("invalid_parameter", error.to_string()) }
+            }
+        }
+    }
+}
+
+impl From<BodyError> for Refusal {
+    fn from(error: BodyError) -> Self {
+        let status = match &error {
+            BodyError::TooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
+            BodyError::Idle | BodyError::Slow => StatusCode::REQUEST_TIMEOUT,
+            _ => StatusCode::BAD_REQUEST,
+        };
+        Self::new(status, ErrorKind::InvalidRequest, error.as_str(), error.to_string())
+    }
+}
+
+impl From<UpstreamError> for Refusal {
+    fn from(error: UpstreamError) -> Self {
+        let status = match error {
+            UpstreamError::Busy => StatusCode::SERVICE_UNAVAILABLE,
+            _ if error.is_timeout() => StatusCode::GATEWAY_TIMEOUT,
+            _ => StatusCode::BAD_GATEWAY,
+        };
+        let retry_after = (error == UpstreamError::Busy).then_some(Duration::from_secs(1));
+        let refusal = Self::new(status, ErrorKind::Upstream, error.as_str(), error.to_string());
+        Self { retry_after, upstream: true, ..refusal }
+    }
+}
