@@ -1,9 +1,9 @@
 //! Configuration: what people write → what runs.
 //!
 //! `config/remora.toml` is compiled in and holds every key with its default, so the manual and the program cannot
-//! differ. A user's file is laid over it, then `REMORA__SECTION__KEY` variables, then flags ([`tree`]); the result is
-//! read key by key ([`reader`], [`sections`], [`tenants`], [`credential`]) and the values are compared with each other
-//! ([`lattice`]).
+//! differ. A user's file is laid over it, then `REMORA__SECTION__KEY` variables, then flags (`tree`); the result is
+//! read key by key (`reader`, `sections`, `tenants`, `credential`) and the values are compared with each other
+//! (`lattice`).
 //!
 //! Invariants: [`Config::load`] changes nothing and can be called again at any time; it returns a configuration
 //! without a single doubt in it, or every problem at once. It must never panic on what people write, and never repeat a
@@ -60,11 +60,13 @@ pub struct Overrides {
 }
 
 impl Config {
-    /// Reads the configuration from the embedded defaults, the file at `path` if any, `env` (name and value, as from
-    /// [`std::env::vars`]) and `overrides`; later ones win. Reads the files that are named inside, and nothing else.
+    /// Reads the configuration from the embedded defaults, the file at `path` if any, `env` (name and value) and
+    /// `overrides`; later ones win. Reads the files that are named inside, and nothing else.
+    ///
+    /// For `env`, take [`std::env::vars_os`] without what is not UTF-8: [`std::env::vars`] panics on that.
     ///
     /// # Errors
-    /// Every problem there is; when the file is not TOML at all, the syntax errors alone.
+    /// Every problem there is; when the file cannot be read or is not TOML at all, that alone.
     pub fn load(
         path: Option<&Path>,
         env: impl Iterator<Item = (String, String)>,

@@ -131,7 +131,7 @@ impl<'a> Reader<'a> {
                     return least;
                 }
             },
-            // A negative number is below every range.
+            // One that does not fit counts as 0, which no range allows.
             Value::Integer(number) => (number.to_string(), u64::try_from(*number).unwrap_or(0)),
             _ => {
                 self.wrong_type(key, node, "a size", ADVICE);

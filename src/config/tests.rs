@@ -348,6 +348,27 @@ fn values_that_cannot_hold_together_are_refused() {
 }
 
 #[test]
+fn files_from_other_systems_are_read_with_the_right_places() {
+    assert_eq!(load("\u{feff}[cache]\r\nttl = \"1h\"\r\n").unwrap().cache.ttl, Duration::from_secs(3600));
+    assert_eq!(only("\u{feff}[cache]\r\n\r\ntll = \"1h\"\r\n"), "remora.toml:3:1 cache.tll unknown_key");
+}
+
+#[test]
+fn numbers_that_do_not_fit_are_out_of_range() {
+    for (value, key) in [
+        ("-1", "cache.max_bytes"),
+        ("9999999999999999999999", "cache.max_bytes"),
+        ("-1", "embedding.queue"),
+        ("0xffffffffffffffffffffffffffffffffffffffffff", "embedding.queue"),
+        ("nan", "cache.similarity"),
+        ("-inf", "cache.max_temperature"),
+    ] {
+        let (section, name) = key.split_once('.').unwrap();
+        assert_eq!(only(&format!("[{section}]\n{name} = {value}\n")), format!("remora.toml:2:1 {key} out_of_range"));
+    }
+}
+
+#[test]
 fn a_file_that_cannot_be_read_is_one_problem() {
     let problems = Config::load(Some(Path::new("/no/such/file.toml")), std::iter::empty(), &Overrides::default());
     let problems = problems.err().unwrap();
@@ -360,6 +381,18 @@ fn a_variable_that_nothing_is_declared_for_is_refused() {
     for name in ["REMORA__TENANT__0__NAME", "REMORA__UPSTREAM__7__URL", "REMORA__CACHE__TTL__X", "REMORA__"] {
         assert!(load_with("", &[(name, "x")], &Overrides::default()).is_err(), "{name}");
     }
+}
+
+#[test]
+fn the_container_image_sets_variables_that_are_valid() {
+    let dockerfile = include_str!("../../Dockerfile");
+    let set = dockerfile.lines().filter_map(|line| line.strip_prefix("ENV REMORA__"));
+    let env: Vec<_> = set.map(|line| line.split_once('=').unwrap()).collect();
+    assert!(env.len() >= 2);
+    let env = env.into_iter().map(|(name, value)| (format!("REMORA__{name}"), value.to_owned()));
+    let config = Config::load(None, env, &Overrides::default()).unwrap();
+    assert!(config.server.listen.ip().is_unspecified() && config.admin.listen.ip().is_loopback());
+    assert!(config.store.path.is_absolute());
 }
 
 /// Every key of the manual, as section and name.
