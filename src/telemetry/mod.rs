@@ -1,3 +1,7 @@
-//! Metrics and logs.
+//! What the program says about itself: logs and metrics.
+//!
+//! Beside the data path, never in it: a log line or a counter that cannot be written is lost, the request goes on. Must
+//! never contain a prompt, an answer or a credential.
 
+pub mod log;
 pub mod metrics;

@@ -1,0 +1,302 @@
+//! The effective configuration as TOML, for `remora check --print`. Secrets come out as `***`.
+//!
+//! Every struct is taken apart field by field, so that a new field does not compile until it is printed.
+
+use std::fmt::{Display, Write as _};
+use std::path::Path;
+use std::time::Duration;
+
+use super::Secret;
+use super::model::*;
+use super::units::{show_duration, show_size};
+
+impl Config {
+    /// The configuration as it runs, defaults and overrides included, as TOML. Without secrets in it, the text can be
+    /// loaded again and gives the same configuration.
+    pub fn render(&self) -> String {
+        let Self { server, admin, store, embedding, cache, upstream, tenants, telemetry } = self;
+        let mut out = Out(String::new());
+        out.server(server);
+        out.admin(admin);
+        out.store(store);
+        out.embedding(embedding);
+        out.cache(cache);
+        out.upstream(upstream);
+        out.telemetry(telemetry);
+        for tenant in tenants {
+            out.tenant(tenant);
+        }
+        out.0
+    }
+}
+
+/// The text so far.
+struct Out(String);
+
+impl Out {
+    fn server(&mut self, server: &Server) {
+        let Server { listen, tls, passthrough, drain, limits, deadlines } = server;
+        self.head("[server]");
+        self.text("listen", listen);
+        self.raw("passthrough", passthrough);
+        self.duration("drain", *drain);
+        self.tls("[server.tls]", tls.as_ref());
+        self.limits(limits);
+        self.deadlines(deadlines);
+    }
+
+    fn limits(&mut self, limits: &Limits) {
+        let Limits {
+            connections,
+            connections_per_ip,
+            h2_streams,
+            head_bytes,
+            headers,
+            uri_bytes,
+            body_bytes,
+            json_depth,
+            json_keys,
+            json_array,
+            json_string,
+            messages,
+            tools,
+            choices,
+            stop,
+            response_bytes,
+            sse_line_bytes,
+            sse_event_bytes,
+        } = limits;
+        self.head("[server.limits]");
+        self.raw("connections", connections);
+        self.raw("connections_per_ip", connections_per_ip);
+        self.raw("h2_streams", h2_streams);
+        self.bytes("head_bytes", *head_bytes);
+        self.raw("headers", headers);
+        self.bytes("uri_bytes", *uri_bytes);
+        self.bytes("body_bytes", *body_bytes);
+        self.raw("json_depth", json_depth);
+        self.raw("json_keys", json_keys);
+        self.raw("json_array", json_array);
+        self.bytes("json_string", *json_string);
+        self.raw("messages", messages);
+        self.raw("tools", tools);
+        self.raw("choices", choices);
+        self.raw("stop", stop);
+        self.bytes("response_bytes", *response_bytes);
+        self.bytes("sse_line_bytes", *sse_line_bytes);
+        self.bytes("sse_event_bytes", *sse_event_bytes);
+    }
+
+    fn deadlines(&mut self, deadlines: &Deadlines) {
+        let Deadlines { tls, head, body_idle, body, keep_alive, write_stall } = deadlines;
+        self.head("[server.deadlines]");
+        self.duration("tls", *tls);
+        self.duration("head", *head);
+        self.duration("body_idle", *body_idle);
+        self.duration("body", *body);
+        self.duration("keep_alive", *keep_alive);
+        self.duration("write_stall", *write_stall);
+    }
+
+    fn admin(&mut self, admin: &Admin) {
+        let Admin { listen, tls, token } = admin;
+        self.head("[admin]");
+        self.text("listen", listen);
+        self.secret("token", token.as_ref());
+        self.tls("[admin.tls]", tls.as_ref());
+    }
+
+    fn store(&mut self, store: &Store) {
+        let Store { path, migrate, secret_file, flush } = store;
+        self.head("[store]");
+        self.text("url", format_args!("sqlite://{}", path.display()));
+        self.text(
+            "migrate",
+            match migrate {
+                Migrate::Auto => "auto",
+                Migrate::Manual => "manual",
+            },
+        );
+        self.path("secret_file", secret_file);
+        self.duration("flush", *flush);
+    }
+
+    fn embedding(&mut self, embedding: &Embedding) {
+        let Embedding { kind, deadline, threads, queue, cache_entries } = embedding;
+        self.head("[embedding]");
+        match kind {
+            EmbeddingKind::Builtin => self.text("kind", "builtin"),
+            EmbeddingKind::OpenAi { url, model, api_key, dimensions } => {
+                self.text("kind", "openai");
+                self.text("url", url);
+                self.text("model", model);
+                self.secret("api_key", api_key.as_ref());
+                self.raw("dimensions", dimensions);
+            }
+        }
+        self.duration("deadline", *deadline);
+        self.raw("threads", threads);
+        self.raw("queue", queue);
+        self.raw("cache_entries", cache_entries);
+    }
+
+    fn cache(&mut self, cache: &Cache) {
+        let Cache {
+            mode,
+            ttl,
+            similarity,
+            share,
+            max_temperature,
+            max_entries,
+            max_bytes,
+            memory_bytes,
+            max_entry_bytes,
+            guards_off,
+            hnsw_from,
+        } = cache;
+        self.head("[cache]");
+        self.text("mode", mode_name(*mode));
+        self.duration("ttl", *ttl);
+        self.raw("similarity", format_args!("{similarity:?}"));
+        self.text("share", share_name(*share));
+        self.raw("max_temperature", format_args!("{max_temperature:?}"));
+        self.raw("max_entries", max_entries);
+        self.text("max_bytes", show_size(*max_bytes));
+        self.text("memory_bytes", show_size(*memory_bytes));
+        self.bytes("max_entry_bytes", *max_entry_bytes);
+        self.list("guards_off", guards_off);
+        self.raw("hnsw_from", hnsw_from);
+    }
+
+    fn upstream(&mut self, upstream: &Upstream) {
+        let Upstream {
+            name,
+            url,
+            api_key,
+            ca_file,
+            connect,
+            first_byte_stream,
+            first_byte,
+            idle,
+            total,
+            max_in_flight,
+        } = upstream;
+        self.head("[[upstream]]");
+        self.text("name", name);
+        self.text("url", url);
+        self.secret("api_key", api_key.as_ref());
+        if let Some(file) = ca_file {
+            self.path("ca_file", file);
+        }
+        self.duration("connect", *connect);
+        self.duration("first_byte_stream", *first_byte_stream);
+        self.duration("first_byte", *first_byte);
+        self.duration("idle", *idle);
+        self.duration("total", *total);
+        self.raw("max_in_flight", max_in_flight);
+    }
+
+    fn telemetry(&mut self, telemetry: &Telemetry) {
+        let Telemetry { log, format, models } = telemetry;
+        self.head("[telemetry]");
+        self.text("log", log);
+        self.text(
+            "format",
+            match format {
+                LogFormat::Text => "text",
+                LogFormat::Json => "json",
+            },
+        );
+        self.list("models", models);
+    }
+
+    fn tenant(&mut self, tenant: &Tenant) {
+        let Tenant { name, keys, upstream_api_key, cache } = tenant;
+        self.head("[[tenant]]");
+        self.text("name", name);
+        self.secret("upstream_api_key", upstream_api_key.as_ref());
+        let TenantCache { mode, ttl, similarity, share } = cache;
+        self.head("[tenant.cache]");
+        if let Some(mode) = mode {
+            self.text("mode", mode_name(*mode));
+        }
+        if let Some(ttl) = ttl {
+            self.duration("ttl", *ttl);
+        }
+        if let Some(similarity) = similarity {
+            self.raw("similarity", format_args!("{similarity:?}"));
+        }
+        if let Some(share) = share {
+            self.text("share", share_name(*share));
+        }
+        for key in keys {
+            let TenantKey { name, secret, models, inspect } = key;
+            self.head("[[tenant.key]]");
+            self.text("name", name);
+            self.secret("secret", Some(secret));
+            self.list("models", models);
+            let rights: &[String] = if *inspect { &["cache:inspect".to_owned()] } else { &[] };
+            self.list("rights", rights);
+        }
+    }
+
+    fn tls(&mut self, head: &str, tls: Option<&Tls>) {
+        if let Some(Tls { cert, key }) = tls {
+            self.head(head);
+            self.path("cert", cert);
+            self.path("key", key);
+        }
+    }
+
+    fn head(&mut self, head: &str) {
+        let gap = if self.0.is_empty() { "" } else { "\n" };
+        // Writing to a String cannot fail, here and below.
+        let _ = writeln!(self.0, "{gap}{head}");
+    }
+
+    fn raw(&mut self, key: &str, value: impl Display) {
+        let _ = writeln!(self.0, "{key} = {value}");
+    }
+
+    fn text(&mut self, key: &str, value: impl Display) {
+        self.raw(key, toml::Value::String(value.to_string()));
+    }
+
+    fn path(&mut self, key: &str, value: &Path) {
+        self.text(key, value.display());
+    }
+
+    fn duration(&mut self, key: &str, value: Duration) {
+        self.text(key, show_duration(value));
+    }
+
+    fn bytes(&mut self, key: &str, value: usize) {
+        self.text(key, show_size(u64::try_from(value).unwrap_or(u64::MAX)));
+    }
+
+    fn list(&mut self, key: &str, values: &[String]) {
+        self.raw(key, toml::Value::Array(values.iter().cloned().map(toml::Value::String).collect()));
+    }
+
+    fn secret(&mut self, key: &str, secret: Option<&Secret>) {
+        if secret.is_some() {
+            self.text(key, "***");
+        }
+    }
+}
+
+fn mode_name(mode: CacheMode) -> &'static str {
+    match mode {
+        CacheMode::Off => "off",
+        CacheMode::Exact => "exact",
+        CacheMode::Semantic => "semantic",
+    }
+}
+
+fn share_name(share: Share) -> &'static str {
+    match share {
+        Share::Key => "key",
+        Share::Tenant => "tenant",
+        Share::User => "user",
+    }
+}

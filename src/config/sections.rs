@@ -1,0 +1,346 @@
+//! Each section of the file, key by key: type, range and where it goes in the model.
+//!
+//! The ranges are repeated in the comments of `config/remora.toml`; a test compares the two.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use tracing_subscriber::EnvFilter;
+
+use super::credential::{self, Purpose};
+use super::model::*;
+use super::problem::{ProblemKind, quote};
+use super::reader::Reader;
+use super::tenants;
+
+const KIB: u64 = 1 << 10;
+const MIB: u64 = 1 << 20;
+const GIB: u64 = 1 << 30;
+const TIB: u64 = 1 << 40;
+const MS: Duration = Duration::from_millis(1);
+const SECOND: Duration = Duration::from_secs(1);
+const MINUTE: Duration = Duration::from_secs(60);
+const HOUR: Duration = Duration::from_secs(60 * 60);
+const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+const MILLION: u32 = 1_000_000;
+
+/// The whole file. What it returns is only good if no problem was noted.
+pub(super) fn config(root: &mut Reader<'_>) -> Config {
+    let tenants = tenants::read(root);
+    let passthrough_by_default = tenants.is_empty();
+    Config {
+        server: root.section("server", |reader| server(reader, passthrough_by_default)),
+        admin: root.section("admin", admin),
+        store: root.section("store", store),
+        embedding: root.section("embedding", embedding),
+        cache: root.section("cache", cache),
+        upstream: the_upstream(root),
+        tenants,
+        telemetry: root.section("telemetry", telemetry),
+    }
+}
+
+fn server(reader: &mut Reader<'_>, passthrough_by_default: bool) -> Server {
+    Server {
+        listen: reader.address("listen"),
+        tls: reader.section("tls", tls),
+        passthrough: reader.flag_or_auto("passthrough", passthrough_by_default),
+        drain: reader.duration("drain", Duration::ZERO, HOUR),
+        limits: reader.section("limits", limits),
+        deadlines: reader.section("deadlines", deadlines),
+    }
+}
+
+fn limits(reader: &mut Reader<'_>) -> Limits {
+    Limits {
+        connections: count(reader, "connections", 1, MILLION),
+        connections_per_ip: count(reader, "connections_per_ip", 1, MILLION),
+        h2_streams: reader.count("h2_streams", 1, 10_000),
+        head_bytes: bytes(reader, "head_bytes", 8 * KIB, MIB),
+        headers: count(reader, "headers", 8, 1000),
+        uri_bytes: bytes(reader, "uri_bytes", 64, 32 * KIB),
+        body_bytes: bytes(reader, "body_bytes", KIB, GIB),
+        json_depth: count(reader, "json_depth", 4, 127),
+        json_keys: count(reader, "json_keys", 16, 10 * MILLION),
+        json_array: count(reader, "json_array", 16, 10 * MILLION),
+        json_string: bytes(reader, "json_string", KIB, GIB),
+        messages: count(reader, "messages", 1, MILLION),
+        tools: count(reader, "tools", 0, 10_000),
+        choices: u64::from(reader.count("choices", 1, 1000)),
+        stop: count(reader, "stop", 0, 1000),
+        response_bytes: bytes(reader, "response_bytes", 64 * KIB, GIB),
+        sse_line_bytes: bytes(reader, "sse_line_bytes", KIB, 64 * MIB),
+        sse_event_bytes: bytes(reader, "sse_event_bytes", KIB, 64 * MIB),
+    }
+}
+
+fn deadlines(reader: &mut Reader<'_>) -> Deadlines {
+    Deadlines {
+        tls: reader.duration("tls", 10 * MS, 5 * MINUTE),
+        head: reader.duration("head", 10 * MS, 5 * MINUTE),
+        body_idle: reader.duration("body_idle", 10 * MS, 10 * MINUTE),
+        body: reader.duration("body", 10 * MS, HOUR),
+        keep_alive: reader.duration("keep_alive", 10 * MS, HOUR),
+        write_stall: reader.duration("write_stall", 10 * MS, HOUR),
+    }
+}
+
+fn tls(reader: &mut Reader<'_>) -> Option<Tls> {
+    let cert = readable_file(reader, "cert");
+    let key = readable_file(reader, "key");
+    match (cert, key) {
+        (Some(cert), Some(key)) => Some(Tls { cert, key }),
+        (None, None) => None,
+        (cert, _) => {
+            let missing = if cert.is_some() { "key" } else { "cert" };
+            if !reader.context.problems.touch(&reader.path_of(missing)) {
+                let source = reader.source_of(if cert.is_some() { "cert" } else { "key" });
+                let message = "TLS needs both `cert` and `key`".to_owned();
+                let fix = "give both files, or neither for clear text".to_owned();
+                reader.note(missing, &source, ProblemKind::Missing, message, fix);
+            }
+            None
+        }
+    }
+}
+
+fn admin(reader: &mut Reader<'_>) -> Admin {
+    Admin {
+        listen: reader.address("listen"),
+        tls: reader.section("tls", tls),
+        token: credential::read(reader, "token", Purpose::Presented),
+    }
+}
+
+fn store(reader: &mut Reader<'_>) -> Store {
+    let path = reader.checked("url", sqlite_path).unwrap_or_default();
+    let secret_file = match reader.text("secret_file") {
+        file if file.is_empty() => {
+            let mut beside = path.clone().into_os_string();
+            beside.push(".key");
+            beside.into()
+        }
+        file => PathBuf::from(file),
+    };
+    Store {
+        path,
+        migrate: reader.choice("migrate", Migrate::Auto, &[("auto", Migrate::Auto), ("manual", Migrate::Manual)]),
+        secret_file,
+        flush: reader.duration("flush", MS, 10 * SECOND),
+    }
+}
+
+/// `sqlite://PATH`. The text is never quoted: the URL of another kind of database has a password in it.
+fn sqlite_path(url: &str) -> Result<PathBuf, (String, String)> {
+    let fix = "use a SQLite file: \"sqlite://remora.db\", or \"sqlite:///var/lib/remora/remora.db\"".to_owned();
+    if url.starts_with("postgres://") || url.starts_with("postgresql://") {
+        return Err(("PostgreSQL is not supported in this version".to_owned(), fix));
+    }
+    let Some(path) = url.strip_prefix("sqlite://").or_else(|| url.strip_prefix("sqlite:")) else {
+        return Err(("not the URL of a supported store".to_owned(), fix));
+    };
+    if path.is_empty() || path.contains(['?', '#', '\0']) || path == ":memory:" || path.ends_with('/') {
+        return Err(("the URL does not name a file".to_owned(), fix));
+    }
+    Ok(PathBuf::from(path))
+}
+
+fn embedding(reader: &mut Reader<'_>) -> Embedding {
+    #[derive(Clone, Copy)]
+    enum Kind {
+        Builtin,
+        OpenAi,
+    }
+    let kind = reader.choice("kind", Kind::Builtin, &[("builtin", Kind::Builtin), ("openai", Kind::OpenAi)]);
+    let url = base_url(reader, "url");
+    let model = model_name(reader, "model");
+    let dimensions = count(reader, "dimensions", 1, 8192);
+    let api_key = credential::read(reader, "api_key", Purpose::Sent);
+    Embedding {
+        kind: match kind {
+            Kind::Builtin => EmbeddingKind::Builtin,
+            Kind::OpenAi => EmbeddingKind::OpenAi { url, model, api_key, dimensions },
+        },
+        deadline: reader.duration("deadline", MS, 30 * SECOND),
+        threads: count(reader, "threads", 1, 256),
+        queue: count(reader, "queue", 1, MILLION),
+        cache_entries: count(reader, "cache_entries", 0, 10 * MILLION),
+    }
+}
+
+/// The choices of `mode`, in `[cache]` and in `[tenant.cache]`.
+pub(super) const MODES: [(&str, CacheMode); 3] =
+    [("semantic", CacheMode::Semantic), ("exact", CacheMode::Exact), ("off", CacheMode::Off)];
+/// The choices of `share`, in `[cache]` and in `[tenant.cache]`.
+pub(super) const SHARES: [(&str, Share); 3] = [("key", Share::Key), ("tenant", Share::Tenant), ("user", Share::User)];
+
+/// `ttl`, in `[cache]` and in `[tenant.cache]`.
+pub(super) fn ttl(reader: &mut Reader<'_>) -> Duration {
+    reader.duration("ttl", SECOND, 365 * DAY)
+}
+
+/// `similarity`, in `[cache]` and in `[tenant.cache]`.
+pub(super) fn similarity(reader: &mut Reader<'_>) -> f32 {
+    #[expect(clippy::cast_possible_truncation, reason = "vectors are compared in f32; the range is 0 to 1")]
+    let similarity = reader.number("similarity", 0.0, 1.0) as f32;
+    similarity
+}
+
+fn cache(reader: &mut Reader<'_>) -> Cache {
+    Cache {
+        mode: reader.choice("mode", CacheMode::Off, &MODES),
+        ttl: ttl(reader),
+        similarity: similarity(reader),
+        share: reader.choice("share", Share::Key, &SHARES),
+        max_temperature: reader.number("max_temperature", 0.0, 2.0),
+        max_entries: count(reader, "max_entries", 1, 100 * MILLION),
+        max_bytes: reader.size("max_bytes", MIB, 16 * TIB),
+        memory_bytes: reader.size("memory_bytes", MIB, TIB),
+        max_entry_bytes: bytes(reader, "max_entry_bytes", KIB, 64 * MIB),
+        guards_off: guards_off(reader),
+        hnsw_from: count(reader, "hnsw_from", 1000, 10 * MILLION),
+    }
+}
+
+fn guards_off(reader: &mut Reader<'_>) -> Vec<String> {
+    let names = reader.strings("guards_off");
+    for name in &names {
+        if name.is_empty() || !name.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_') {
+            let source = reader.source_of("guards_off");
+            let message = format!("{} is not the name of a guard", quote(name));
+            let fix = "use names as they appear in x-remora-reason, as in \"numbers\"".to_owned();
+            reader.note("guards_off", &source, ProblemKind::BadValue, message, fix);
+        }
+    }
+    names
+}
+
+fn the_upstream(root: &mut Reader<'_>) -> Upstream {
+    let mut all = root.list("upstream", upstream);
+    let source = root.source_of("upstream");
+    if all.len() > 1 {
+        let message = format!("{} upstreams are declared; several are not supported in this version", all.len());
+        let fix = "keep one [[upstream]]".to_owned();
+        root.note("upstream", &source, ProblemKind::NotSupported, message, fix);
+    }
+    all.pop().unwrap_or_else(|| {
+        if !root.context.problems.touch("upstream") {
+            let fix = "declare one [[upstream]], or leave it out for the default".to_owned();
+            root.note("upstream", &source, ProblemKind::Missing, "there is no upstream".to_owned(), fix);
+        }
+        Upstream {
+            name: String::new(),
+            url: String::new(),
+            api_key: None,
+            ca_file: None,
+            connect: Duration::ZERO,
+            first_byte_stream: Duration::ZERO,
+            first_byte: Duration::ZERO,
+            idle: Duration::ZERO,
+            total: Duration::ZERO,
+            max_in_flight: 0,
+        }
+    })
+}
+
+fn upstream(reader: &mut Reader<'_>) -> Upstream {
+    Upstream {
+        name: name_like(reader, "name"),
+        url: base_url(reader, "url"),
+        api_key: credential::read(reader, "api_key", Purpose::Sent),
+        ca_file: readable_file(reader, "ca_file"),
+        connect: reader.duration("connect", 10 * MS, 5 * MINUTE),
+        first_byte_stream: reader.duration("first_byte_stream", 10 * MS, HOUR),
+        first_byte: reader.duration("first_byte", 10 * MS, HOUR),
+        idle: reader.duration("idle", 10 * MS, HOUR),
+        total: reader.duration("total", 10 * MS, DAY),
+        max_in_flight: count(reader, "max_in_flight", 1, MILLION),
+    }
+}
+
+fn telemetry(reader: &mut Reader<'_>) -> Telemetry {
+    let log = reader.checked("log", |text| match EnvFilter::try_new(text) {
+        Ok(_) => Ok(text.to_owned()),
+        Err(_) => {
+            let fix = "write a level (error, warn, info, debug, trace, off) or module=level, separated by commas";
+            Err((format!("{} is not a log filter", quote(text)), fix.to_owned()))
+        }
+    });
+    Telemetry {
+        log: log.unwrap_or_default(),
+        format: reader.choice("format", LogFormat::Text, &[("text", LogFormat::Text), ("json", LogFormat::Json)]),
+        models: reader.strings("models"),
+    }
+}
+
+/// A name that appears in logs, metric labels and ids: 1 to 64 letters, digits, dots, dashes, underscores.
+pub(super) fn name_like(reader: &mut Reader<'_>, key: &str) -> String {
+    let read = reader.checked(key, |text| {
+        let good = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_');
+        if (1..=64).contains(&text.len()) && text.bytes().all(good) {
+            return Ok(text.to_owned());
+        }
+        Err((format!("{} cannot be a name", quote(text)), "use 1 to 64 of a-z A-Z 0-9 . - _".to_owned()))
+    });
+    read.unwrap_or_default()
+}
+
+/// A model's name, which may have slashes and colons: 1 to 256 characters, none of them blank or control.
+fn model_name(reader: &mut Reader<'_>, key: &str) -> String {
+    let read = reader.checked(key, |text| {
+        if (1..=256).contains(&text.len()) && !text.contains(|c: char| c.is_whitespace() || c.is_control()) {
+            return Ok(text.to_owned());
+        }
+        Err((format!("{} cannot be a model", quote(text)), "use 1 to 256 bytes without blanks".to_owned()))
+    });
+    read.unwrap_or_default()
+}
+
+/// An absolute http or https URL, without the trailing slash. Not quoted in problems: there may be a password in it.
+fn base_url(reader: &mut Reader<'_>, key: &str) -> String {
+    let fix = "write scheme, host and path only, as in \"https://api.openai.com/v1\"";
+    let bad = |why: &str| Err((why.to_owned(), fix.to_owned()));
+    let read = reader.checked(key, |text| {
+        // `http::Uri` drops a fragment without a word.
+        if text.contains('#') || text.contains('?') {
+            return bad("the URL has a query or fragment");
+        }
+        let Ok(uri) = text.parse::<http::Uri>() else { return bad("not a URL") };
+        let Some(authority) = uri.authority() else { return bad("the URL has no host") };
+        if authority.as_str().contains('@') {
+            return bad("the URL has a user or password in it");
+        }
+        if authority.host().is_empty() {
+            return bad("the URL has no host");
+        }
+        match uri.scheme_str() {
+            Some("http" | "https") => Ok(text.trim_end_matches('/').to_owned()),
+            _ => bad("the URL is neither http nor https"),
+        }
+    });
+    read.unwrap_or_default()
+}
+
+/// A path that can be opened; `None` when it is empty, or after a problem.
+fn readable_file(reader: &mut Reader<'_>, key: &str) -> Option<PathBuf> {
+    let path = PathBuf::from(reader.text(key));
+    if path.as_os_str().is_empty() {
+        return None;
+    }
+    if let Err(error) = std::fs::File::open(&path) {
+        let source = reader.source_of(key);
+        let message = format!("{} cannot be read: {error}", quote(&path.to_string_lossy()));
+        let fix = "give a file that this user may read; relative paths start at the working directory".to_owned();
+        reader.note(key, &source, ProblemKind::Unreadable, message, fix);
+        return None;
+    }
+    Some(path)
+}
+
+fn count(reader: &mut Reader<'_>, key: &str, least: u32, most: u32) -> usize {
+    usize::try_from(reader.count(key, least, most)).unwrap_or(usize::MAX)
+}
+
+fn bytes(reader: &mut Reader<'_>, key: &str, least: u64, most: u64) -> usize {
+    usize::try_from(reader.size(key, least, most)).unwrap_or(usize::MAX)
+}
