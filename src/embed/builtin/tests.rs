@@ -33,13 +33,14 @@ fn the_shipped_files_have_the_recorded_hashes() {
     assert_eq!(SUMS.lines().count(), 2);
 }
 
+/// ONNX Runtime gives the same figures for the same file, to six digits.
 #[test]
 fn known_pairs_have_the_known_cosines() {
     for (a, b, expected) in [
-        ("turn on the light", "turn off the light", 0.0),
-        ("How do I reset my password?", "I forgot my password, how can I change it?", 0.0),
-        ("Where is order 7781?", "Where is order 7782?", 0.0),
-        ("What is the capital of France?", "My card was declined at the shop", 0.0),
+        ("turn on the light", "turn off the light", 0.8635),
+        ("How do I reset my password?", "I forgot my password, how can I change it?", 0.8885),
+        ("Where is order 7781?", "Where is order 7782?", 0.9647),
+        ("What is the capital of France?", "My card was declined at the shop", -0.0433),
     ] {
         let found = cosine(a, b);
         assert!((found - expected).abs() < 1e-3, "{a} | {b}: {found}");
