@@ -1,3 +1,0 @@
-//! Provider wire formats.
-mod kind;
-pub use kind::Dialect;
