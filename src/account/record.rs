@@ -38,6 +38,15 @@ struct State {
 impl Record {
     /// Begins a record and keeps a place in the ledger queue for its row.
     pub fn begin(route: String, clock: &Clock, writer: &WriterHandle, metrics: &Arc<Metrics>) -> Self {
+        Self::with_slot(route, clock, writer.ledger_slot(), metrics)
+    }
+
+    /// A record that leaves no row, for a request that is only thought through.
+    pub fn detached(clock: &Clock, metrics: &Arc<Metrics>) -> Self {
+        Self::with_slot(String::new(), clock, None, metrics)
+    }
+
+    fn with_slot(route: String, clock: &Clock, slot: Option<LedgerSlot>, metrics: &Arc<Metrics>) -> Self {
         let now = clock.now_ms();
         metrics.in_flight().fetch_add(1, Ordering::Relaxed);
         let row = LedgerRow {
@@ -71,7 +80,7 @@ impl Record {
         };
         let state = State {
             row,
-            slot: writer.ledger_slot(),
+            slot,
             cacheable: false,
             upstream_wait: Duration::ZERO,
             upstream_sent: None,

@@ -35,6 +35,12 @@ pub struct Call {
     pub user: Option<String>,
     /// `max_tokens` or `max_completion_tokens`.
     pub token_limit: Option<u64>,
+    /// `n`, 1 if not given.
+    pub choices: usize,
+    /// Names of the members that are part of the key, besides the messages or the prompt.
+    pub key_members: Vec<String>,
+    /// Number of messages before the last.
+    pub earlier_turns: usize,
     /// The last user turn, if it is text and may be compared by similarity.
     pub text: Option<String>,
     /// Why similarity is not allowed, if it is not.

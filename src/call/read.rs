@@ -48,6 +48,9 @@ impl Call {
             include_usage: asked_usage.unwrap_or(false),
             user: root.get("user").and_then(Node::text).map(str::to_owned),
             token_limit,
+            choices: whole(&root, "n")?.and_then(|n| usize::try_from(n).ok()).unwrap_or(1),
+            key_members: kept(&root, turn.member).map(|m| m.name.clone().into_owned()).collect(),
+            earlier_turns: turn.earlier,
             text: if exact_only.is_none() { turn.text } else { None },
             exact_only,
             uncacheable: uncacheable(&root).or(turn.uncacheable),
@@ -61,11 +64,21 @@ impl Call {
 
 /// The request taken apart at its last user turn.
 struct Turn {
+    /// The member that the turn stands in.
+    member: &'static str,
+    /// Number of turns before it.
+    earlier: usize,
     rest: Vec<u8>,
     last: Vec<u8>,
     text: Option<String>,
     exact_only: Option<ExactOnly>,
     uncacheable: Option<Uncacheable>,
+}
+
+impl Turn {
+    fn new(member: &'static str, earlier: usize, rest: Vec<u8>) -> Self {
+        Self { member, earlier, rest, last: Vec::new(), text: None, exact_only: None, uncacheable: None }
+    }
 }
 
 fn chat_turn(root: &Node<'_>, limits: &Limits) -> Result<Turn, BadCall> {
@@ -87,7 +100,7 @@ fn chat_turn(root: &Node<'_>, limits: &Limits) -> Result<Turn, BadCall> {
     for message in earlier {
         message.canonical(&mut rest);
     }
-    let mut turn = Turn { rest, last: Vec::new(), text: None, exact_only: None, uncacheable: None };
+    let mut turn = Turn::new("messages", earlier.len(), rest);
     if let Some(last) = last.first() {
         last_message(last, &mut turn);
     }
@@ -161,8 +174,7 @@ fn content(node: &Node<'_>) -> Content {
 }
 
 fn completion_turn(root: &Node<'_>) -> Turn {
-    let mut turn =
-        Turn { rest: Vec::with_capacity(256), last: Vec::new(), text: None, exact_only: None, uncacheable: None };
+    let mut turn = Turn::new("prompt", 0, Vec::with_capacity(256));
     canonical_members(kept(root, "prompt"), &mut turn.rest);
     if let Some(prompt) = root.get("prompt") {
         prompt.canonical(&mut turn.last);

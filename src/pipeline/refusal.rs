@@ -51,7 +51,7 @@ impl Refusal {
 
     pub(super) fn shutdown() -> Self {
         let text = "the proxy is shutting down and could not wait for the end of this answer; send the request again";
-        Self::new(StatusCode::SERVICE_UNAVAILABLE, ErrorKind::Server, "server_shutdown", text)
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, ErrorKind::Api, "server_shutdown", text)
     }
 
     pub(super) fn unknown_route(path: &str) -> Self {
@@ -61,7 +61,7 @@ impl Refusal {
 
     pub(super) fn only_if_cached() -> Self {
         let text = "the request asks for a cached answer only (`only-if-cached`), and there is none";
-        Self::new(StatusCode::GATEWAY_TIMEOUT, ErrorKind::Server, "not_cached", text)
+        Self::new(StatusCode::GATEWAY_TIMEOUT, ErrorKind::Api, "not_cached", text)
     }
 }
 
@@ -97,9 +97,9 @@ impl From<BadCall> for Refusal {
 impl From<BodyError> for Refusal {
     fn from(error: BodyError) -> Self {
         let status = match &error {
-            BodyError::TooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
-            BodyError::Idle | BodyError::Slow => StatusCode::REQUEST_TIMEOUT,
-            _ => StatusCode::BAD_REQUEST,
+            BodyError::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+            BodyError::Idle | BodyError::Timeout => StatusCode::REQUEST_TIMEOUT,
+            BodyError::Malformed | BodyError::Disconnected => StatusCode::BAD_REQUEST,
         };
         Self::new(status, ErrorKind::InvalidRequest, error.as_str(), error.to_string())
     }
@@ -113,7 +113,12 @@ impl From<UpstreamError> for Refusal {
             _ => StatusCode::BAD_GATEWAY,
         };
         let retry_after = (error == UpstreamError::Busy).then_some(Duration::from_secs(1));
-        let refusal = Self::new(status, ErrorKind::Upstream, error.as_str(), error.to_string());
+        let kind = match error {
+            UpstreamError::Busy => ErrorKind::Overloaded,
+            _ if error.is_timeout() => ErrorKind::Timeout,
+            _ => ErrorKind::Api,
+        };
+        let refusal = Self::new(status, kind, error.as_str(), error.to_string());
         Self { retry_after, upstream: true, ..refusal }
     }
 }

@@ -111,6 +111,11 @@ impl Directory {
         if self.passthrough { Ok(self.stranger(headers)) } else { Err(credential.err().unwrap_or(AuthError::Unknown)) }
     }
 
+    /// What a declared tenant narrows in the cache policy.
+    pub fn settings_of(&self, tenant: &TenantId) -> Option<TenantCache> {
+        self.keys.values().find(|(_, principal)| principal.tenant == *tenant).map(|(_, p)| p.cache.clone())
+    }
+
     /// In passthrough mode everything that may tell upstream who is calling is part of who the tenant is.
     fn stranger(&self, headers: &HeaderMap) -> Principal {
         let mut bytes = Vec::with_capacity(256);

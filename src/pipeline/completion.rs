@@ -1,0 +1,387 @@
+//! Chat and text completions: the stages between reading the body and the reply.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::{self, HeaderValue};
+use http::{Response, StatusCode};
+use tokio::time::Instant;
+
+use super::forward::Job;
+use super::refusal::Refusal;
+use super::reply::{AnswerHead, Body, Served, Whole, json, stream_headers};
+use super::{DataPlane, End, Exchange, Head};
+use crate::cache::flight::{Joined, Pilot, Seat};
+use crate::cache::outcome::{Outcome, Reason};
+use crate::cache::policy::{Plan, Traits, share};
+use crate::cache::{self, Ask, Fresh, Hit, Query, Vector};
+use crate::call::{Call, Keys, Scope};
+use crate::config::CacheMode;
+use crate::dialect::{Finish, SseOptions};
+use crate::ids::RequestId;
+use crate::server::RequestBody;
+use crate::task;
+use crate::upstream::headers::towards_upstream;
+
+/// Leaders that may fail before a request goes by itself.
+const LEADERS: usize = 3;
+
+/// A completion request with everything that has been decided about it.
+struct Asked {
+    exchange: Exchange,
+    call: Call,
+    keys: Keys,
+    plan: Plan,
+    namespace: String,
+    choices: usize,
+}
+
+/// What the look-up before forwarding left behind.
+#[derive(Default)]
+struct Missed {
+    reason: Option<Reason>,
+    vector: Option<Vector>,
+}
+
+impl DataPlane {
+    pub(super) async fn completion(
+        self: &Arc<Self>,
+        exchange: Exchange,
+        body: RequestBody,
+    ) -> Result<Response<Body>, Refusal> {
+        let asked = self.understand(exchange, body).await?;
+        if asked.plan.is_bypass() {
+            return self.forward(asked, Outcome::Bypass, None).await;
+        }
+        if asked.plan.read == CacheMode::Off {
+            return self.forward(asked, Outcome::Refresh, None).await;
+        }
+        let ask = Ask { token_limit: asked.call.token_limit, max_age: asked.plan.max_age };
+        let exact = self.cache.exact(&asked.exchange.principal.tenant, &asked.keys.fingerprint, ask).await;
+        let missed = match exact {
+            Ok(hit) => return self.replay(&asked, &hit),
+            Err(reason) => reason,
+        };
+        if !asked.plan.store {
+            return self.alone(asked, missed).await;
+        }
+        self.together(asked, missed).await
+    }
+
+    /// Reads the body, checks it, and plans what the cache may do.
+    async fn understand(&self, exchange: Exchange, body: RequestBody) -> Result<Asked, Refusal> {
+        let body = self.read(body).await?;
+        let settings = self.cache.settings();
+        let call = Call::read(exchange.dialect, &body, &self.limits, settings.max_temperature)?;
+        exchange.principal.may_use(&call.model)?;
+        let (asked, _) = self.decide(exchange, call);
+        let record = &asked.exchange.record;
+        record.with(|row| {
+            row.model_asked = Some(asked.call.model.clone());
+            row.stream = asked.call.stream;
+            row.user.clone_from(&asked.exchange.controls.user);
+        });
+        if asked.plan.why_not.is_none() || asked.plan.refresh {
+            record.cacheable();
+        }
+        Ok(asked)
+    }
+
+    /// Plan and keys of a call. Without a reply in sight it is also what `explain` asks for.
+    fn decide(&self, mut exchange: Exchange, call: Call) -> (Asked, String) {
+        let settings = self.cache.settings();
+        let mut controls = std::mem::take(&mut exchange.controls).or(call.controls.clone());
+        controls.user = controls.user.or_else(|| call.user.clone());
+        exchange.controls = controls;
+        let principal = &exchange.principal;
+        let traits = Traits { uncacheable: call.uncacheable, exact_only: call.exact_only };
+        let mut plan = Plan::of(settings, principal, &exchange.controls, traits);
+        let kind = principal.cache.share.unwrap_or(settings.share);
+        let share = share(kind, &principal.key, exchange.controls.user.as_deref());
+        if share.is_none() {
+            plan = Plan { read: CacheMode::Off, store: false, refresh: false, why_not: Some(Reason::Off), ..plan };
+        }
+        let share = share.unwrap_or_default();
+        let namespace = exchange.controls.namespace.clone().unwrap_or_default();
+        let variant = exchange.variant();
+        let scope = Scope {
+            tenant: &principal.tenant,
+            namespace: &namespace,
+            share: &share,
+            upstream: self.upstream.name(),
+            dialect: call.dialect,
+            variant: &variant,
+        };
+        let keys = Keys::of(self.cache.secret(), &scope, &call);
+        let choices = call.choices;
+        (Asked { exchange, call, keys, plan, namespace, choices }, share)
+    }
+
+    /// Shares the look-up and the upstream call with equal requests in flight.
+    async fn together(self: &Arc<Self>, asked: Asked, missed: Reason) -> Result<Response<Body>, Refusal> {
+        let key = asked.keys.flight(self.cache.secret(), &asked.terms());
+        for _ in 0..LEADERS {
+            match self.flights.join(key) {
+                Joined::Lead(pilot, seat) => return self.lead(asked, missed, pilot, seat).await,
+                Joined::Follow(seat) => {
+                    if let Ok(head) = seat.head().await {
+                        asked.exchange.record.outcome(Outcome::Coalesced, None, None);
+                        return self.land(&asked, head, seat, Outcome::Coalesced, Some(missed));
+                    }
+                }
+            }
+        }
+        self.forward(asked, Outcome::Miss, Some(Missed { reason: Some(Reason::LeaderFailed), vector: None })).await
+    }
+
+    async fn lead(
+        self: &Arc<Self>,
+        asked: Asked,
+        missed: Reason,
+        pilot: Pilot<Head, End>,
+        seat: Seat<Head, End>,
+    ) -> Result<Response<Body>, Refusal> {
+        let missed = match self.similar(&asked, missed).await {
+            Ok(hit) => {
+                let reply = self.replay(&asked, &hit);
+                pilot.head(Head::Hit(Arc::new(hit)));
+                pilot.end(End::Complete);
+                return reply;
+            }
+            Err(missed) => missed,
+        };
+        if asked.plan.only_if_cached {
+            return Err(Refusal::only_if_cached());
+        }
+        self.launch(asked, Outcome::Miss, missed, pilot, seat).await
+    }
+
+    /// Looks up without company, for requests whose answer must not be stored.
+    async fn alone(self: &Arc<Self>, asked: Asked, missed: Reason) -> Result<Response<Body>, Refusal> {
+        match self.similar(&asked, missed).await {
+            Ok(hit) => self.replay(&asked, &hit),
+            Err(missed) => self.forward(asked, Outcome::Miss, Some(missed)).await,
+        }
+    }
+
+    /// The semantic tier, where it is allowed.
+    async fn similar(&self, asked: &Asked, missed: Reason) -> Result<Hit, Missed> {
+        let allowed = asked.plan.read == CacheMode::Semantic;
+        let Some(text) = asked.call.text.as_deref().filter(|_| allowed) else {
+            let reason = match (missed, asked.call.exact_only) {
+                (Reason::NotStored, Some(why)) => Reason::ExactOnly(why),
+                _ => missed,
+            };
+            return Err(Missed { reason: Some(reason), vector: None });
+        };
+        let query = Query {
+            tenant: &asked.exchange.principal.tenant,
+            keys: &asked.keys,
+            text,
+            floor: asked.plan.floor,
+            ask: Ask { token_limit: asked.call.token_limit, max_age: asked.plan.max_age },
+        };
+        let searched = self.cache.semantic(query).await;
+        asked.exchange.record.with(|row| row.similarity = searched.best);
+        searched.found.map_err(|reason| {
+            // Why an equal entry could not be served says more than what was found beside it.
+            let reason = if missed == Reason::NotStored { reason } else { missed };
+            Missed { reason: Some(reason), vector: searched.vector }
+        })
+    }
+
+    /// Forwards in a flight that nobody else can join.
+    async fn forward(
+        self: &Arc<Self>,
+        asked: Asked,
+        outcome: Outcome,
+        missed: Option<Missed>,
+    ) -> Result<Response<Body>, Refusal> {
+        if asked.plan.only_if_cached {
+            return Err(Refusal::only_if_cached());
+        }
+        let mut missed = missed.unwrap_or_else(|| Missed { reason: asked.plan.why_not, vector: None });
+        if outcome == Outcome::Refresh && asked.plan.store && self.cache.settings().mode == CacheMode::Semantic {
+            // A fresh answer must be found by its neighbours as any other.
+            if let Some(text) = &asked.call.text {
+                missed.vector = self.cache.vector(&asked.keys, text).await.ok();
+            }
+        }
+        let unique = asked.keys.flight(self.cache.secret(), &asked.exchange.record.id().to_bytes());
+        match self.flights.join(unique) {
+            Joined::Lead(pilot, seat) => self.launch(asked, outcome, missed, pilot, seat).await,
+            Joined::Follow(seat) => {
+                let head = seat.head().await.unwrap_or(Head::Failed(crate::upstream::UpstreamError::Closed));
+                self.land(&asked, head, seat, outcome, missed.reason)
+            }
+        }
+    }
+
+    /// Starts the task that owns the upstream call, and waits for the head of its answer.
+    async fn launch(
+        self: &Arc<Self>,
+        asked: Asked,
+        outcome: Outcome,
+        missed: Missed,
+        pilot: Pilot<Head, End>,
+        seat: Seat<Head, End>,
+    ) -> Result<Response<Body>, Refusal> {
+        asked.exchange.record.outcome(outcome, None, missed.reason);
+        let job = self.job(&asked, missed.vector);
+        task::spawn("forward", &self.metrics, Arc::clone(self).fly(pilot, job));
+        let head = seat.head().await.unwrap_or(Head::Failed(crate::upstream::UpstreamError::Closed));
+        self.land(&asked, head, seat, outcome, missed.reason)
+    }
+
+    fn job(&self, asked: &Asked, vector: Option<Vector>) -> Job {
+        let Asked { exchange, call, plan, .. } = asked;
+        let total = self.upstream.settings().total;
+        let total = exchange.controls.timeout.map_or(total, |asked| asked.min(total));
+        let fresh = plan.store.then(|| Fresh {
+            tenant: exchange.principal.tenant.clone(),
+            writer: exchange.principal.key.clone(),
+            keys: asked.keys,
+            namespace: asked.namespace.clone(),
+            dialect: call.dialect,
+            model: call.model.clone(),
+            body: Bytes::new(),
+            finish: Finish::Stop,
+            completion_tokens: None,
+            token_limit: call.token_limit,
+            tags: exchange.controls.tags.clone(),
+            ttl: plan.ttl,
+            text: call.text.clone(),
+            vector,
+        });
+        Job {
+            dialect: call.dialect,
+            path: exchange.path.clone(),
+            headers: towards_upstream(&exchange.headers, &exchange.principal.credential, &exchange.method, true),
+            body: call.body.clone(),
+            stream: call.stream,
+            hide_usage: call.stream && !call.include_usage,
+            choices: asked.choices,
+            deadline: Instant::now() + total,
+            fresh,
+            record: exchange.record.clone(),
+        }
+    }
+
+    /// Makes the reply from the head of a flight.
+    fn land(
+        &self,
+        asked: &Asked,
+        head: Head,
+        seat: Seat<Head, End>,
+        outcome: Outcome,
+        reason: Option<Reason>,
+    ) -> Result<Response<Body>, Refusal> {
+        let served = Served { outcome: Some(outcome), reason, ..Served::default() };
+        match head {
+            Head::Hit(hit) => self.replay(asked, &hit),
+            Head::Failed(error) => Err(error.into()),
+            Head::Whole(whole) => Ok(whole_reply(asked, &whole, served)),
+            Head::Stream(head) => Ok(self.stream_reply(asked, &head, seat, &served)),
+        }
+    }
+
+    fn stream_reply(&self, asked: &Asked, head: &AnswerHead, seat: Seat<Head, End>, served: &Served) -> Response<Body> {
+        let record = &asked.exchange.record;
+        let plain = asked.call.stream && !asked.call.include_usage;
+        let body = Body::stream(seat, plain, record.clone(), self.shutdown.deadline_passed());
+        let mut reply = Response::new(body);
+        *reply.status_mut() = head.status;
+        reply.headers_mut().clone_from(&head.headers);
+        stream_headers(reply.headers_mut());
+        served.write(reply.headers_mut(), record);
+        reply
+    }
+
+    /// A stored answer, with a new id and time, in the form that was asked for.
+    fn replay(&self, asked: &Asked, hit: &Hit) -> Result<Response<Body>, Refusal> {
+        let cache::Body::Completion(stored) = hit.body.as_ref() else {
+            return Err(Refusal::new(StatusCode::BAD_GATEWAY, crate::dialect::ErrorKind::Api, "cache_fault", "the stored answer is of another kind"));
+        };
+        let now = self.clock.now_ms();
+        let record = &asked.exchange.record;
+        let id = RequestId::at(now).to_string();
+        let wrong = |_| {
+            let text = "the stored answer cannot be replayed; send the request with `cache-control: no-cache`";
+            Refusal::new(StatusCode::BAD_GATEWAY, crate::dialect::ErrorKind::Api, "cache_fault", text)
+        };
+        let bytes = if asked.call.stream {
+            let options = SseOptions { include_usage: asked.call.include_usage, chunk_chars: CHUNK_CHARS };
+            stored.sse(&id, now / 1_000, options).map_err(wrong)?
+        } else {
+            stored.json(&id, now / 1_000)
+        };
+        record.outcome(Outcome::Hit, Some(hit.tier), None);
+        record.entry(hit.meta.id);
+        record.with(|row| {
+            row.similarity = hit.cosine.or(row.similarity);
+            row.model_answered = Some(hit.meta.model.to_string());
+        });
+        if let Some(tokens) = hit.meta.completion_tokens {
+            record.tokens(crate::store::Tokens { output: tokens, ..Default::default() }, "replayed");
+        }
+        let mut reply = json(StatusCode::OK, bytes, record);
+        if asked.call.stream {
+            stream_headers(reply.headers_mut());
+        }
+        let age = Duration::from_millis(now.saturating_sub(hit.meta.created_at));
+        let served = Served {
+            outcome: Some(Outcome::Hit),
+            tier: Some(hit.tier),
+            entry: Some(hit.meta.id),
+            age: Some(age),
+            ttl: Some(Duration::from_millis(hit.meta.expires_at.saturating_sub(now))),
+            similarity: hit.cosine.filter(|_| asked.exchange.principal.inspect),
+            ..Served::default()
+        };
+        served.write(reply.headers_mut(), record);
+        Ok(reply)
+    }
+}
+
+/// Characters of text in one event of a replayed stream: about what providers send.
+const CHUNK_CHARS: usize = 24;
+
+impl Asked {
+    /// What must be equal, besides the request itself, for two requests to share one look-up and one answer.
+    fn terms(&self) -> Vec<u8> {
+        let mut terms = Vec::with_capacity(64);
+        let limit = self.call.token_limit;
+        terms.push(u8::from(self.call.stream));
+        terms.push(u8::from(limit.is_some()));
+        terms.extend_from_slice(&limit.unwrap_or_default().to_le_bytes());
+        terms.push(u8::from(self.plan.read == CacheMode::Semantic));
+        terms.push(u8::from(self.plan.only_if_cached));
+        terms.extend_from_slice(&self.plan.floor.to_le_bytes());
+        terms.extend_from_slice(&self.plan.ttl.as_millis().to_le_bytes());
+        let age = self.plan.max_age.map_or(u128::MAX, |age| age.as_millis());
+        terms.extend_from_slice(&age.to_le_bytes());
+        terms
+    }
+}
+
+fn whole_reply(asked: &Asked, whole: &Whole, mut served: Served) -> Response<Body> {
+    let record = &asked.exchange.record;
+    let mut reply = Response::new(Body::whole(whole.body.clone(), record.clone()));
+    *reply.status_mut() = whole.head.status;
+    reply.headers_mut().clone_from(&whole.head.headers);
+    if served.outcome != Some(Outcome::Coalesced) {
+        served.entry = whole.stored;
+        served.stored = Some(whole.stored.is_some());
+        if let Some(reason) = whole.not_stored {
+            served.reason = Some(reason);
+            record.with(|row| row.reason = Some(reason.as_str().into()));
+        }
+    }
+    if !whole.head.status.is_success() {
+        record.outcome(Outcome::Failed, None, served.reason);
+    }
+    reply.headers_mut().entry(header::CONTENT_TYPE).or_insert(HeaderValue::from_static("application/json"));
+    served.write(reply.headers_mut(), record);
+    reply
+}

@@ -1,0 +1,271 @@
+//! Embeddings: each input item is looked up by itself; only those that are missing go upstream.
+//!
+//! An item is stored as a whole answer with that one item, so that its model and its tokens are kept with it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{Response, StatusCode};
+use http_body_util::{BodyExt, Full};
+
+use super::refusal::Refusal;
+use super::reply::{Body, Served, json};
+use super::{DataPlane, Exchange};
+use crate::cache::outcome::{Outcome, Reason, Tier};
+use crate::cache::policy::{Plan, Traits, share};
+use crate::cache::{self, Ask, FreshItem, Hit};
+use crate::call::{EmbeddingsCall, Scope};
+use crate::config::CacheMode;
+use crate::dialect::embeddings::{EmbeddingList, join, split};
+use crate::server::RequestBody;
+use crate::store::{Digest, Tokens};
+use crate::upstream::headers::towards_client;
+use crate::upstream::{Outgoing, UpstreamError};
+
+/// An embeddings request with everything that has been decided about it.
+struct Asked {
+    exchange: Exchange,
+    call: EmbeddingsCall,
+    plan: Plan,
+    keys: Vec<Digest>,
+}
+
+impl DataPlane {
+    pub(super) async fn embeddings(
+        self: &Arc<Self>,
+        mut exchange: Exchange,
+        body: RequestBody,
+    ) -> Result<Response<Body>, Refusal> {
+        let body = self.read(body).await?;
+        let call = EmbeddingsCall::read(&body, &self.limits)?;
+        exchange.principal.may_use(&call.model)?;
+        exchange.controls = std::mem::take(&mut exchange.controls).or(call.controls.clone());
+        let asked = self.plan_items(exchange, call);
+        let record = asked.exchange.record.clone();
+        record.with(|row| row.model_asked = Some(asked.call.model.clone()));
+        if !asked.plan.is_bypass() {
+            record.cacheable();
+        }
+        let known = self.known(&asked).await;
+        let missing: Vec<usize> =
+            known.iter().enumerate().filter(|(_, hit)| hit.is_none()).map(|(index, _)| index).collect();
+        if missing.is_empty()
+            && let Some(reply) = self.all_known(&asked, &known)
+        {
+            return Ok(reply);
+        }
+        if asked.plan.only_if_cached {
+            return Err(Refusal::only_if_cached());
+        }
+        self.fetch_items(asked, known, missing).await
+    }
+
+    fn plan_items(&self, exchange: Exchange, call: EmbeddingsCall) -> Asked {
+        let settings = self.cache.settings();
+        let principal = &exchange.principal;
+        let mut plan = Plan::of(settings, principal, &exchange.controls, Traits::default());
+        let user = exchange.controls.user.as_deref().or(call.user.as_deref());
+        let share = share(principal.cache.share.unwrap_or(settings.share), &principal.key, user);
+        if share.is_none() {
+            plan = Plan { read: CacheMode::Off, store: false, refresh: false, why_not: Some(Reason::Off), ..plan };
+        }
+        let scope = Scope {
+            tenant: &principal.tenant,
+            namespace: exchange.controls.namespace.as_deref().unwrap_or_default(),
+            share: share.as_deref().unwrap_or_default(),
+            upstream: self.upstream.name(),
+            dialect: exchange.dialect,
+            variant: &exchange.variant(),
+        };
+        let key = |item: &crate::call::Item| scope.item_key(self.cache.secret(), &call.rest, &item.canonical);
+        let keys = call.items.iter().map(key).collect();
+        Asked { plan, keys, exchange, call }
+    }
+
+    async fn known(&self, asked: &Asked) -> Vec<Option<Hit>> {
+        if asked.plan.read == CacheMode::Off {
+            return asked.keys.iter().map(|_| None).collect();
+        }
+        let ask = Ask { token_limit: None, max_age: asked.plan.max_age };
+        let mut known = Vec::with_capacity(asked.keys.len());
+        for key in &asked.keys {
+            known.push(self.cache.exact(&asked.exchange.principal.tenant, key, ask).await.ok());
+        }
+        known
+    }
+
+    fn all_known(&self, asked: &Asked, known: &[Option<Hit>]) -> Option<Response<Body>> {
+        let hits: Vec<&Hit> = known.iter().flatten().collect();
+        let lists: Vec<EmbeddingList> = hits.iter().filter_map(|hit| stored(hit)).collect();
+        let first = lists.first().filter(|_| lists.len() == known.len())?;
+        let tokens = lists.iter().map(prompt_tokens).sum();
+        let items: Vec<Bytes> = lists.iter().flat_map(|list| list.items.iter().cloned()).collect();
+        let body = join(&first.model, &items, tokens).ok()?;
+        let oldest = hits.iter().min_by_key(|hit| hit.meta.created_at)?;
+        let now = self.clock.now_ms();
+        let record = &asked.exchange.record;
+        record.outcome(Outcome::Hit, Some(Tier::Exact), None);
+        record.entry(oldest.meta.id);
+        record.tokens(Tokens { input: tokens, ..Tokens::default() }, "replayed");
+        record.with(|row| row.model_answered = Some(first.model.clone()));
+        let mut reply = json(StatusCode::OK, body, record);
+        let served = Served {
+            outcome: Some(Outcome::Hit),
+            tier: Some(Tier::Exact),
+            entry: Some(oldest.meta.id),
+            age: Some(Duration::from_millis(now.saturating_sub(oldest.meta.created_at))),
+            ttl: Some(Duration::from_millis(oldest.meta.expires_at.saturating_sub(now))),
+            ..Served::default()
+        };
+        served.write(reply.headers_mut(), record);
+        Some(reply)
+    }
+
+    async fn fetch_items(
+        &self,
+        asked: Asked,
+        known: Vec<Option<Hit>>,
+        missing: Vec<usize>,
+    ) -> Result<Response<Body>, Refusal> {
+        let all = missing.len() == known.len() || missing.is_empty();
+        let body = if all { asked.call.body.clone() } else { asked.call.body_for(&missing) };
+        let outgoing = Outgoing::new(Full::new(body).map_err(|never| match never {}));
+        let answer = self.ask(&asked.exchange, outgoing, true).await?;
+        let (head, body) = answer.response.into_parts();
+        let coded = head.headers.contains_key(http::header::CONTENT_ENCODING);
+        let whole = self.read_whole(body).await?;
+        drop(answer.permit);
+        let record = &asked.exchange.record;
+        let (outcome, reason) = match (asked.plan.why_not, asked.plan.refresh) {
+            (Some(reason), true) => (Outcome::Refresh, Some(reason)),
+            (Some(reason), false) => (Outcome::Bypass, Some(reason)),
+            _ => (Outcome::Miss, Some(Reason::NotStored)),
+        };
+        let mut served = Served { outcome: Some(outcome), reason, ..Served::default() };
+        record.outcome(outcome, None, reason);
+        let fresh = if head.status == StatusCode::OK && !coded { Some(split(&whole)) } else { None };
+        if fresh.is_none() && !head.status.is_success() {
+            record.outcome(Outcome::Failed, None, reason);
+        }
+        let body = match fresh {
+            Some(Ok(list)) => {
+                self.take_in_items(&asked, if all { None } else { Some(&missing) }, &list, &mut served);
+                if all { whole } else { merge(&known, &missing, &list).ok_or(UpstreamError::Rubbish)? }
+            }
+            Some(Err(why)) if !all => {
+                tracing::warn!(reason = why.as_str(), "an embeddings answer cannot be joined with cached items");
+                return Err(UpstreamError::Rubbish.into());
+            }
+            Some(Err(why)) => {
+                if serde_json::from_slice::<serde::de::IgnoredAny>(&whole).is_err() {
+                    return Err(UpstreamError::Rubbish.into());
+                }
+                served.reason = Some(Reason::NotStorable(why));
+                whole
+            }
+            None => whole,
+        };
+        let mut reply = json(head.status, body, record);
+        *reply.headers_mut() = towards_client(&head.headers);
+        served.write(reply.headers_mut(), record);
+        Ok(reply)
+    }
+
+    /// Accounts for fresh items and stores them. `missing` tells which inputs they answer, all if `None`.
+    fn take_in_items(&self, asked: &Asked, missing: Option<&[usize]>, list: &EmbeddingList, served: &mut Served) {
+        let record = &asked.exchange.record;
+        record.with(|row| row.model_answered = Some(list.model.clone()));
+        if let Some(usage) = list.usage {
+            record.tokens(usage.tokens, "billed");
+        }
+        let asked_for: Vec<usize> = missing.map_or_else(|| (0..asked.keys.len()).collect(), <[usize]>::to_vec);
+        if !asked.plan.store || asked_for.len() != list.items.len() {
+            return;
+        }
+        let sizes: Vec<usize> =
+            asked_for.iter().map(|i| asked.call.items.get(*i).map_or(0, |item| item.canonical.len())).collect();
+        let shares = apportion(prompt_tokens(list), &sizes);
+        for ((index, item), tokens) in asked_for.iter().zip(&list.items).zip(shares) {
+            let Some(key) = asked.keys.get(*index) else { continue };
+            let Ok(body) = join(&list.model, std::slice::from_ref(item), tokens) else { continue };
+            let stored = self.cache.commit_item(FreshItem {
+                tenant: asked.exchange.principal.tenant.clone(),
+                writer: asked.exchange.principal.key.clone(),
+                key: *key,
+                namespace: asked.exchange.controls.namespace.clone().unwrap_or_default(),
+                model: asked.call.model.clone(),
+                body,
+                tags: asked.exchange.controls.tags.clone(),
+                ttl: asked.plan.ttl,
+            });
+            match stored {
+                Ok(entry) => {
+                    served.stored = Some(true);
+                    served.entry.get_or_insert(entry);
+                }
+                Err(reason) => self.metrics.not_stored(reason.as_str()),
+            }
+        }
+        if let Some(entry) = served.entry {
+            record.entry(entry);
+        }
+    }
+}
+
+/// Cached and fresh items in the order of the inputs. The tokens shown are those that were billed for now.
+fn merge(known: &[Option<Hit>], missing: &[usize], fresh: &EmbeddingList) -> Option<Bytes> {
+    if missing.len() != fresh.items.len() {
+        return None;
+    }
+    let mut fresh_items = fresh.items.iter();
+    let items: Option<Vec<Bytes>> = known
+        .iter()
+        .map(|hit| match hit {
+            Some(hit) => stored(hit)?.items.into_iter().next(),
+            None => fresh_items.next().cloned(),
+        })
+        .collect();
+    join(&fresh.model, &items?, prompt_tokens(fresh)).ok()
+}
+
+fn stored(hit: &Hit) -> Option<EmbeddingList> {
+    match hit.body.as_ref() {
+        cache::Body::Item(bytes) => split(bytes).ok(),
+        cache::Body::Completion(_) => None,
+    }
+}
+
+fn prompt_tokens(list: &EmbeddingList) -> u64 {
+    list.usage.map_or(0, |usage| usage.prompt)
+}
+
+/// Splits the tokens of a batch over its items by their length; the parts add up to the whole.
+fn apportion(total: u64, sizes: &[usize]) -> Vec<u64> {
+    let all: u128 = sizes.iter().map(|size| *size as u128).sum::<u128>().max(1);
+    let mut seen: u128 = 0;
+    let mut given: u64 = 0;
+    sizes
+        .iter()
+        .map(|size| {
+            seen += *size as u128;
+            let until = u64::try_from(u128::from(total) * seen / all).unwrap_or(total);
+            let part = until.saturating_sub(given);
+            given = until;
+            part
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::apportion;
+
+    #[test]
+    fn tokens_of_a_batch_are_split_without_loss() {
+        for (total, sizes) in [(10, vec![1, 1, 1]), (0, vec![5, 5]), (7, vec![100]), (u64::MAX, vec![1, 2, 3])] {
+            assert_eq!(apportion(total, &sizes).iter().sum::<u64>(), total, "{total} {sizes:?}");
+        }
+        assert_eq!(apportion(10, &[1, 4]), [2, 8]);
+    }
+}

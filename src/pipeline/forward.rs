@@ -1,0 +1,294 @@
+//! Forwarding a completion: the task that owns the upstream call.
+//!
+//! It reads the answer, hands it to all who wait, observes it on the way, and at the end stores it or says why not.
+//! Because the task owns the call from the start, a client that leaves stops nothing; when all have left, the call is
+//! dropped, which closes the connection to the upstream.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use http::{HeaderMap, Method, StatusCode, header};
+use http_body_util::{BodyExt, Full};
+use hyper::body::Incoming;
+use tokio::time::{timeout, timeout_at};
+
+use super::reply::{AnswerHead, Whole};
+use super::{DataPlane, End, Head};
+use crate::account::Record;
+use crate::cache::Fresh;
+use crate::cache::flight::{Frame, Pilot};
+use crate::cache::outcome::{Outcome, Reason};
+use crate::dialect::sse::{Event, Framer, Limits as SseLimits, Tail};
+use crate::dialect::{Dialect, Finish, Finished, Rendered, StreamReader, UsageView, inspect_whole};
+use crate::upstream::{Answer, Outgoing, UpstreamError, headers};
+
+/// How long to wait after `[DONE]` for the end of the body, so that the connection can be used again.
+const LINGER: Duration = Duration::from_millis(500);
+
+/// One completion on its way upstream.
+pub(super) struct Job {
+    pub(super) dialect: Dialect,
+    pub(super) path: String,
+    pub(super) headers: HeaderMap,
+    pub(super) body: Bytes,
+    pub(super) stream: bool,
+    /// We asked for usage and the client did not.
+    pub(super) hide_usage: bool,
+    /// The request's `n`.
+    pub(super) choices: usize,
+    pub(super) deadline: tokio::time::Instant,
+    /// What to store if the answer is fit for it; its body and finish are filled in.
+    pub(super) fresh: Option<Fresh>,
+    pub(super) record: Record,
+}
+
+/// How a call ended, to be told to all who wait.
+enum Landing {
+    /// No answer.
+    Failed(UpstreamError),
+    /// A whole answer.
+    Whole(Whole),
+    /// A stream whose head and events have been handed out.
+    Streamed(End),
+}
+
+impl DataPlane {
+    /// Flies to the end, or until nobody waits any more.
+    pub(super) async fn fly(self: Arc<Self>, pilot: Pilot<Head, End>, mut job: Job) {
+        let record = job.record.clone();
+        let landing = {
+            let work = timeout_at(job.deadline, self.call(&pilot, &mut job));
+            tokio::select! {
+                landed = work => landed.unwrap_or(Landing::Failed(UpstreamError::TotalTimeout)),
+                () = pilot.abandoned() => {
+                    self.metrics.upstream_cancelled();
+                    return;
+                }
+            }
+        };
+        match landing {
+            Landing::Failed(error) => {
+                record.outcome(Outcome::Failed, None, None);
+                pilot.fail_followers(Head::Failed(error), End::Broken(error));
+            }
+            Landing::Whole(whole) => {
+                // What is wrong with the request is wrong for all who sent it; other failures others may not meet.
+                let shared = matches!(whole.head.status.as_u16(), 200..=299 | 400 | 401 | 403 | 404 | 413 | 422);
+                let head = Head::Whole(Arc::new(whole));
+                if shared {
+                    pilot.head(head);
+                    pilot.end(End::Complete);
+                } else {
+                    pilot.fail_followers(head, End::Complete);
+                }
+            }
+            Landing::Streamed(end) => pilot.end(end),
+        }
+    }
+
+    async fn call(&self, pilot: &Pilot<Head, End>, job: &mut Job) -> Landing {
+        let answer = match self.ask(job).await {
+            Ok(answer) => answer,
+            Err(error) => return Landing::Failed(error),
+        };
+        let status = answer.response.status();
+        let (parts, body) = answer.response.into_parts();
+        let head = AnswerHead { status, headers: headers::towards_client(&parts.headers) };
+        let is_stream = content_type(&parts.headers).starts_with("text/event-stream");
+        let coded = parts.headers.contains_key(header::CONTENT_ENCODING);
+        let landing = if is_stream && status == StatusCode::OK && !coded {
+            pilot.head(Head::Stream(Arc::new(head)));
+            self.stream(pilot, job, body).await
+        } else {
+            self.whole(job, head, body, coded).await
+        };
+        drop(answer.permit);
+        landing
+    }
+
+    async fn ask(&self, job: &mut Job) -> Result<Answer, UpstreamError> {
+        let settings = self.upstream.settings();
+        let wait = if job.stream { settings.first_byte_stream } else { settings.first_byte };
+        let body = Outgoing::new(Full::new(std::mem::take(&mut job.body)).map_err(|never| match never {}));
+        job.record.upstream_sent(self.upstream.name());
+        let headers = std::mem::take(&mut job.headers);
+        let answer = self.upstream.send(Method::POST, &job.path, headers, body, wait).await;
+        job.record.upstream_answered(answer.as_ref().ok().map(|a| a.response.status().as_u16()));
+        answer
+    }
+
+    async fn whole(&self, job: &mut Job, head: AnswerHead, body: Incoming, coded: bool) -> Landing {
+        let began = Instant::now();
+        let read = self.read_whole(body).await;
+        job.record.upstream_waited(began.elapsed());
+        let body = match read {
+            Ok(body) => body,
+            Err(error) => return Landing::Failed(error),
+        };
+        let mut whole = Whole { head, body, stored: None, not_stored: None };
+        if whole.head.status == StatusCode::OK && !coded {
+            let finished = inspect_whole(job.dialect, &whole.body).expecting(job.choices);
+            if finished.model.is_none() && serde_json::from_slice::<serde::de::IgnoredAny>(&whole.body).is_err() {
+                return Landing::Failed(UpstreamError::Rubbish);
+            }
+            match self.settle(job, finished) {
+                Ok(entry) => whole.stored = entry,
+                Err(reason) => whole.not_stored = Some(reason),
+            }
+        }
+        Landing::Whole(whole)
+    }
+
+    /// Reads a body to its end, within the limits.
+    pub(super) async fn read_whole(&self, mut body: Incoming) -> Result<Bytes, UpstreamError> {
+        let limit = self.limits.response_bytes;
+        let idle = self.upstream.settings().idle;
+        let mut first = Bytes::new();
+        let mut rest = Vec::new();
+        loop {
+            let frame = timeout(idle, body.frame()).await.map_err(|_| UpstreamError::IdleTimeout)?;
+            let Some(frame) = frame else { break };
+            let frame = frame.map_err(|_| UpstreamError::BrokenOff)?;
+            let Ok(data) = frame.into_data() else { continue };
+            if first.len() + rest.len() + data.len() > limit {
+                return Err(UpstreamError::TooLarge);
+            }
+            if first.is_empty() {
+                first = data;
+            } else {
+                if rest.is_empty() {
+                    rest.extend_from_slice(&first);
+                }
+                rest.extend_from_slice(&data);
+            }
+        }
+        Ok(if rest.is_empty() { first } else { rest.into() })
+    }
+
+    async fn stream(&self, pilot: &Pilot<Head, End>, job: &mut Job, mut body: Incoming) -> Landing {
+        let limits = SseLimits { line_bytes: self.limits.sse_line_bytes, event_bytes: self.limits.sse_event_bytes };
+        let mut framer = Framer::new(limits);
+        let view = if job.hide_usage { UsageView::Hidden } else { UsageView::AsSent };
+        let mut reader = StreamReader::new(job.dialect, view, self.cache.settings().max_entry_bytes);
+        let idle = self.upstream.settings().idle;
+        let mut held = Vec::new();
+        let broken = loop {
+            match timeout(if reader.is_done() { LINGER } else { idle }, body.frame()).await {
+                Ok(Some(Ok(frame))) => {
+                    let Ok(data) = frame.into_data() else { continue };
+                    framer.push(data);
+                }
+                Ok(None) => {
+                    framer.end();
+                    break self.hand_out(pilot, &mut framer, &mut reader, &mut held).await.err();
+                }
+                _ if reader.is_done() => break None,
+                Ok(Some(Err(_))) => break Some(UpstreamError::BrokenOff),
+                Err(_) => break Some(UpstreamError::IdleTimeout),
+            }
+            if let Err(error) = self.hand_out(pilot, &mut framer, &mut reader, &mut held).await {
+                break Some(error);
+            }
+            if reader.is_done() && http_body::Body::is_end_stream(&body) {
+                break None;
+            }
+        };
+        let tail = framer.finish();
+        self.end_stream(pilot, job, reader, tail, held, broken).await
+    }
+
+    /// Hands out every whole event. The terminator and what follows it is held back until the answer is stored, so that
+    /// a client that has seen the end finds the answer in the cache.
+    async fn hand_out(
+        &self,
+        pilot: &Pilot<Head, End>,
+        framer: &mut Framer,
+        reader: &mut StreamReader,
+        held: &mut Vec<Event>,
+    ) -> Result<(), UpstreamError> {
+        while let Some(event) = framer.next_event().map_err(|_| UpstreamError::TooLarge)? {
+            let rendered = reader.read(&event);
+            if reader.is_done() {
+                held.push(event);
+                continue;
+            }
+            let plain = match rendered {
+                Rendered::AsIs => None,
+                Rendered::Drop => Some(Bytes::new()),
+                Rendered::Rewritten(bytes) => Some(bytes),
+            };
+            if pilot.push(Frame { raw: event.raw, plain }).await.is_err() {
+                return Err(UpstreamError::BrokenOff);
+            }
+        }
+        Ok(())
+    }
+
+    async fn end_stream(
+        &self,
+        pilot: &Pilot<Head, End>,
+        job: &mut Job,
+        reader: StreamReader,
+        tail: Tail,
+        held: Vec<Event>,
+        broken: Option<UpstreamError>,
+    ) -> Landing {
+        let done = reader.is_done();
+        let failed = reader.fault() == Some(crate::dialect::NotStorable::ErrorMember);
+        let finished = reader.finish(&tail).expecting(job.choices);
+        let settled = self.settle(job, finished);
+        if let Err(reason) = settled {
+            job.record.with(|row| row.reason = Some(reason.as_str().into()));
+        }
+        for event in held {
+            // Nobody left to read it: the answer is stored all the same.
+            let _ = pilot.push(Frame { raw: event.raw, plain: None }).await;
+        }
+        if let Tail::Incomplete(raw) = tail {
+            let _ = pilot.push(Frame { raw, plain: None }).await;
+        }
+        if failed {
+            job.record.outcome(Outcome::Failed, None, Some(Reason::NotStorable(crate::dialect::NotStorable::ErrorMember)));
+        }
+        // A stream that upstream ended in order is passed on as it is, even if something is missing in it; one that
+        // broke gets an error event, so that no client takes it for whole.
+        match broken {
+            Some(error) if !done => Landing::Streamed(End::Broken(error)),
+            _ => Landing::Streamed(End::Complete),
+        }
+    }
+
+    /// Accounts for a finished answer and stores it if it is fit for that.
+    fn settle(&self, job: &mut Job, finished: Finished) -> Result<Option<crate::ids::EntryId>, Reason> {
+        if let Some(usage) = finished.usage {
+            job.record.tokens(usage.tokens, "billed");
+        }
+        job.record.with(|row| row.model_answered.clone_from(&finished.model));
+        let Some(mut fresh) = job.fresh.take() else { return Ok(None) };
+        let stored = match (finished.verdict, finished.completion) {
+            (Ok(finish), Some(completion)) if finish != Finish::None => {
+                fresh.body = completion;
+                fresh.finish = finish;
+                fresh.completion_tokens = finished.usage.map(|usage| usage.completion);
+                self.cache.commit(fresh)
+            }
+            (Err(why), _) => Err(Reason::NotStorable(why)),
+            _ => Err(Reason::NotStorable(crate::dialect::NotStorable::Empty)),
+        };
+        match stored {
+            Ok(entry) => {
+                job.record.entry(entry);
+                Ok(Some(entry))
+            }
+            Err(reason) => {
+                self.metrics.not_stored(reason.as_str());
+                Err(reason)
+            }
+        }
+    }
+}
+
+fn content_type(headers: &HeaderMap) -> &str {
+    headers.get(header::CONTENT_TYPE).and_then(|v| v.to_str().ok()).unwrap_or_default()
+}

@@ -1,0 +1,225 @@
+//! The data path: what happens to a request, in order. [`DataPlane::serve`] is the whole story; each stage it names is
+//! a module of its own.
+//!
+//! ```text
+//! authenticate → read and parse → plan → exact look-up → coalesce → embed → nearest → decide
+//!     → hit: replay        → miss: forward, tee, store
+//! ```
+//!
+//! A look-up is never an error here: whatever goes wrong in the cache is a reason to forward. Only this module and the
+//! listener pick an HTTP status.
+
+mod completion;
+mod embeddings;
+mod explain;
+mod forward;
+mod pass;
+mod refusal;
+mod reply;
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::header::HeaderValue;
+use http::{HeaderMap, Method, Request, Response, header};
+
+use self::refusal::Refusal;
+use self::reply::{AnswerHead, Served, SharedWhole, json};
+use crate::account::Record;
+use crate::cache::flight::Flights;
+use crate::cache::outcome::{Outcome, Reason};
+use crate::cache::{Cache, Hit};
+use crate::call::Controls;
+use crate::clock::Clock;
+use crate::config::Limits;
+use crate::dialect::Dialect;
+use crate::server::{RequestBody, Shutdown};
+use crate::store::WriterHandle;
+use crate::telemetry::metrics::Metrics;
+use crate::tenant::{Directory, Principal};
+use crate::upstream::{Upstream, UpstreamError};
+
+pub use self::explain::{ExplainError, ExplainRequest};
+pub use self::reply::{Body, BrokenOff};
+
+/// Events of one flight kept for followers that come late, bytes.
+const SHARED_BYTES: usize = 4 << 20;
+
+/// What all replies of a flight begin with.
+#[derive(Clone)]
+enum Head {
+    /// The cache answered after all.
+    Hit(Arc<Hit>),
+    /// A whole answer of upstream.
+    Whole(SharedWhole),
+    /// A stream begins.
+    Stream(Arc<AnswerHead>),
+    /// No answer.
+    Failed(UpstreamError),
+}
+
+/// How a flight ended.
+#[derive(Clone, Debug)]
+enum End {
+    /// In order.
+    Complete,
+    /// The upstream failed in the middle.
+    Broken(UpstreamError),
+}
+
+/// Everything that requests share. Built by `app`, used by every connection.
+pub struct DataPlane {
+    directory: Directory,
+    cache: Arc<Cache>,
+    upstream: Arc<Upstream>,
+    flights: Arc<Flights<Head, End>>,
+    limits: Limits,
+    clock: Clock,
+    writer: WriterHandle,
+    metrics: Arc<Metrics>,
+    shutdown: Shutdown,
+}
+
+/// What a data plane is made of.
+pub struct Parts {
+    /// Who may call.
+    pub directory: Directory,
+    /// Where answers are looked for.
+    pub cache: Arc<Cache>,
+    /// Where requests are forwarded.
+    pub upstream: Arc<Upstream>,
+    /// Sizes and counts.
+    pub limits: Limits,
+    /// Wall-clock time.
+    pub clock: Clock,
+    /// Where ledger rows go.
+    pub writer: WriterHandle,
+    /// Counts.
+    pub metrics: Arc<Metrics>,
+    /// Tells when to end.
+    pub shutdown: Shutdown,
+}
+
+/// One request on its way through the stages.
+struct Exchange {
+    dialect: Dialect,
+    method: Method,
+    /// What follows `/v1`, with the query.
+    path: String,
+    headers: HeaderMap,
+    principal: Principal,
+    controls: Controls,
+    record: Record,
+}
+
+impl DataPlane {
+    /// Puts a data plane together.
+    pub fn new(parts: Parts) -> Self {
+        let Parts { directory, cache, upstream, limits, clock, writer, metrics, shutdown } = parts;
+        let flights = Flights::new(SHARED_BYTES);
+        Self { directory, cache, upstream, flights, limits, clock, writer, metrics, shutdown }
+    }
+
+    /// Serves one request. Every path leaves exactly one ledger row, through the [`Record`].
+    pub async fn serve(self: Arc<Self>, request: Request<RequestBody>) -> Response<Body> {
+        let (head, body) = request.into_parts();
+        let path = head.uri.path();
+        let dialect = Dialect::of(&head.method, path);
+        let record = Record::begin(route(&head.method, path), &self.clock, &self.writer, &self.metrics);
+        record.with(|row| row.dialect = dialect.as_str().into());
+        let mut reply = match self.stages(head, body, dialect, &record).await {
+            Ok(reply) => reply,
+            Err(refusal) => refuse(&refusal, &record),
+        };
+        if reply.headers().get("x-remora-request-id").is_none() {
+            Served::default().write(reply.headers_mut(), &record);
+        }
+        record.replied(reply.status().as_u16());
+        reply
+    }
+
+    async fn stages(
+        self: &Arc<Self>,
+        head: http::request::Parts,
+        body: RequestBody,
+        dialect: Dialect,
+        record: &Record,
+    ) -> Result<Response<Body>, Refusal> {
+        let target = head.uri.path_and_query().map_or("/", |path| path.as_str());
+        let Some(path) = target.strip_prefix("/v1").filter(|rest| rest.starts_with('/')) else {
+            return Err(Refusal::unknown_route(head.uri.path()));
+        };
+        let principal = self.directory.authenticate(&head.headers)?;
+        let controls = Controls::from_headers(&head.headers)?;
+        record.with(|row| {
+            row.tenant = Some(principal.tenant.clone());
+            row.key = Some(principal.key.clone());
+            row.user.clone_from(&controls.user);
+            row.tags.clone_from(&controls.tags);
+        });
+        let exchange = Exchange {
+            dialect,
+            path: path.to_owned(),
+            method: head.method,
+            headers: head.headers,
+            principal,
+            controls,
+            record: record.clone(),
+        };
+        match dialect {
+            Dialect::Chat | Dialect::Completions => self.completion(exchange, body).await,
+            Dialect::Embeddings => self.embeddings(exchange, body).await,
+            Dialect::Models => self.models(exchange).await,
+            Dialect::Other => self.pass(exchange, body).await,
+        }
+    }
+
+    /// Reads a body that must be understood.
+    async fn read(&self, body: RequestBody) -> Result<Bytes, Refusal> {
+        Ok(body.collect(self.limits.body_bytes).await?)
+    }
+}
+
+impl Exchange {
+    /// What outside the body changes the answer: the query and version headers.
+    fn variant(&self) -> String {
+        variant(&self.path, &self.headers)
+    }
+}
+
+fn variant(path: &str, headers: &HeaderMap) -> String {
+    let mut text = path.split_once('?').map_or("", |(_, query)| query).to_owned();
+    for name in ["openai-beta", "anthropic-version", "anthropic-beta"] {
+        for value in headers.get_all(name) {
+            text.push('\n');
+            text.push_str(name);
+            text.push_str(&String::from_utf8_lossy(value.as_bytes()));
+        }
+    }
+    text
+}
+
+fn route(method: &Method, path: &str) -> String {
+    const LONGEST: usize = 200;
+    let path = path.get(..LONGEST).unwrap_or(path);
+    format!("{method} {path}")
+}
+
+fn refuse(refusal: &Refusal, record: &Record) -> Response<Body> {
+    let outcome = if refusal.upstream { Outcome::Failed } else { Outcome::Refused };
+    record.outcome(outcome, None, None);
+    record.with(|row| row.reason = Some(refusal.code().into()));
+    let mut reply = json(refusal.status, refusal.body(), record);
+    if let Some(wait) = refusal.retry_after {
+        reply.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(wait.as_secs().max(1)));
+    }
+    if let Ok(reason) = HeaderValue::from_str(refusal.code()) {
+        reply.headers_mut().insert("x-remora-reason", reason);
+    }
+    reply
+}
+
+/// A reply that was not looked for in the cache.
+fn bypass(reason: Reason) -> Served {
+    Served { outcome: Some(Outcome::Bypass), reason: Some(reason), ..Served::default() }
+}

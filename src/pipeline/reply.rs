@@ -1,0 +1,318 @@
+//! What goes back to the client: bodies that tell the request's record when the last byte has left, and the headers
+//! that say what the cache did.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::{self, HeaderName, HeaderValue};
+use http::{HeaderMap, Response, StatusCode};
+use http_body::{Body as HttpBody, Frame, SizeHint};
+use hyper::body::Incoming;
+use tokio::sync::OwnedSemaphorePermit;
+use tokio::time::{Instant, Sleep, sleep_until};
+
+use super::refusal::Refusal;
+use super::{End, Head};
+use crate::account::Record;
+use crate::cache::flight::{Next, Seat};
+use crate::cache::outcome::{Outcome, Reason, Tier};
+use crate::ids::EntryId;
+use crate::upstream::UpstreamError;
+
+/// A reply with its body.
+pub type Reply = Response<Body>;
+
+/// The upstream broke off a body that is passed through; the connection to the client is cut so that it can tell.
+#[derive(Debug, thiserror::Error)]
+#[error("the upstream broke off its answer")]
+pub struct BrokenOff;
+
+/// The body of a reply.
+pub struct Body {
+    source: Source,
+    record: Record,
+    /// Resolves when the program must not wait any longer for the end of a stream.
+    last_call: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
+}
+
+enum Source {
+    Whole(Bytes),
+    Stream { seat: Seat<Head, End>, plain: bool },
+    Passed { incoming: Incoming, idle: Duration, wait: Pin<Box<Sleep>>, _permit: OwnedSemaphorePermit },
+    Ended,
+}
+
+impl Body {
+    /// A body that is there already.
+    pub(super) fn whole(bytes: Bytes, record: Record) -> Self {
+        Self { source: Source::Whole(bytes), record, last_call: None }
+    }
+
+    /// The events of a flight. `plain` is for a client that did not ask for usage.
+    pub(super) fn stream(
+        seat: Seat<Head, End>,
+        plain: bool,
+        record: Record,
+        last_call: impl Future<Output = ()> + Send + 'static,
+    ) -> Self {
+        Self { source: Source::Stream { seat, plain }, record, last_call: Some(Box::pin(last_call)) }
+    }
+
+    /// Upstream's body byte for byte.
+    pub(super) fn passed(incoming: Incoming, permit: OwnedSemaphorePermit, idle: Duration, record: Record) -> Self {
+        let wait = Box::pin(sleep_until(Instant::now() + idle));
+        Self { source: Source::Passed { incoming, idle, wait, _permit: permit }, record, last_call: None }
+    }
+
+    fn end(&mut self) {
+        self.source = Source::Ended;
+        self.record.finished();
+    }
+
+    /// One last event that says what went wrong, then the end; without `[DONE]`, so that no client takes it for a whole
+    /// answer.
+    fn fail(&mut self, refusal: &Refusal) -> Poll<Option<Result<Frame<Bytes>, BrokenOff>>> {
+        self.record.with(|row| {
+            row.outcome = Outcome::Failed.as_str().into();
+            row.reason = Some(refusal.code().into());
+        });
+        self.end();
+        Poll::Ready(Some(Ok(Frame::data(refusal.event()))))
+    }
+
+    fn poll_stream(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BrokenOff>>> {
+        loop {
+            let Source::Stream { seat, plain } = &self.source else { return Poll::Ready(None) };
+            let next = match seat.poll_next(cx) {
+                Poll::Ready(next) => next,
+                Poll::Pending => {
+                    if self.last_call.as_mut().is_some_and(|call| call.as_mut().poll(cx).is_ready()) {
+                        self.last_call = None;
+                        return self.fail(&Refusal::shutdown());
+                    }
+                    return Poll::Pending;
+                }
+            };
+            match next {
+                Next::Frame(frame) => {
+                    let bytes = if *plain { frame.plain.unwrap_or(frame.raw) } else { frame.raw };
+                    if !bytes.is_empty() {
+                        self.record.first_byte();
+                        return Poll::Ready(Some(Ok(Frame::data(bytes))));
+                    }
+                }
+                Next::End(End::Complete) => {
+                    self.end();
+                    return Poll::Ready(None);
+                }
+                Next::End(End::Broken(error)) => return self.fail(&error.into()),
+                Next::Failed => return self.fail(&UpstreamError::BrokenOff.into()),
+            }
+        }
+    }
+
+    fn poll_passed(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BrokenOff>>> {
+        let Source::Passed { incoming, idle, wait, .. } = &mut self.source else { return Poll::Ready(None) };
+        let Poll::Ready(frame) = Pin::new(incoming).poll_frame(cx) else {
+            ready!(wait.as_mut().poll(cx));
+            self.record.with(|row| row.outcome = Outcome::Failed.as_str().into());
+            self.end();
+            return Poll::Ready(Some(Err(BrokenOff)));
+        };
+        wait.as_mut().reset(Instant::now() + *idle);
+        match frame {
+            Some(Ok(frame)) => {
+                self.record.first_byte();
+                Poll::Ready(Some(Ok(frame)))
+            }
+            Some(Err(_)) => {
+                self.record.with(|row| row.outcome = Outcome::Failed.as_str().into());
+                self.end();
+                Poll::Ready(Some(Err(BrokenOff)))
+            }
+            None => {
+                self.end();
+                Poll::Ready(None)
+            }
+        }
+    }
+}
+
+impl HttpBody for Body {
+    type Data = Bytes;
+    type Error = BrokenOff;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BrokenOff>>> {
+        match &mut self.source {
+            Source::Whole(bytes) => {
+                let bytes = std::mem::take(bytes);
+                self.record.first_byte();
+                self.end();
+                Poll::Ready((!bytes.is_empty()).then(|| Ok(Frame::data(bytes))))
+            }
+            Source::Stream { .. } => self.poll_stream(cx),
+            Source::Passed { .. } => self.poll_passed(cx),
+            Source::Ended => Poll::Ready(None),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match &self.source {
+            Source::Ended => true,
+            Source::Whole(_) | Source::Stream { .. } => false,
+            Source::Passed { incoming, .. } => incoming.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.source {
+            Source::Whole(bytes) => SizeHint::with_exact(bytes.len() as u64),
+            Source::Passed { incoming, .. } => incoming.size_hint(),
+            Source::Stream { .. } => SizeHint::default(),
+            Source::Ended => SizeHint::with_exact(0),
+        }
+    }
+}
+
+impl Drop for Body {
+    /// hyper does not poll a body that says it is at its end; an empty one passed through is done all the same.
+    fn drop(&mut self) {
+        let done = match &self.source {
+            Source::Whole(bytes) => bytes.is_empty(),
+            Source::Passed { incoming, .. } => incoming.is_end_stream(),
+            Source::Stream { .. } | Source::Ended => false,
+        };
+        if done {
+            self.record.finished();
+        }
+    }
+}
+
+/// What the cache did, for the reply's headers.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Served {
+    pub(super) outcome: Option<Outcome>,
+    pub(super) tier: Option<Tier>,
+    pub(super) reason: Option<Reason>,
+    pub(super) entry: Option<EntryId>,
+    /// Whether the answer was stored; `None` while that is not known.
+    pub(super) stored: Option<bool>,
+    pub(super) age: Option<Duration>,
+    pub(super) ttl: Option<Duration>,
+    /// Cosine, for keys that may see it.
+    pub(super) similarity: Option<f32>,
+}
+
+const X_CACHE: HeaderName = HeaderName::from_static("x-remora-cache");
+const X_TIER: HeaderName = HeaderName::from_static("x-remora-tier");
+const X_REASON: HeaderName = HeaderName::from_static("x-remora-reason");
+const X_ENTRY: HeaderName = HeaderName::from_static("x-remora-entry");
+const X_SIMILARITY: HeaderName = HeaderName::from_static("x-remora-similarity");
+const X_REMORA_REQUEST_ID: HeaderName = HeaderName::from_static("x-remora-request-id");
+const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+const CACHE_STATUS: HeaderName = HeaderName::from_static("cache-status");
+
+impl Served {
+    /// Writes `Cache-Status` (RFC 9211), `Age` and the `x-remora-*` headers.
+    pub(super) fn write(&self, headers: &mut HeaderMap, record: &Record) {
+        let id = HeaderValue::from_str(&record.id().to_string());
+        if let Ok(id) = id {
+            headers.insert(X_REMORA_REQUEST_ID, id.clone());
+            headers.insert(X_REQUEST_ID, id);
+        }
+        let Some(outcome) = self.outcome else { return };
+        let word = match outcome {
+            Outcome::Hit => "HIT",
+            Outcome::Miss => "MISS",
+            Outcome::Refresh => "REFRESH",
+            Outcome::Coalesced => "COALESCED",
+            Outcome::Bypass | Outcome::Refused | Outcome::Failed | Outcome::Cancelled => "BYPASS",
+        };
+        headers.insert(X_CACHE, HeaderValue::from_static(word));
+        if let Some(tier) = self.tier {
+            headers.insert(X_TIER, HeaderValue::from_static(tier.as_str()));
+        }
+        if let Some(reason) = self.reason {
+            headers.insert(X_REASON, HeaderValue::from_static(reason.as_str()));
+        }
+        if let Some(value) = self.entry.and_then(|id| HeaderValue::from_str(&id.to_string()).ok()) {
+            headers.insert(X_ENTRY, value);
+        }
+        if let Some(value) = self.similarity.and_then(|s| HeaderValue::from_str(&format!("{s:.4}")).ok()) {
+            headers.insert(X_SIMILARITY, value);
+        }
+        if let Some(age) = self.age {
+            headers.insert(header::AGE, HeaderValue::from(age.as_secs()));
+        }
+        if let Ok(value) = HeaderValue::from_str(&self.cache_status(outcome)) {
+            headers.insert(CACHE_STATUS, value);
+        }
+    }
+
+    fn cache_status(&self, outcome: Outcome) -> String {
+        let mut text = String::with_capacity(64);
+        text.push_str("remora");
+        match outcome {
+            Outcome::Hit => text.push_str("; hit"),
+            Outcome::Miss => text.push_str("; fwd=miss"),
+            Outcome::Refresh => text.push_str("; fwd=request"),
+            Outcome::Coalesced => text.push_str("; fwd=miss; collapsed"),
+            _ => text.push_str("; fwd=bypass"),
+        }
+        if let Some(ttl) = self.ttl {
+            text.push_str(&format!("; ttl={}", ttl.as_secs()));
+        }
+        if self.stored == Some(true) {
+            text.push_str("; stored");
+        }
+        let tier = self.tier.map(Tier::as_str);
+        if let Some(detail) = self.reason.map(Reason::as_str).or(tier) {
+            text.push_str("; detail=");
+            text.push_str(detail);
+        }
+        text
+    }
+}
+
+/// A reply with a whole JSON body.
+pub(super) fn json(status: StatusCode, body: Bytes, record: &Record) -> Reply {
+    let mut reply = Response::new(Body::whole(body, record.clone()));
+    *reply.status_mut() = status;
+    reply.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    reply
+}
+
+/// Headers of an event stream that nothing on the way may hold back.
+pub(super) fn stream_headers(headers: &mut HeaderMap) {
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream; charset=utf-8"));
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache, no-transform"));
+    headers.insert("x-accel-buffering", HeaderValue::from_static("no"));
+}
+
+/// Head of an answer that is passed on.
+#[derive(Debug, Clone)]
+pub struct AnswerHead {
+    /// Upstream's status.
+    pub(super) status: StatusCode,
+    /// What of upstream's headers the client gets.
+    pub(super) headers: HeaderMap,
+}
+
+/// A whole answer of upstream.
+#[derive(Debug, Clone)]
+pub struct Whole {
+    /// Its head.
+    pub(super) head: AnswerHead,
+    /// Its body.
+    pub(super) body: Bytes,
+    /// The entry it was stored as.
+    pub(super) stored: Option<EntryId>,
+    /// Why it was not stored.
+    pub(super) not_stored: Option<Reason>,
+}
+
+/// Answers shared by several replies.
+pub(super) type SharedWhole = Arc<Whole>;
