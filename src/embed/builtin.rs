@@ -14,7 +14,7 @@
 
 use std::sync::{Arc, OnceLock};
 
-use rten::{NodeId, RunOptions, ThreadPool};
+use rten::{ModelOptions, NodeId, RunOptions, ThreadPool};
 use rten_tensor::NdTensor;
 use rten_tensor::prelude::*;
 use tokenizers::Tokenizer;
@@ -67,7 +67,9 @@ pub(super) struct Model {
 
 impl Model {
     fn load() -> Result<Self, EmbedError> {
-        let network = rten::Model::load_static_slice(NETWORK).map_err(fault)?;
+        // Without it the weights are brought into the order of the kernels again in every call, which for a short prompt
+        // is nearly all the work.
+        let network = ModelOptions::with_all_ops().prepack_weights(true).load_static_slice(NETWORK).map_err(fault)?;
         let mut tokenizer = Tokenizer::from_bytes(TOKENIZER).map_err(fault)?;
         // The file cuts and pads to 128, for training; we cut into windows ourselves.
         tokenizer.with_truncation(None).map_err(fault)?.with_padding(None);

@@ -1,8 +1,8 @@
 //! Text to vector. Used once in the life of a request, after the exact tier has missed: the last user turn becomes a
 //! vector, and the index is asked for its neighbours.
 //!
-//! One [`Embedder`], two kinds: the model inside the binary ([`builtin`], computed by [`workers`]) and a remote
-//! OpenAI-compatible endpoint ([`remote`]). Both sit behind one cache by text hash, which also makes sure that equal
+//! One [`Embedder`], two kinds: the model inside the binary (`builtin`, computed by `workers`) and a remote
+//! OpenAI-compatible endpoint (`remote`). Both sit behind one cache by text hash, which also makes sure that equal
 //! texts asked for at the same time are embedded once.
 //!
 //! Invariants:
@@ -19,8 +19,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use quick_cache::sync::Cache;
-
 mod breaker;
 mod builtin;
 mod error;
@@ -33,7 +31,7 @@ pub use error::EmbedError;
 pub use space::Space;
 
 use crate::config::{Embedding, EmbeddingKind};
-use reading::{Reading, unit};
+use reading::{Key, Memory, Reading, unit};
 use remote::{Endpoint, Remote};
 use workers::{Infer, Workers};
 
@@ -72,8 +70,7 @@ type FixedFn = dyn Fn(&str) -> Result<Vec<f32>, EmbedError> + Send + Sync;
 struct Inner {
     space: Space,
     engine: Engine,
-    /// By digest of space and text. Its placeholder for a vector in the making is what lets equal texts share one.
-    cache: Cache<[u8; 32], Reading>,
+    memory: Arc<Memory>,
     deadline: Duration,
     counters: Arc<Counters>,
 }
@@ -89,9 +86,11 @@ impl Embedder {
     /// [`EmbedError::Model`]: a thread cannot be started, or the remote endpoint's URL or key is malformed.
     pub fn new(config: &Embedding) -> Result<Self, EmbedError> {
         let counters = Arc::<Counters>::default();
+        let memory = Arc::new(Memory::new(config.cache_entries.max(1)));
         let (space, engine) = match &config.kind {
             EmbeddingKind::Builtin => {
-                let workers = Workers::start(config.threads, config.queue, Arc::clone(&counters), builtin_infer)?;
+                let (threads, queue) = (config.threads, config.queue);
+                let workers = Workers::start(threads, queue, &memory, Arc::clone(&counters), builtin_infer)?;
                 (Space::builtin(), Engine::Builtin(workers))
             }
             EmbeddingKind::OpenAi { url, model, api_key, dimensions } => {
@@ -100,11 +99,11 @@ impl Embedder {
                 (Space::remote(url, model, *dimensions), Engine::Remote(Box::new(remote)))
             }
         };
-        Ok(Self::over(space, engine, config.cache_entries, config.deadline, counters))
+        Ok(Self::over(space, engine, memory, config.deadline, counters))
     }
 
-    fn over(space: Space, engine: Engine, entries: usize, deadline: Duration, counters: Arc<Counters>) -> Self {
-        Self(Arc::new(Inner { space, engine, cache: Cache::new(entries.max(1)), deadline, counters }))
+    fn over(space: Space, engine: Engine, memory: Arc<Memory>, deadline: Duration, counters: Arc<Counters>) -> Self {
+        Self(Arc::new(Inner { space, engine, memory, deadline, counters }))
     }
 
     /// An embedder that calls `make` on the caller's task, for tests of what uses one. Vectors are checked and scaled as
@@ -115,7 +114,13 @@ impl Embedder {
         F: Fn(&str) -> Result<Vec<f32>, EmbedError> + Send + Sync + 'static,
     {
         let space = Space { model: "fixed".to_owned(), revision: "0".to_owned(), dimensions };
-        Self::over(space, Engine::Fixed(Box::new(make)), 1024, Duration::from_secs(60), Arc::default())
+        Self::over(
+            space,
+            Engine::Fixed(Box::new(make)),
+            Arc::new(Memory::new(1024)),
+            Duration::from_secs(60),
+            Arc::default(),
+        )
     }
 
     /// An embedder that always fails, for tests of what must go on without one.
@@ -160,13 +165,14 @@ impl Embedder {
     async fn remembered_or_made(&self, text: &str) -> Result<(Reading, bool), EmbedError> {
         // The slot is held while the vector is made; others who want it wait. If we fail or are dropped, the next of
         // them takes our place.
-        match self.0.cache.get_value_or_guard_async(&self.key(text)).await {
+        let key = self.key(text);
+        match self.0.memory.get_value_or_guard_async(&key).await {
             Ok(reading) => {
                 self.0.counters.cache_hits.fetch_add(1, Ordering::Relaxed);
                 Ok((reading, true))
             }
             Err(slot) => {
-                let reading = self.make(text).await?;
+                let reading = self.make(key, text).await?;
                 // Refused only if the slot was cleared meanwhile; the vector is good all the same.
                 let _ = slot.insert(reading.clone());
                 Ok((reading, false))
@@ -174,9 +180,9 @@ impl Embedder {
         }
     }
 
-    async fn make(&self, text: &str) -> Result<Reading, EmbedError> {
+    async fn make(&self, key: Key, text: &str) -> Result<Reading, EmbedError> {
         match &self.0.engine {
-            Engine::Builtin(workers) => workers.run(text).await,
+            Engine::Builtin(workers) => workers.run(key, text).await,
             Engine::Remote(remote) => remote.run(text).await,
             Engine::Fixed(make) => {
                 self.0.counters.inferences.fetch_add(1, Ordering::Relaxed);
@@ -185,7 +191,7 @@ impl Embedder {
         }
     }
 
-    fn key(&self, text: &str) -> [u8; 32] {
+    fn key(&self, text: &str) -> Key {
         reading::digest([self.0.space.to_string().as_str(), text].into_iter())
     }
 

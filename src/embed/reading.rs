@@ -5,7 +5,15 @@
 
 use std::sync::Arc;
 
+use quick_cache::sync::Cache;
+
 use super::EmbedError;
+
+/// Digest of a space and a text.
+pub(super) type Key = [u8; 32];
+
+/// Vectors made before. Its placeholder for one in the making is what lets equal texts share it.
+pub(super) type Memory = Cache<Key, Reading>;
 
 /// A vector of norm 1 and what it leaves out. Cheap to clone; this is what the cache keeps.
 #[derive(Debug, Clone)]

@@ -4,8 +4,10 @@
 //! answer. So a thread takes one job at a time; taking several at a hand-over would only keep them from an idle thread,
 //! and a batch through the model would make a text's vector depend on its neighbours (see `builtin`).
 //!
-//! Invariants: a full queue refuses at once; a job whose caller has gone is dropped without being computed; a panic in
-//! the computation costs that job only. The threads end when the queue's sender is dropped.
+//! Invariants: a full queue refuses at once; a job whose caller has gone is dropped without being computed; one whose
+//! caller leaves while it is computed is remembered, so that a text that takes longer than the deadline is not computed
+//! anew with every request; a panic in the computation costs that job only. The threads end when the queue's sender is
+//! dropped.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::Ordering;
@@ -14,13 +16,14 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::oneshot;
 
-use super::reading::Reading;
+use super::reading::{Key, Memory, Reading};
 use super::{Counters, EmbedError};
 
 /// Computes one vector. Made and used on one thread, so it may own that thread's scratch space.
 pub(super) type Infer = Box<dyn FnMut(&str) -> Result<Reading, EmbedError>>;
 
 struct Job {
+    key: Key,
     text: String,
     reply: oneshot::Sender<Result<Reading, EmbedError>>,
 }
@@ -33,7 +36,13 @@ pub(super) struct Workers {
 
 impl Workers {
     /// Starts `threads` threads, each with its own `make()`, behind a queue of `queue` jobs (at least one of each).
-    pub(super) fn start<F>(threads: usize, queue: usize, counters: Arc<Counters>, make: F) -> Result<Self, EmbedError>
+    pub(super) fn start<F>(
+        threads: usize,
+        queue: usize,
+        memory: &Arc<Memory>,
+        counters: Arc<Counters>,
+        make: F,
+    ) -> Result<Self, EmbedError>
     where
         F: Fn() -> Infer + Send + Sync + 'static,
     {
@@ -41,20 +50,21 @@ impl Workers {
         let source = Arc::new(Mutex::new(source));
         let make = Arc::new(make);
         for number in 0..threads.max(1) {
-            let (source, make, counters) = (Arc::clone(&source), Arc::clone(&make), Arc::clone(&counters));
+            let (source, make) = (Arc::clone(&source), Arc::clone(&make));
+            let (memory, counters) = (Arc::clone(memory), Arc::clone(&counters));
             std::thread::Builder::new()
                 .name(format!("embed-{number}"))
-                .spawn(move || work(&source, make.as_ref(), &counters))
+                .spawn(move || work(&source, make.as_ref(), &memory, &counters))
                 .map_err(|error| EmbedError::Model(format!("cannot start a thread: {error}")))?;
         }
         Ok(Self { jobs, counters })
     }
 
     /// Queues the text and waits. Dropping the future withdraws the job, if no thread has begun it.
-    pub(super) async fn run(&self, text: &str) -> Result<Reading, EmbedError> {
+    pub(super) async fn run(&self, key: Key, text: &str) -> Result<Reading, EmbedError> {
         let (reply, answer) = oneshot::channel();
         self.counters.depth.fetch_add(1, Ordering::Relaxed);
-        self.jobs.try_send(Job { text: text.to_owned(), reply }).map_err(|refused| {
+        self.jobs.try_send(Job { key, text: text.to_owned(), reply }).map_err(|refused| {
             self.counters.depth.fetch_sub(1, Ordering::Relaxed);
             match refused {
                 TrySendError::Full(_) => EmbedError::QueueFull,
@@ -69,7 +79,7 @@ fn gone() -> EmbedError {
     EmbedError::Model("no inference thread is left".to_owned())
 }
 
-fn work(source: &Mutex<Receiver<Job>>, make: &dyn Fn() -> Infer, counters: &Counters) {
+fn work(source: &Mutex<Receiver<Job>>, make: &dyn Fn() -> Infer, memory: &Memory, counters: &Counters) {
     let mut infer = make();
     while let Some(job) = next(source) {
         counters.depth.fetch_sub(1, Ordering::Relaxed);
@@ -82,8 +92,9 @@ fn work(source: &Mutex<Receiver<Job>>, make: &dyn Fn() -> Infer, counters: &Coun
             infer = make();
             Err(EmbedError::Model("inference panicked".to_owned()))
         });
-        // The caller may have gone meanwhile.
-        let _ = job.reply.send(result);
+        if let Err(Ok(unclaimed)) = job.reply.send(result) {
+            memory.insert(job.key, unclaimed);
+        }
     }
 }
 
@@ -111,13 +122,13 @@ mod tests {
                 Ok(Reading { vector: unit(vec![1.0], 1)?, unseen: None })
             })
         };
-        let workers = Workers::start(1, queue, Arc::default(), make).unwrap();
+        let workers = Workers::start(1, queue, &Arc::new(Memory::new(1)), Arc::default(), make).unwrap();
         (Arc::new(workers), announced, open)
     }
 
     fn ask(workers: &Arc<Workers>, text: &'static str) -> tokio::task::JoinHandle<Result<Reading, EmbedError>> {
         let workers = Arc::clone(workers);
-        tokio::spawn(async move { workers.run(text).await })
+        tokio::spawn(async move { workers.run([0; 32], text).await })
     }
 
     #[tokio::test]
@@ -129,7 +140,7 @@ mod tests {
         let waiting = [ask(&workers, "second"), ask(&workers, "third")];
         tokio::task::yield_now().await;
         assert_eq!(workers.counters.depth.load(Ordering::Relaxed), 2);
-        assert_eq!(workers.run("fourth").await.unwrap_err(), EmbedError::QueueFull);
+        assert_eq!(workers.run([0; 32], "fourth").await.unwrap_err(), EmbedError::QueueFull);
         assert_eq!(workers.counters.depth.load(Ordering::Relaxed), 2);
         for _ in 0..3 {
             open.send(()).unwrap();
@@ -171,10 +182,10 @@ mod tests {
                 Ok(Reading { vector: unit(vec![used as f32, 1.0], 2)?, unseen: None })
             })
         };
-        let workers = Workers::start(1, 4, Arc::default(), make).unwrap();
-        let before = workers.run("good").await.unwrap().vector;
-        let error = workers.run("bad").await.unwrap_err();
+        let workers = Workers::start(1, 4, &Arc::new(Memory::new(1)), Arc::default(), make).unwrap();
+        let before = workers.run([0; 32], "good").await.unwrap().vector;
+        let error = workers.run([0; 32], "bad").await.unwrap_err();
         assert_eq!(error.reason(), "model");
-        assert_eq!(workers.run("good").await.unwrap().vector, before, "it starts over with fresh state");
+        assert_eq!(workers.run([0; 32], "good").await.unwrap().vector, before, "it starts over with fresh state");
     }
 }
