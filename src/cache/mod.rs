@@ -1,1 +1,3 @@
 //! The cache.
+
+pub mod decide;
