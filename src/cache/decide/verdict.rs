@@ -1,0 +1,82 @@
+//! From candidates to a verdict.
+
+use super::features::Features;
+use super::guard::{Guard, Guards};
+
+/// Whether a candidate's answer may be served.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Verdict {
+    /// It may.
+    Accept,
+    /// It may not.
+    Reject(Reject),
+}
+
+/// Why no candidate's answer may be served.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Reject {
+    /// There is no candidate.
+    NoNeighbour,
+    /// Every candidate is less similar than the floor.
+    BelowThreshold,
+    /// This guard objected to the best candidate, and some guard to each further one.
+    Guard(Guard),
+}
+
+impl Reject {
+    /// The name in logs, metrics and headers.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::NoNeighbour => "no_neighbour",
+            Self::BelowThreshold => "below_threshold",
+            Self::Guard(Guard::Numbers) => "guard_numbers",
+            Self::Guard(Guard::Dates) => "guard_dates",
+            Self::Guard(Guard::Negation) => "guard_negation",
+            Self::Guard(Guard::Antonyms) => "guard_antonyms",
+            Self::Guard(Guard::Entities) => "guard_entities",
+            Self::Guard(Guard::Direction) => "guard_direction",
+            Self::Guard(Guard::Length) => "guard_length",
+            Self::Guard(Guard::Language) => "guard_language",
+            Self::Guard(Guard::Containment) => "guard_containment",
+        }
+    }
+}
+
+impl Verdict {
+    /// `accept`, or the name of the reason against it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Accept => "accept",
+            Self::Reject(reject) => reject.as_str(),
+        }
+    }
+}
+
+/// Takes the first candidate whose cosine is at least `floor` and to which no guard objects. Candidates come best first;
+/// the index is the place in that order. A cosine that is not a number counts as below any floor.
+///
+/// A candidate that a guard refuses does not stop the next: where "order 7781" and "order 7782" are both stored, the
+/// wrong one may well rank above the exact repeat of a question for the other. Every candidate passes the same floor and
+/// the same guards, so the next one is no weaker a hit than if the first had never been stored.
+pub fn judge<'a>(
+    candidates: impl Iterator<Item = (f32, &'a Features)>,
+    new: &Features,
+    floor: f32,
+    guards: Guards,
+) -> (Option<usize>, Verdict) {
+    let mut reject = Reject::NoNeighbour;
+    for (index, (cosine, candidate)) in candidates.enumerate() {
+        if cosine < floor || cosine.is_nan() {
+            if reject == Reject::NoNeighbour {
+                reject = Reject::BelowThreshold;
+            }
+            continue;
+        }
+        match guards.check(new, candidate) {
+            Ok(()) => return (Some(index), Verdict::Accept),
+            Err(objection) if !matches!(reject, Reject::Guard(_)) => reject = Reject::Guard(objection.guard),
+            Err(_) => {}
+        }
+    }
+    (None, Verdict::Reject(reject))
+}
