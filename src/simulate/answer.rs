@@ -142,11 +142,13 @@ impl Speaker<'_> {
 
     fn text(&self, index: u32) -> String {
         let answer = || named(self.question, self.digest, index, self.wished);
-        match self.request.response_format.and_then(|raw| serde_json::from_str::<Value>(raw.get()).ok()) {
-            Some(format) if format["type"] == "json_object" => {
+        let format: Option<Value> = self.request.response_format.and_then(|raw| serde_json::from_str(raw.get()).ok());
+        let kind = format.as_ref().and_then(|format| format.get("type")).and_then(Value::as_str);
+        match (kind, &format) {
+            (Some("json_object"), _) => {
                 json!({"answer": answer(), "asked": self.question, "choice": index}).to_string()
             }
-            Some(format) if format["type"] == "json_schema" => {
+            (Some("json_schema"), Some(format)) => {
                 let schema = format.pointer("/json_schema/schema").unwrap_or(&Value::Null);
                 schema::instance(schema, &named(self.question, self.digest, index, 0)).to_string()
             }

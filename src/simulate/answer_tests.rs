@@ -32,7 +32,7 @@ fn the_same_question_in_another_conversation_has_another_text() {
 #[test]
 fn limits_and_stop_sequences_cut_and_say_so() {
     let cut = ask(&format!(r#"{},"max_tokens":9,"max_completion_tokens":4"#, user("q")));
-    assert_eq!(cut.choices[0].content.as_deref(), Some("You asked: \"q\"."));
+    assert_eq!(cut.choices[0].content.as_deref(), Some("You asked: \"q\". "));
     assert_eq!((cut.choices[0].finish, cut.usage.completion), (Some("length"), 4));
     let stopped = ask(&format!(r#"{},"stop":["nowhere","asked"]"#, user("q")));
     assert_eq!(stopped.choices[0].content.as_deref(), Some("You "));

@@ -20,6 +20,8 @@ pub(super) const STALL: Duration = Duration::from_secs(600);
 const FRAME_BYTES: usize = 16 * 1024;
 /// The gap between the two halves of a split event: enough for two TCP segments.
 const SPLIT_GAP: Duration = Duration::from_millis(1);
+/// The wait before a break: hyper drops what it has not yet written when a body fails.
+const BREAK_GAP: Duration = Duration::from_millis(2);
 
 /// What happens after the last byte.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,6 +51,8 @@ pub(super) struct ReplyBody {
     flight: Option<Flight>,
     switch: ResetSwitch,
     pause: Option<Pin<Box<Sleep>>>,
+    /// What was written before a break has had its time to leave.
+    flushed: bool,
 }
 
 enum Source {
@@ -59,7 +63,7 @@ enum Source {
 impl ReplyBody {
     /// A whole body.
     pub(super) fn whole(bytes: Bytes, end: End, flight: Option<Flight>, switch: ResetSwitch) -> Self {
-        let mut body = Self { source: Source::Whole(bytes), end, flight, switch, pause: None };
+        let mut body = Self { source: Source::Whole(bytes), end, flight, switch, pause: None, flushed: false };
         if body.is_end_stream() {
             body.finish();
         }
@@ -68,7 +72,7 @@ impl ReplyBody {
 
     /// A stream of events.
     pub(super) fn feed(feed: Feed, end: End, flight: Flight, switch: ResetSwitch) -> Self {
-        Self { source: Source::Feed(Box::new(feed)), end, flight: Some(flight), switch, pause: None }
+        Self { source: Source::Feed(Box::new(feed)), end, flight: Some(flight), switch, pause: None, flushed: false }
     }
 
     fn next_bytes(&mut self) -> Option<Bytes> {
@@ -130,6 +134,10 @@ impl Body for ReplyBody {
                 self.arm(wait);
             }
             return Poll::Ready(Some(Ok(Frame::data(bytes))));
+        }
+        if self.end != End::Clean && !std::mem::replace(&mut self.flushed, true) {
+            self.arm(BREAK_GAP);
+            return self.poll_frame(cx);
         }
         match self.end {
             End::Clean => {

@@ -226,7 +226,7 @@ fn chat_choice<'a>(index: usize, said: &Said<'a>, top: Option<u32>) -> ChatChunk
         Said::Reasoning(part) => delta.reasoning_content = Some(part),
         Said::Content(part) => {
             delta.content = Some(Some(part));
-            choice.logprobs = top.map(|top| ChatLogprobs::of(part, top));
+            choice.logprobs = top.map(|top| ChatLogprobs::of(std::iter::once(part), top));
         }
         Said::Refusal(part) => delta.refusal = Some(Some(part)),
         Said::CallStart { index, id, name } => {
@@ -248,7 +248,7 @@ fn text_choice<'a>(index: usize, said: &Said<'a>, top: Option<u32>, offset: usiz
         Said::Finish(reason) => ("", Some(reason)),
         _ => ("", None),
     };
-    let logprobs = top.filter(|_| !text.is_empty()).map(|top| TextLogprobs::of(text, offset, top));
+    let logprobs = top.filter(|_| !text.is_empty()).map(|top| TextLogprobs::of(vec![text], offset, top));
     TextChunkChoice { text, index, logprobs, finish_reason }
 }
 

@@ -85,7 +85,7 @@ pub(super) fn text_body<'a>(head: &Head, answer: &'a Answer, top: Option<u32>, w
         TextChoice {
             text,
             index,
-            logprobs: top.map(|top| TextLogprobs::of(text, 0, top)),
+            logprobs: top.map(|top| TextLogprobs::of(tokens::tokens(text).collect(), 0, top)),
             finish_reason: choice.finish,
         }
     };
@@ -127,7 +127,7 @@ fn chat_choice(index: usize, choice: &Choice, top: Option<u32>) -> ChatChoice<'_
         reasoning_content: choice.reasoning.as_deref(),
         tool_calls: choice.calls.iter().map(call).collect(),
     };
-    let logprobs = top.zip(choice.content.as_deref()).map(|(top, text)| ChatLogprobs::of(text, top));
+    let logprobs = top.zip(choice.content.as_deref()).map(|(top, text)| ChatLogprobs::of(tokens::tokens(text), top));
     ChatChoice { index, message, logprobs, finish_reason: choice.finish }
 }
 
@@ -160,8 +160,8 @@ struct TopLogprob<'a> {
 
 impl<'a> ChatLogprobs<'a> {
     /// One record a token, with `top` alternatives: the token itself, then made-up ones.
-    pub(super) fn of(text: &'a str, top: u32) -> Self {
-        let content = tokens::tokens(text).map(|token| {
+    pub(super) fn of(parts: impl Iterator<Item = &'a str>, top: u32) -> Self {
+        let content = parts.map(|token| {
             let first = (token, logprob(token));
             let alternatives = std::iter::once(first).chain(ALTERNATIVES).take(top as usize);
             let top_logprobs =
@@ -191,9 +191,8 @@ pub(super) struct TextLogprobs<'a> {
 }
 
 impl<'a> TextLogprobs<'a> {
-    /// One record a token of `text`, which starts at character `offset` of the whole.
-    pub(super) fn of(text: &'a str, offset: usize, top: u32) -> Self {
-        let parts: Vec<&str> = tokens::tokens(text).collect();
+    /// One record a token; the first starts at character `offset` of the whole.
+    pub(super) fn of(parts: Vec<&'a str>, offset: usize, top: u32) -> Self {
         let alternatives = |token: &&str| {
             let pairs = std::iter::once((*token, logprob(token))).chain(ALTERNATIVES).take(top as usize);
             pairs.map(|(token, logprob)| (token.to_owned(), logprob.into())).collect()
