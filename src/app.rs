@@ -1,1 +1,403 @@
-//! Composition root.
+//! Composition root: the only place that builds, wires and owns everything.
+//!
+//! Start: bind the listeners (so that a taken port is told before anything else happens), open the store, load the
+//! cache beside warming the embedder, then serve. Stop: not ready → listeners drain → queued writes reach the store.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::task::JoinHandle;
+
+use crate::admin::{self, Admin, Readiness};
+use crate::cache::decide::{Guard, Guards, UnknownGuard};
+use crate::cache::{self, Cache, LoadError};
+use crate::call::SecretKey;
+use crate::clock::Clock;
+use crate::config::{CacheMode, Config};
+use crate::embed::Embedder;
+use crate::ids::TenantId;
+use crate::pipeline::{self, DataPlane};
+use crate::server::{BindError, DrainReport, Listener, Shutdown, Stats};
+use crate::store::{SqliteStore, StoreError, Stores, TenantRow, Unwritten, Writer, WriterHandle, WriterSizes};
+use crate::task;
+use crate::telemetry::metrics::{Metrics, MetricsError};
+use crate::tenant::Directory;
+use crate::upstream::{SetupError, Upstream};
+
+/// Ledger rows that may wait to be written: over a minute of the fastest traffic measured.
+const LEDGER_QUEUE: usize = 65_536;
+/// Entries that may wait to be written.
+const ENTRY_QUEUE: usize = 8_192;
+/// How often the indexes are looked after.
+const UPKEEP: Duration = Duration::from_millis(250);
+/// How often expired entries are removed and gauges are set.
+const SWEEP: Duration = Duration::from_secs(10);
+
+/// Why the program cannot start. Every text says what to do.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// A listener cannot be bound.
+    #[error(transparent)]
+    Bind(#[from] BindError),
+    /// The database cannot be used.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The cache cannot be loaded.
+    #[error(transparent)]
+    Load(#[from] LoadError),
+    /// The upstream cannot be used as configured.
+    #[error(transparent)]
+    Upstream(#[from] SetupError),
+    /// The metrics cannot be set up.
+    #[error(transparent)]
+    Metrics(#[from] MetricsError),
+    /// `cache.guards_off` names a guard that does not exist.
+    #[error("cache.guards_off: {0}")]
+    Guard(#[from] UnknownGuard),
+    /// The secret that keys all hashes cannot be read or made.
+    #[error("secret file {path}: {problem}; set [store] secret_file to a file of 32 bytes that only this user can read")]
+    Secret {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        problem: String,
+    },
+}
+
+/// A running program.
+pub struct App {
+    /// Address of the data plane.
+    pub data: SocketAddr,
+    /// Address of the admin plane.
+    pub admin: SocketAddr,
+    /// The series.
+    pub metrics: Arc<Metrics>,
+    /// The cache.
+    pub cache: Arc<Cache>,
+    /// The stores.
+    pub stores: Stores,
+    shutdown: Shutdown,
+    readiness: Readiness,
+    drain: Duration,
+    planes: Vec<(&'static str, JoinHandle<DrainReport>)>,
+    tasks: Vec<JoinHandle<()>>,
+    writer: WriterHandle,
+    writing: JoinHandle<Unwritten>,
+    sqlite: Arc<SqliteStore>,
+}
+
+/// What a test may put in place of the real thing.
+#[derive(Default)]
+pub struct Replacements {
+    /// Wall-clock time.
+    pub clock: Option<Clock>,
+    /// Embedder.
+    pub embedder: Option<Embedder>,
+}
+
+impl App {
+    /// Starts everything; returns when requests are served.
+    ///
+    /// # Errors
+    /// See [`StartError`].
+    pub async fn start(config: Config) -> Result<Self, StartError> {
+        Self::start_with(config, Replacements::default()).await
+    }
+
+    /// [`App::start`] with replacements.
+    ///
+    /// # Errors
+    /// See [`StartError`].
+    pub async fn start_with(config: Config, replace: Replacements) -> Result<Self, StartError> {
+        let began = Instant::now();
+        let clock = replace.clock.unwrap_or_default();
+        let guards = guards(&config.cache.guards_off)?;
+        let limits = &config.server.limits;
+        let data = Listener::bind(config.server.listen, config.server.tls.as_ref(), limits, &config.server.deadlines)?;
+        let admin_limits = admin::limits(limits);
+        let admin =
+            Listener::bind(config.admin.listen, config.admin.tls.as_ref(), &admin_limits, &config.server.deadlines)?
+                .with_error_body(admin::problem);
+        let upstream = Arc::new(Upstream::new(&config.upstream)?);
+        let metrics = Arc::new(Metrics::new(
+            config.tenants.iter().map(|tenant| tenant.name.clone()),
+            config.telemetry.models.iter().cloned(),
+        )?);
+
+        let sqlite = SqliteStore::open(&config.store.path, config.store.migrate).await?;
+        let stores = sqlite.stores();
+        let secret = secret(&config.store.secret_file)?;
+        let sizes = WriterSizes { ledger: LEDGER_QUEUE, entries: ENTRY_QUEUE, flush: config.store.flush };
+        let (writer, writing) = Writer::spawn(&stores, sizes);
+        let embedder = match replace.embedder {
+            Some(embedder) => embedder,
+            None => embedder(&config),
+        };
+        let cache = Arc::new(Cache::new(cache::Parts {
+            settings: config.cache.clone(),
+            secret: secret.clone(),
+            clock: clock.clone(),
+            guards,
+            embedder: embedder.clone(),
+            store: Arc::clone(&stores.entries),
+            writer: writer.clone(),
+            metrics: Arc::clone(&metrics),
+        }));
+        let shutdown = Shutdown::new();
+        let readiness = Readiness::default();
+        let plane = Arc::new(DataPlane::new(pipeline::Parts {
+            directory: Directory::new(&config, secret),
+            cache: Arc::clone(&cache),
+            upstream,
+            limits: limits.clone(),
+            clock: clock.clone(),
+            writer: writer.clone(),
+            metrics: Arc::clone(&metrics),
+            shutdown: shutdown.clone(),
+        }));
+        let admin_state = Admin {
+            readiness: readiness.clone(),
+            metrics: Arc::clone(&metrics),
+            cache: Arc::clone(&cache),
+            stores: stores.clone(),
+            plane: Arc::clone(&plane),
+            token: config.admin.token.clone(),
+        };
+        let (data_address, admin_address) = (data.local_addr(), admin.local_addr());
+        let data_stats = data.stats();
+        let mut planes = vec![("admin", serve_admin(admin, admin_state, shutdown.clone()))];
+
+        declare(&config, &stores, &clock).await?;
+        let warming = warm(&config, embedder.clone());
+        let loaded = cache.load().await?;
+        if let Some(warming) = warming {
+            warming.await;
+        }
+        tracing::info!(entries = loaded, took_ms = began.elapsed().as_millis(), "cache loaded");
+
+        planes.push(("data", serve_data(data, plane, shutdown.clone())));
+        let tasks = vec![
+            task::spawn("index", &metrics, upkeep(Arc::clone(&cache), shutdown.clone())),
+            task::spawn(
+                "sweep",
+                &metrics,
+                sweep(Gauges {
+                    cache: Arc::clone(&cache),
+                    metrics: Arc::clone(&metrics),
+                    writer: writer.clone(),
+                    server: data_stats,
+                    clock,
+                    shutdown: shutdown.clone(),
+                }),
+            ),
+        ];
+        readiness.set(true);
+        tracing::info!(data = %data_address, admin = %admin_address, took_ms = began.elapsed().as_millis(), "ready");
+        Ok(Self {
+            data: data_address,
+            admin: admin_address,
+            metrics,
+            cache,
+            stores,
+            shutdown,
+            readiness,
+            drain: config.server.drain,
+            planes,
+            tasks,
+            writer,
+            writing,
+            sqlite,
+        })
+    }
+
+    /// Stops everything in order. One log line for each step.
+    pub async fn stop(self) {
+        self.stop_within(self.drain).await;
+    }
+
+    /// Tells everything to end; a later call brings the deadline forward.
+    pub fn trigger(&self, drain: Duration) {
+        self.readiness.set(false);
+        self.shutdown.trigger(drain);
+    }
+
+    /// The handle that ends everything, for whoever waits for signals.
+    pub fn shutdown(&self) -> Shutdown {
+        self.shutdown.clone()
+    }
+
+    /// [`App::stop`] with another bound than the configured one.
+    pub async fn stop_within(self, drain: Duration) {
+        let began = Instant::now();
+        self.trigger(drain);
+        tracing::info!(bound_s = drain.as_secs(), "draining: no new connections, open requests run on");
+        for (name, plane) in self.planes {
+            if let Ok(report) = plane.await {
+                tracing::info!(plane = name, finished = report.finished, cut = report.cut, "connections closed");
+            }
+        }
+        for task in self.tasks {
+            task.abort();
+        }
+        self.writer.close();
+        if let Ok(unwritten) = self.writing.await {
+            tracing::info!(rows_lost = unwritten.rows, entries_lost = unwritten.entries, "write queue emptied");
+        }
+        self.sqlite.close().await;
+        tracing::info!(took_ms = began.elapsed().as_millis(), "store closed, bye");
+    }
+}
+
+fn guards(off: &[String]) -> Result<Guards, UnknownGuard> {
+    let off: Vec<Guard> = off.iter().map(|name| name.parse()).collect::<Result<_, _>>()?;
+    Ok(Guards::without(&off))
+}
+
+/// An embedder that cannot be made costs the semantic tier, not the start.
+fn embedder(config: &Config) -> Embedder {
+    Embedder::new(&config.embedding).unwrap_or_else(|error| {
+        tracing::error!(%error, "no embedder: the semantic tier is bypassed");
+        Embedder::failing(error)
+    })
+}
+
+fn warm(config: &Config, embedder: Embedder) -> Option<impl Future<Output = ()> + use<>> {
+    if config.cache.mode < CacheMode::Semantic {
+        return None;
+    }
+    let warming = tokio::task::spawn_blocking(move || embedder.warm());
+    Some(async move {
+        match warming.await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::error!(%error, "the embedder does not work: the semantic tier is bypassed"),
+            Err(error) => tracing::error!(%error, "the embedder does not work: the semantic tier is bypassed"),
+        }
+    })
+}
+
+async fn declare(config: &Config, stores: &Stores, clock: &Clock) -> Result<(), StoreError> {
+    let now = clock.now_ms();
+    let row = |name: &str| TenantRow {
+        tenant: TenantId::new(name),
+        declared: true,
+        created_at: now,
+        updated_at: now,
+    };
+    let rows: Vec<TenantRow> = config.tenants.iter().map(|tenant| row(&tenant.name)).collect();
+    stores.tenants.upsert(&rows).await
+}
+
+fn serve_data(listener: Listener, plane: Arc<DataPlane>, shutdown: Shutdown) -> JoinHandle<DrainReport> {
+    tokio::spawn(listener.serve(move |request, _| Arc::clone(&plane).serve(request), shutdown))
+}
+
+fn serve_admin(listener: Listener, state: Admin, shutdown: Shutdown) -> JoinHandle<DrainReport> {
+    let router = admin::router(state);
+    tokio::spawn(listener.serve(move |request, _| admin::serve(router.clone(), request), shutdown))
+}
+
+/// Keeps the indexes in shape on a blocking thread, a little after each change.
+async fn upkeep(cache: Arc<Cache>, shutdown: Shutdown) {
+    let draining = shutdown.draining();
+    tokio::pin!(draining);
+    loop {
+        tokio::select! {
+            () = &mut draining => return,
+            () = tokio::time::sleep(UPKEEP) => {}
+        }
+        let cache = Arc::clone(&cache);
+        if let Err(error) = tokio::task::spawn_blocking(move || cache.maintain_index()).await {
+            tracing::error!(%error, "index upkeep failed; searches go on over the old structure");
+        }
+    }
+}
+
+struct Gauges {
+    cache: Arc<Cache>,
+    metrics: Arc<Metrics>,
+    writer: WriterHandle,
+    server: Arc<Stats>,
+    clock: Clock,
+    shutdown: Shutdown,
+}
+
+/// Removes what has expired and sets the gauges that are read rather than counted.
+async fn sweep(gauges: Gauges) {
+    let draining = gauges.shutdown.draining();
+    tokio::pin!(draining);
+    loop {
+        let cache = Arc::clone(&gauges.cache);
+        // Both visit every entry; that is work for a blocking thread.
+        let swept = tokio::task::spawn_blocking(move || (cache.sweep(), cache.sizes())).await;
+        if let Ok((expired, sizes)) = swept {
+            if expired > 0 {
+                tracing::debug!(expired, "expired entries removed");
+            }
+            gauges.set(&sizes);
+        }
+        tokio::select! {
+            () = &mut draining => return,
+            () = tokio::time::sleep(SWEEP) => {}
+        }
+    }
+}
+
+impl Gauges {
+    fn set(&self, sizes: &cache::Sizes) {
+        let metrics = &self.metrics;
+        metrics.cache_entries.with_label_values(&["all"]).set(signed(sizes.entries as u64));
+        metrics.cache_entries.with_label_values(&["memory"]).set(signed(sizes.resident as u64));
+        metrics.cache_bytes.with_label_values(&["all"]).set(signed(sizes.bytes));
+        metrics.cache_bytes.with_label_values(&["memory"]).set(signed(sizes.resident_bytes));
+        metrics.index_entries.with_label_values(&["flat"]).set(signed(sizes.index.flat as u64));
+        metrics.index_entries.with_label_values(&["hnsw"]).set(signed(sizes.index.hnsw as u64));
+        metrics.index_bytes.set(signed(sizes.index.bytes as u64));
+        metrics.connections.set(signed(self.server.open()));
+        metrics.embedding_queue.set(signed(self.cache.embedder().queue_depth() as u64));
+        let writer = self.writer.stats();
+        metrics.ledger_queue.set(signed(writer.ledger_depth));
+        metrics.ledger_rows.set(signed(writer.rows_written));
+        metrics.store_dropped.with_label_values(&["rows"]).set(signed(writer.slots_refused + writer.rows_lost));
+        metrics.store_dropped.with_label_values(&["entries"]).set(signed(writer.entries_dropped));
+        metrics.dependency_up.with_label_values(&["store"]).set(i64::from(writer.ledger_lag < Duration::from_secs(5)));
+        metrics.task_success.with_label_values(&["sweep"]).set(signed(self.clock.now_ms() / 1_000));
+    }
+}
+
+fn signed(value: u64) -> i64 {
+    i64::try_from(value).unwrap_or(i64::MAX)
+}
+
+/// The secret that keys all hashes: read, or made on the first start.
+fn secret(path: &Path) -> Result<SecretKey, StartError> {
+    let failed = |problem: String| StartError::Secret { path: path.to_owned(), problem };
+    match std::fs::read(path) {
+        Ok(bytes) => match <[u8; 32]>::try_from(bytes.as_slice()) {
+            Ok(secret) => Ok(SecretKey::new(secret)),
+            Err(_) => Err(failed(format!("has {} bytes, not 32", bytes.len()))),
+        },
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            let secret = random_secret().map_err(|e| failed(e.to_string()))?;
+            write_private(path, &secret).map_err(|e| failed(e.to_string()))?;
+            Ok(SecretKey::new(secret))
+        }
+        Err(error) => Err(failed(error.to_string())),
+    }
+}
+
+fn random_secret() -> std::io::Result<[u8; 32]> {
+    use std::io::Read;
+    let mut secret = [0; 32];
+    std::fs::File::open("/dev/urandom")?.read_exact(&mut secret)?;
+    Ok(secret)
+}
+
+fn write_private(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
+    use std::io::Write;
+    use std::os::unix::fs::OpenOptionsExt;
+    let mut file = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
+    file.write_all(bytes)?;
+    file.sync_all()
+}

@@ -1,3 +1,7 @@
 //! The `remora` program: everything is in the library.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    remora::cli::run()
+}

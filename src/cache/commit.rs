@@ -167,7 +167,7 @@ impl Cache {
         self.add_point(&point).map_err(|_| Reason::CacheFault)?;
         self.shelf.keep_body(id, Arc::new(body));
         let gone = self.shelf.put(meta);
-        let stored = self.writer.entry(EntryWrite::Put { entry, points: vec![point] });
+        let stored = self.writer.entry(EntryWrite::Put { entry: Arc::new(entry), points: vec![point] });
         if stored.is_err() {
             tracing::warn!(entry = %id, "the write queue is full: this entry will not survive a restart");
         }

@@ -4,6 +4,7 @@ use serde::Serialize;
 
 use super::decide::{Features, Verdict};
 use super::lookup::{Ask, Query};
+use super::outcome::Tier;
 use super::policy::Plan;
 use super::{Cache, Candidate};
 use crate::call::{Call, Keys};
@@ -110,28 +111,28 @@ impl Cache {
     }
 
     async fn explain_neighbours(&self, query: Query<'_>, report: &mut Explanation) {
-        let searched = self.semantic(query).await;
-        if report.reason.is_none() {
-            match &searched.found {
-                Ok(hit) => (report.result, report.tier) = ("hit", Some(hit.tier.as_str())),
-                Err(reason) => report.reason = Some(reason.as_str().to_owned()),
-            }
+        let may_hit = report.reason.is_none();
+        if let Some(hit) = self.same_words(query).await.filter(|_| may_hit) {
+            (report.result, report.tier) = ("hit", Some(hit.tier.as_str()));
         }
-        let vector = match searched.vector {
-            Some(vector) => vector,
-            None => match self.vector(query.keys, query.text).await {
-                Ok(vector) => vector,
-                Err(_) => return,
-            },
+        let vector = match self.vector(query.keys, query.text).await {
+            Ok(vector) => vector,
+            Err(reason) => {
+                report.reason.get_or_insert_with(|| reason.as_str().to_owned());
+                return;
+            }
         };
         report.partition = Some(hex(&vector.partition));
         let (candidates, _) = self.nearest(query.tenant, &vector);
         let new = Features::of(query.text);
         report.neighbours = candidates.iter().map(|candidate| self.neighbour(&new, candidate)).collect();
-        if let (None, Verdict::Reject(why)) = self.judge(query, &candidates)
-            && report.result == "miss"
-        {
-            report.reason = Some(why.as_str().to_owned());
+        if may_hit && report.result != "hit" {
+            match self.judge(query, &candidates) {
+                (Some(_), Verdict::Accept) => {
+                    (report.result, report.tier) = ("hit", Some(Tier::Semantic.as_str()));
+                }
+                (_, verdict) => report.reason = Some(verdict.as_str().to_owned()),
+            }
         }
     }
 

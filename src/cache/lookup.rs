@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use tokio::time::timeout;
 
-use super::decide::{Reject, Verdict, judge, normalise};
+use super::decide::{Features, Reject, Verdict, judge, normalise};
 use super::outcome::{Reason, Tier};
 use super::shelf::{Body, Meta};
 use super::{Cache, Candidate, NEIGHBOURS, STORE_DEADLINE};
@@ -136,16 +136,20 @@ impl Cache {
     }
 
     pub(super) fn judge(&self, query: Query<'_>, candidates: &[Candidate]) -> (Option<usize>, Verdict) {
-        judge(query.text, candidates.iter().map(|c| (c.cosine, c.meta.prompt.as_ref())), query.floor, &self.guards)
+        let new = Features::of(query.text);
+        // Candidates come best first; what lies below the floor is turned down for that and needs no features.
+        let near = candidates.iter().take_while(|c| c.cosine >= query.floor);
+        let features: Vec<Features> = near.map(|c| Features::of(&c.meta.prompt)).collect();
+        let pairs = candidates.iter().enumerate().map(|(i, c)| (c.cosine, features.get(i).unwrap_or(&new)));
+        judge(pairs, &new, query.floor, self.guards)
     }
 
     /// A point whose prompt differs in case, blanks or final punctuation only. The guards still have their say: in
     /// code, quotes and paths case matters.
-    async fn same_words(&self, query: Query<'_>) -> Option<Hit> {
+    pub(super) async fn same_words(&self, query: Query<'_>) -> Option<Hit> {
         let key = query.keys.normalised(&self.secret, &normalise(query.text));
         let point = self.points.same_words(query.tenant, &key)?;
-        let alike = std::iter::once((1.0, point.prompt.as_ref()));
-        let (Some(_), Verdict::Accept) = judge(query.text, alike, query.floor, &self.guards) else { return None };
+        self.guards.check(&Features::of(query.text), &Features::of(&point.prompt)).ok()?;
         let meta = self.shelf.get(query.tenant, point.entry, self.clock.now_ms())?;
         self.open(meta, query.ask, Tier::Semantic, None).await.ok()
     }

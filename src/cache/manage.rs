@@ -9,7 +9,9 @@ use crate::ids::{EntryId, TenantId};
 use crate::store::{EntryWrite, Loaded, StoreError};
 
 /// Entries read from the store at a time while loading.
-const PAGE: usize = 2_000;
+const PAGE: u32 = 2_000;
+/// Longest wait for queued writes before an invalidation is written.
+const FLUSH: Duration = Duration::from_secs(5);
 
 /// Loading failed.
 #[derive(Debug, thiserror::Error)]
@@ -84,11 +86,11 @@ impl Cache {
         let mut after = None;
         let mut loaded = 0;
         loop {
-            let page = self.store.scan(now, after, PAGE).await?;
+            let page = self.store.scan(now, after.as_ref(), PAGE).await?;
             let Some(last) = page.last() else { return Ok(loaded) };
-            after = Some(last.entry.id);
-            for Loaded { entry, body_bytes, points } in &page {
-                let meta = meta_of(entry, *body_bytes, points);
+            after = Some(last.meta.cursor());
+            for Loaded { meta, points } in &page {
+                let meta = meta_of(&meta.entry, meta.body_len, points);
                 for point in points {
                     if self.add_point(point).is_err() {
                         tracing::warn!(point = %point.id, "a stored vector cannot be used; its entry is exact only");
@@ -139,9 +141,11 @@ impl Cache {
             self.forget(meta);
         }
         // What is queued for them must be written first, or it would bring them back.
-        self.writer.flush().await;
+        if let Err(error) = self.writer.flush(FLUSH).await {
+            tracing::warn!(reason = error.as_str(), "the write queue could not be emptied before an invalidation");
+        }
         let deletes: Vec<EntryWrite> = found.iter().map(|meta| delete_of(meta)).collect();
-        for batch in deletes.chunks(PAGE) {
+        for batch in deletes.chunks(PAGE as usize) {
             self.store.apply(batch).await?;
         }
         Ok(found.len())

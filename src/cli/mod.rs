@@ -1,1 +1,86 @@
-//! The command line.
+//! The command line. Exit codes: 0 done, 1 failed, 2 wrong usage.
+
+mod api;
+mod cache;
+mod check;
+mod migrate;
+mod serve;
+
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::simulate;
+
+/// A semantic-caching reverse proxy for LLM APIs.
+#[derive(Parser)]
+#[command(name = "remora", version, about, after_help = EXAMPLE)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+const EXAMPLE: &str = "Example:\n  remora serve\n  OPENAI_BASE_URL=http://127.0.0.1:8080/v1 python my_app.py";
+
+#[derive(Subcommand)]
+enum Command {
+    /// Run the proxy. Without a config file it listens on 127.0.0.1:8080 and forwards to api.openai.com.
+    #[command(after_help = "Example:\n  remora serve --upstream http://127.0.0.1:9000/v1 --store sqlite://remora.db")]
+    Serve(serve::Serve),
+    /// Validate the configuration; lists every problem with file, key and fix.
+    #[command(after_help = "Example:\n  remora check --config remora.toml")]
+    Check(check::Check),
+    /// Run an OpenAI-compatible upstream that answers without a model, for trying out, tests and benchmarks.
+    #[command(after_help = simulate::FAULT_HELP)]
+    Simulate(simulate::Options),
+    /// Look into the cache of a running proxy, or take things out of it.
+    #[command(subcommand)]
+    Cache(cache::Command),
+    /// Show the ledger row of a request, or the latest rows.
+    #[command(after_help = "Example:\n  remora request 01K9ZQ4W7Y8N3T5V6X0A1B2C3D\n  remora request --limit 5")]
+    Request(cache::Request),
+    /// Bring the database schema up to date or back.
+    #[command(after_help = "Example:\n  remora migrate status --store sqlite://remora.db")]
+    Migrate(migrate::Migrate),
+}
+
+/// Where the running proxy's admin plane is.
+#[derive(Args, Clone)]
+struct AdminAt {
+    /// Address of the admin plane of the running proxy.
+    #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:8081", env = "REMORA_ADMIN_URL")]
+    admin: String,
+    /// Print JSON instead of a table.
+    #[arg(long)]
+    json: bool,
+}
+
+/// Runs the program with the arguments of this process.
+pub fn run() -> ExitCode {
+    let cli = Cli::parse();
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return failed(&format!("the runtime cannot be started: {error}")),
+    };
+    let done = runtime.block_on(async {
+        match cli.command {
+            Command::Serve(serve) => serve.run().await,
+            Command::Check(check) => check.run(),
+            Command::Simulate(options) => simulate::run(options).await.map_err(|error| error.to_string()),
+            Command::Cache(command) => command.run().await,
+            Command::Request(request) => request.run().await,
+            Command::Migrate(migrate) => migrate.run().await,
+        }
+    });
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(message) => failed(&message),
+    }
+}
+
+fn failed(message: &str) -> ExitCode {
+    if !message.is_empty() {
+        eprintln!("remora: {message}");
+    }
+    ExitCode::FAILURE
+}

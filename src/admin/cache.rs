@@ -1,0 +1,214 @@
+//! Looking into the cache, and taking things out of it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Json;
+use axum::extract::rejection::JsonRejection;
+use axum::extract::{Path, Query, State};
+use http::StatusCode;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use super::{Admin, Problem};
+use crate::cache::{Explanation, Filter, Meta};
+use crate::ids::{EntryId, TenantId};
+use crate::pipeline::ExplainRequest;
+
+/// Most entries of one answer.
+const MOST: usize = 1_000;
+/// Entries shown by a dry run.
+const EXAMPLES: usize = 5;
+
+/// Which entries; all parts that are given must hold.
+#[derive(Debug, Default, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Wanted {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) tenant: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) id: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) model: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) namespace: Option<String>,
+    /// `name=value`
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) tag: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) writer: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) older_than_s: Option<u64>,
+    #[serde(default)]
+    pub(crate) all: bool,
+    #[serde(default)]
+    pub(crate) dry_run: bool,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Listing {
+    tenant: Option<String>,
+    model: Option<String>,
+    namespace: Option<String>,
+    tag: Option<String>,
+    cursor: Option<String>,
+    limit: Option<usize>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct TextSearch {
+    q: String,
+    tenant: Option<String>,
+    limit: Option<usize>,
+}
+
+/// `GET /admin/v1/cache/stats`
+pub(super) async fn stats(State(state): State<Admin>) -> Json<Value> {
+    let sizes = state.cache.sizes();
+    Json(json!({
+        "entries": sizes.entries,
+        "bytes": sizes.bytes,
+        "in_memory": sizes.resident,
+        "in_memory_bytes": sizes.resident_bytes,
+        "index": {
+            "flat": sizes.index.flat,
+            "hnsw": sizes.index.hnsw,
+            "bytes": sizes.index.bytes,
+            "partitions": sizes.index.partitions,
+        },
+        "space": state.cache.embedder().space().to_string(),
+    }))
+}
+
+/// `GET /admin/v1/cache/entries`, newest first.
+pub(super) async fn entries(State(state): State<Admin>, Query(ask): Query<Listing>) -> Result<Json<Value>, Problem> {
+    let limit = ask.limit.unwrap_or(50).clamp(1, MOST);
+    let cursor = ask.cursor.as_deref().map(entry_id).transpose()?;
+    let filter = Filter {
+        tenant: ask.tenant.as_deref().map(TenantId::new),
+        model: ask.model,
+        namespace: ask.namespace,
+        tag: ask.tag.as_deref().map(tag).transpose()?,
+        ..Filter::default()
+    };
+    let found = state.cache.list(&filter, cursor, limit);
+    let next = found.last().filter(|_| found.len() == limit).map(|meta| meta.id.to_string());
+    let data: Vec<Value> = found.iter().map(|meta| view(&state, meta)).collect();
+    Ok(Json(json!({ "data": data, "next_cursor": next })))
+}
+
+/// `GET /admin/v1/cache/entries/{id}`, with the stored answer.
+pub(super) async fn entry(State(state): State<Admin>, Path(id): Path<String>) -> Result<Json<Value>, Problem> {
+    let meta = find(&state, &id)?;
+    let stored = state.stores.entries.entry(&meta.tenant, meta.id).await?;
+    let mut view = view(&state, &meta);
+    let body: Option<Value> = stored.and_then(|entry| serde_json::from_slice(&entry.body).ok());
+    if let Some(members) = view.as_object_mut() {
+        members.insert("body".to_owned(), body.into());
+    }
+    Ok(Json(view))
+}
+
+/// `DELETE /admin/v1/cache/entries/{id}`
+pub(super) async fn delete(State(state): State<Admin>, Path(id): Path<String>) -> Result<Json<Value>, Problem> {
+    let meta = find(&state, &id)?;
+    let filter = Filter { id: Some(meta.id), ..Filter::default() };
+    let removed = state.cache.invalidate(&filter).await?;
+    Ok(Json(json!({ "removed": removed })))
+}
+
+/// `GET /admin/v1/cache/search?q=…`: prompts that contain the text.
+pub(super) async fn search(State(state): State<Admin>, Query(ask): Query<TextSearch>) -> Result<Json<Value>, Problem> {
+    let tenant = ask.tenant.as_deref().map(TenantId::new);
+    let limit = u32::try_from(ask.limit.unwrap_or(50).clamp(1, MOST)).unwrap_or(50);
+    let found = state.stores.entries.search(tenant.as_ref(), &ask.q, limit).await?;
+    let show = |f: &crate::store::Found| {
+        json!({
+            "entry": f.meta.entry.id.to_string(),
+            "tenant": f.meta.entry.tenant.as_str(),
+            "model": f.meta.entry.model,
+            "prompt": f.prompt,
+        })
+    };
+    Ok(Json(json!({ "data": found.iter().map(show).collect::<Vec<_>>() })))
+}
+
+/// `POST /admin/v1/cache/explain`
+pub(super) async fn explain(
+    State(state): State<Admin>,
+    ask: Result<Json<ExplainRequest>, JsonRejection>,
+) -> Result<Json<Explanation>, Problem> {
+    let Json(ask) = ask.map_err(|error| Problem::new(error.status(), error.body_text()))?;
+    let explained = state.plane.explain(ask).await;
+    explained.map(Json).map_err(|error| Problem::new(StatusCode::BAD_REQUEST, error.to_string()))
+}
+
+/// `POST /admin/v1/cache/invalidate`. With `dry_run` nothing is removed.
+pub(super) async fn invalidate(
+    State(state): State<Admin>,
+    ask: Result<Json<Wanted>, JsonRejection>,
+) -> Result<Json<Value>, Problem> {
+    let Json(ask) = ask.map_err(|error| Problem::new(error.status(), error.body_text()))?;
+    let filter = filter(&ask)?;
+    if filter.is_open() && !filter.all {
+        let text = "nothing narrows the selection; give tenant, id, model, namespace, tag, writer or older_than_s, \
+                    or `\"all\": true` for everything";
+        return Err(Problem::new(StatusCode::BAD_REQUEST, text));
+    }
+    if ask.dry_run {
+        let found = state.cache.select(&filter);
+        let examples: Vec<Value> = found.iter().take(EXAMPLES).map(|meta| view(&state, meta)).collect();
+        return Ok(Json(json!({ "dry_run": true, "would_remove": found.len(), "examples": examples })));
+    }
+    let removed = state.cache.invalidate(&filter).await?;
+    tracing::info!(removed, "entries invalidated by the admin API");
+    Ok(Json(json!({ "dry_run": false, "removed": removed })))
+}
+
+fn filter(ask: &Wanted) -> Result<Filter, Problem> {
+    Ok(Filter {
+        tenant: ask.tenant.as_deref().map(TenantId::new),
+        id: ask.id.as_deref().map(entry_id).transpose()?,
+        model: ask.model.clone(),
+        namespace: ask.namespace.clone(),
+        tag: ask.tag.as_deref().map(tag).transpose()?,
+        writer: ask.writer.clone(),
+        older_than: ask.older_than_s.map(Duration::from_secs),
+        all: ask.all,
+    })
+}
+
+fn find(state: &Admin, id: &str) -> Result<Arc<Meta>, Problem> {
+    let filter = Filter { id: Some(entry_id(id)?), ..Filter::default() };
+    state.cache.select(&filter).pop().ok_or_else(|| Problem::not_found("entry"))
+}
+
+fn entry_id(text: &str) -> Result<EntryId, Problem> {
+    text.parse().map_err(|error| Problem::new(StatusCode::BAD_REQUEST, format!("`{text}` is {error}")))
+}
+
+fn tag(text: &str) -> Result<(String, String), Problem> {
+    let (name, value) = text
+        .split_once('=')
+        .ok_or_else(|| Problem::new(StatusCode::BAD_REQUEST, "a tag is given as `name=value`"))?;
+    Ok((name.trim().to_owned(), value.trim().to_owned()))
+}
+
+fn view(state: &Admin, meta: &Meta) -> Value {
+    json!({
+        "entry": meta.id.to_string(),
+        "tenant": meta.tenant.as_str(),
+        "namespace": &*meta.namespace,
+        "model": &*meta.model,
+        "dialect": meta.dialect,
+        "prompts": state.cache.prompts(meta),
+        "tags": meta.tags.iter().map(|(name, value)| format!("{name}={value}")).collect::<Vec<_>>(),
+        "writer": meta.writer.as_str(),
+        "bytes": meta.bytes,
+        "completion_tokens": meta.completion_tokens,
+        "created_at_ms": meta.created_at,
+        "expires_at_ms": meta.expires_at,
+    })
+}

@@ -1,0 +1,57 @@
+//! The command line as a client of the admin API of a running proxy.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{Method, Request, header};
+use http_body_util::{BodyExt, Full};
+use hyper_util::client::legacy::Client;
+use hyper_util::rt::TokioExecutor;
+use serde_json::Value;
+
+use super::AdminAt;
+
+const WAIT: Duration = Duration::from_secs(60);
+
+/// Asks the admin API. The token comes from `REMORA_ADMIN_TOKEN`.
+pub(super) async fn ask(at: &AdminAt, method: Method, path: &str, body: Option<&Value>) -> Result<Value, String> {
+    let url = format!("{}{path}", at.admin.trim_end_matches('/'));
+    let mut request = Request::builder().method(method).uri(&url);
+    if let Ok(token) = std::env::var("REMORA_ADMIN_TOKEN") {
+        request = request.header(header::AUTHORIZATION, format!("Bearer {token}"));
+    }
+    if body.is_some() {
+        request = request.header(header::CONTENT_TYPE, "application/json");
+    }
+    let body = body.map(Value::to_string).unwrap_or_default();
+    let request = request.body(Full::new(Bytes::from(body))).map_err(|error| format!("--admin {url}: {error}"))?;
+    let tls = hyper_rustls::HttpsConnectorBuilder::new()
+        .with_provider_and_webpki_roots(rustls::crypto::ring::default_provider())
+        .map_err(|error| error.to_string())?
+        .https_or_http()
+        .enable_http1()
+        .build();
+    let client = Client::builder(TokioExecutor::new()).build(tls);
+    let answer = tokio::time::timeout(WAIT, async {
+        let answer = client.request(request).await.map_err(|error| {
+            format!("no admin plane at {}: {error}; is `remora serve` running? (--admin URL)", at.admin)
+        })?;
+        let status = answer.status();
+        let bytes = answer.into_body().collect().await.map_err(|error| error.to_string())?.to_bytes();
+        Ok::<_, String>((status, bytes))
+    });
+    let (status, bytes) = answer.await.map_err(|_| format!("{url} did not answer in time"))??;
+    let value: Value = serde_json::from_slice(&bytes)
+        .map_err(|_| format!("{url} answered {status} with something that is not JSON"))?;
+    if status.is_success() {
+        return Ok(value);
+    }
+    let detail = value.get("detail").and_then(Value::as_str).unwrap_or_default();
+    Err(format!("{status}: {detail}"))
+}
+
+/// Escapes a query value.
+pub(super) fn escape(text: &str) -> String {
+    let keep = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.~".contains(&byte);
+    text.bytes().map(|byte| if keep(byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") }).collect()
+}

@@ -1,0 +1,287 @@
+//! `remora cache …` and `remora request`
+
+use std::io::Read;
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand};
+use http::Method;
+use serde_json::{Value, json};
+
+use super::AdminAt;
+use super::api::{ask, escape};
+
+#[derive(Subcommand)]
+pub(super) enum Command {
+    /// Entries, bytes and vectors.
+    Stats(AdminAt),
+    /// List entries, newest first.
+    Entries(Entries),
+    /// Find entries by a text in their prompts.
+    #[command(after_help = "Example:\n  remora cache search refund")]
+    Search(Search),
+    /// Tell what would happen to a request, and why.
+    #[command(after_help = "Example:\n  remora cache explain --tenant acme --key acme/app request.json\n\n\
+        The file is the body of a request; `-` reads it from standard input. The tenant is in `remora request`.")]
+    Explain(Explain),
+    /// Remove entries. Shows what it would remove with --dry-run.
+    #[command(after_help = "Example:\n  remora cache invalidate --model gpt-4o --dry-run")]
+    Invalidate(Invalidate),
+}
+
+#[derive(Args)]
+pub(super) struct Entries {
+    #[arg(long)]
+    tenant: Option<String>,
+    #[arg(long)]
+    model: Option<String>,
+    #[arg(long)]
+    namespace: Option<String>,
+    /// As `name=value`.
+    #[arg(long)]
+    tag: Option<String>,
+    #[arg(long, default_value_t = 20)]
+    limit: usize,
+    #[command(flatten)]
+    at: AdminAt,
+}
+
+#[derive(Args)]
+pub(super) struct Search {
+    /// Text that the prompt contains.
+    text: String,
+    #[arg(long)]
+    tenant: Option<String>,
+    #[arg(long, default_value_t = 20)]
+    limit: usize,
+    #[command(flatten)]
+    at: AdminAt,
+}
+
+#[derive(Args)]
+pub(super) struct Explain {
+    /// File with the body of the request, or `-`.
+    file: PathBuf,
+    /// Tenant id.
+    #[arg(long)]
+    tenant: String,
+    /// Key id; the tenant's own if left out.
+    #[arg(long)]
+    key: Option<String>,
+    /// Route.
+    #[arg(long, default_value = "/v1/chat/completions")]
+    path: String,
+    #[command(flatten)]
+    at: AdminAt,
+}
+
+#[derive(Args)]
+pub(super) struct Invalidate {
+    #[arg(long)]
+    tenant: Option<String>,
+    /// Entry id.
+    #[arg(long)]
+    id: Option<String>,
+    #[arg(long)]
+    model: Option<String>,
+    #[arg(long)]
+    namespace: Option<String>,
+    /// As `name=value`.
+    #[arg(long)]
+    tag: Option<String>,
+    /// Key id whose requests made the entries.
+    #[arg(long)]
+    writer: Option<String>,
+    /// At least this many seconds old.
+    #[arg(long, value_name = "SECONDS")]
+    older_than: Option<u64>,
+    /// Everything.
+    #[arg(long)]
+    all: bool,
+    /// Remove nothing; show count and examples.
+    #[arg(long)]
+    dry_run: bool,
+    #[command(flatten)]
+    at: AdminAt,
+}
+
+#[derive(Args)]
+pub(super) struct Request {
+    /// Request id, from the header `x-remora-request-id`. Without it the latest are listed.
+    id: Option<String>,
+    #[arg(long)]
+    tenant: Option<String>,
+    #[arg(long, default_value_t = 20)]
+    limit: usize,
+    #[command(flatten)]
+    at: AdminAt,
+}
+
+impl Command {
+    pub(super) async fn run(self) -> Result<(), String> {
+        match self {
+            Self::Stats(at) => {
+                let stats = ask(&at, Method::GET, "/admin/v1/cache/stats", None).await?;
+                print_members(&stats);
+            }
+            Self::Entries(entries) => entries.run().await?,
+            Self::Search(search) => search.run().await?,
+            Self::Explain(explain) => explain.run().await?,
+            Self::Invalidate(invalidate) => invalidate.run().await?,
+        }
+        Ok(())
+    }
+}
+
+impl Entries {
+    async fn run(self) -> Result<(), String> {
+        let query = query(&[
+            ("tenant", self.tenant),
+            ("model", self.model),
+            ("namespace", self.namespace),
+            ("tag", self.tag),
+            ("limit", Some(self.limit.to_string())),
+        ]);
+        let found = ask(&self.at, Method::GET, &format!("/admin/v1/cache/entries{query}"), None).await?;
+        print_rows(&found, &["entry", "tenant", "model", "dialect", "bytes", "prompts"], self.at.json);
+        Ok(())
+    }
+}
+
+impl Search {
+    async fn run(self) -> Result<(), String> {
+        let query =
+            query(&[("q", Some(self.text)), ("tenant", self.tenant), ("limit", Some(self.limit.to_string()))]);
+        let found = ask(&self.at, Method::GET, &format!("/admin/v1/cache/search{query}"), None).await?;
+        print_rows(&found, &["entry", "tenant", "model", "prompt"], self.at.json);
+        Ok(())
+    }
+}
+
+impl Explain {
+    async fn run(self) -> Result<(), String> {
+        let text = read(&self.file)?;
+        let body: Value =
+            serde_json::from_str(&text).map_err(|error| format!("{}: {error}", self.file.display()))?;
+        let request = json!({ "tenant": self.tenant, "key": self.key, "path": self.path, "body": body });
+        let told = ask(&self.at, Method::POST, "/admin/v1/cache/explain", Some(&request)).await?;
+        if self.at.json {
+            print_json(&told);
+        } else {
+            print_explanation(&told);
+        }
+        Ok(())
+    }
+}
+
+impl Invalidate {
+    async fn run(self) -> Result<(), String> {
+        let request = json!({
+            "tenant": self.tenant, "id": self.id, "model": self.model, "namespace": self.namespace,
+            "tag": self.tag, "writer": self.writer, "older_than_s": self.older_than,
+            "all": self.all, "dry_run": self.dry_run,
+        });
+        let told = ask(&self.at, Method::POST, "/admin/v1/cache/invalidate", Some(&request)).await?;
+        print_members(&told);
+        Ok(())
+    }
+}
+
+impl Request {
+    pub(super) async fn run(self) -> Result<(), String> {
+        if let Some(id) = &self.id {
+            let row = ask(&self.at, Method::GET, &format!("/admin/v1/requests/{}", escape(id)), None).await?;
+            print_members(&row);
+            return Ok(());
+        }
+        let query = query(&[("tenant", self.tenant), ("limit", Some(self.limit.to_string()))]);
+        let rows = ask(&self.at, Method::GET, &format!("/admin/v1/requests{query}"), None).await?;
+        let columns = ["request_id", "tenant", "outcome", "tier", "reason", "status", "model_asked", "latency_us"];
+        print_rows(&rows, &columns, self.at.json);
+        Ok(())
+    }
+}
+
+fn read(path: &std::path::Path) -> Result<String, String> {
+    if path.as_os_str() == "-" {
+        let mut text = String::new();
+        std::io::stdin().read_to_string(&mut text).map_err(|error| error.to_string())?;
+        return Ok(text);
+    }
+    std::fs::read_to_string(path).map_err(|error| format!("{}: {error}", path.display()))
+}
+
+fn query(pairs: &[(&str, Option<String>)]) -> String {
+    let given = pairs.iter().filter_map(|(name, value)| Some(format!("{name}={}", escape(value.as_deref()?))));
+    let joined = given.collect::<Vec<_>>().join("&");
+    if joined.is_empty() { joined } else { format!("?{joined}") }
+}
+
+fn print_json(value: &Value) {
+    println!("{value:#}");
+}
+
+/// One member a line; JSON where it is nested.
+fn print_members(value: &Value) {
+    let Some(members) = value.as_object() else { return print_json(value) };
+    let width = members.keys().map(String::len).max().unwrap_or(0);
+    for (name, value) in members {
+        println!("{name:width$}  {}", cell(value));
+    }
+}
+
+/// A table of the rows in `data`.
+fn print_rows(answer: &Value, columns: &[&str], as_json: bool) {
+    if as_json {
+        return print_json(answer);
+    }
+    let rows = answer.get("data").and_then(Value::as_array).cloned().unwrap_or_default();
+    let cells: Vec<Vec<String>> =
+        rows.iter().map(|row| columns.iter().map(|name| row.get(name).map(cell).unwrap_or_default()).collect()).collect();
+    let width = |i: usize, name: &str| {
+        cells.iter().filter_map(|row| row.get(i)).map(|c| c.chars().count()).chain([name.len()]).max().unwrap_or(0)
+    };
+    let widths: Vec<usize> = columns.iter().enumerate().map(|(i, name)| width(i, name)).collect();
+    let line = |row: &[String]| {
+        let padded = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:width$}"));
+        println!("{}", padded.collect::<Vec<_>>().join("  ").trim_end());
+    };
+    line(&columns.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>());
+    cells.iter().for_each(|row| line(row));
+}
+
+fn cell(value: &Value) -> String {
+    const LONGEST: usize = 60;
+    let text = match value {
+        Value::Null => "–".to_owned(),
+        Value::String(text) => text.clone(),
+        Value::Array(list) => list.iter().map(cell).collect::<Vec<_>>().join(", "),
+        other => other.to_string(),
+    };
+    let text: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+    if text.chars().count() <= LONGEST { text } else { text.chars().take(LONGEST - 1).chain(['…']).collect() }
+}
+
+fn print_explanation(told: &Value) {
+    for name in ["result", "tier", "reason", "tenant", "fingerprint", "partition", "space", "exact_only", "floor", "text"] {
+        println!("{name:12} {}", told.get(name).map(plain).unwrap_or_default());
+    }
+    println!("{:12} {}", "key_parts", told.get("key_parts").map(Value::to_string).unwrap_or_default());
+    let neighbours = told.get("neighbours").and_then(Value::as_array).cloned().unwrap_or_default();
+    println!("neighbours   {}", neighbours.len());
+    for near in &neighbours {
+        let cosine = near.get("cosine").and_then(Value::as_f64).unwrap_or_default();
+        println!("  {cosine:.4}  {}  {}", near.get("entry").map(plain).unwrap_or_default(), near.get("prompt").map(cell).unwrap_or_default());
+        for guard in near.get("guards").and_then(Value::as_array).into_iter().flatten() {
+            let of = |name: &str| guard.get(name).map(plain).unwrap_or_default();
+            println!("          {:12} {:8} {}", of("guard"), of("verdict"), of("evidence"));
+        }
+    }
+}
+
+fn plain(value: &Value) -> String {
+    match value {
+        Value::Null => "–".to_owned(),
+        Value::String(text) => text.clone(),
+        other => other.to_string(),
+    }
+}

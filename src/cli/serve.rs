@@ -1,0 +1,115 @@
+//! `remora serve`
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::Args;
+use tokio::signal::unix::{SignalKind, signal};
+
+use super::check::load;
+use crate::app::App;
+use crate::config::{Config, Overrides};
+use crate::telemetry::log;
+
+/// Time left for open requests after a second signal.
+const HURRY: Duration = Duration::from_secs(1);
+
+#[derive(Args)]
+pub(super) struct Serve {
+    /// Configuration file; flags win over it.
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    #[command(flatten)]
+    flags: Flags,
+}
+
+/// Flags that win over the configuration file.
+#[derive(Args, Clone)]
+pub(super) struct Flags {
+    /// Address of the data plane.
+    #[arg(long, value_name = "A:P")]
+    listen: Option<String>,
+    /// Address of the admin plane.
+    #[arg(long, value_name = "A:P")]
+    admin_listen: Option<String>,
+    /// Address of the REM sidecar (not in this version: accepted and ignored with a warning).
+    #[arg(long, value_name = "A:P", hide = true)]
+    rem_listen: Option<String>,
+    /// Base URL of the upstream, as in https://api.openai.com/v1.
+    #[arg(long, value_name = "URL")]
+    upstream: Option<String>,
+    /// Database, as in sqlite://remora.db.
+    #[arg(long, value_name = "URL")]
+    store: Option<String>,
+}
+
+impl Flags {
+    pub(super) fn overrides(&self) -> Overrides {
+        Overrides {
+            listen: self.listen.clone(),
+            admin_listen: self.admin_listen.clone(),
+            upstream: self.upstream.clone(),
+            store: self.store.clone(),
+        }
+    }
+}
+
+impl Serve {
+    pub(super) async fn run(self) -> Result<(), String> {
+        let config = load(self.config.as_deref(), &self.flags)?;
+        log::init(&config.telemetry).map_err(|error| error.to_string())?;
+        if self.flags.rem_listen.is_some() {
+            tracing::warn!("--rem-listen: the REM sidecar is not part of this version");
+        }
+        let banner = banner(&config);
+        // The handlers stand before anything is opened, so that a signal during start-up ends it in order, too.
+        let mut signals = Signals::new().map_err(|error| format!("signals cannot be handled: {error}"))?;
+        let app = tokio::select! {
+            started = App::start(config) => started.map_err(|error| error.to_string())?,
+            name = signals.next() => {
+                tracing::info!(signal = name, "stopped while starting");
+                return Ok(());
+            }
+        };
+        eprintln!("{}", banner.replace("{data}", &app.data.to_string()).replace("{admin}", &app.admin.to_string()));
+        let name = signals.next().await;
+        tracing::info!(signal = name, "signal received; send it again to hurry");
+        let shutdown = app.shutdown();
+        let stop = app.stop();
+        tokio::pin!(stop);
+        loop {
+            tokio::select! {
+                () = &mut stop => return Ok(()),
+                _ = signals.next() => shutdown.trigger(HURRY),
+            }
+        }
+    }
+}
+
+fn banner(config: &Config) -> String {
+    let mode = if config.tenants.is_empty() { "passthrough: each caller's own key" } else { "virtual keys" };
+    format!(
+        "remora {}: http://{{data}}/v1 → {} ({mode}); store {}; admin http://{{admin}}",
+        env!("CARGO_PKG_VERSION"),
+        config.upstream.url,
+        config.store.path.display()
+    )
+}
+
+struct Signals {
+    terminate: tokio::signal::unix::Signal,
+    interrupt: tokio::signal::unix::Signal,
+}
+
+impl Signals {
+    fn new() -> std::io::Result<Self> {
+        Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
+    }
+
+    async fn next(&mut self) -> &'static str {
+        tokio::select! {
+            _ = self.terminate.recv() => "SIGTERM",
+            _ = self.interrupt.recv() => "SIGINT",
+        }
+    }
+}
