@@ -5,9 +5,9 @@
 //! `index`; usage is the last one told, never a sum; `obfuscation` (padding against traffic analysis) is left out. It must
 //! never judge: that is done on the finished document, by the same code as for a plain body.
 
-use super::field::{Fields, Meter, Rule};
+use super::field::{Fields, MAX_MEMBERS, Meter, Rule};
 use super::kind::Dialect;
-use super::members::{array, get, object, push_string, string, unsigned};
+use super::members::{array, get, object, push_string, string, unsigned, without};
 
 /// State of one answer.
 #[derive(Debug)]
@@ -43,6 +43,7 @@ impl Assembler {
                 let whole = if self.dialect == Dialect::Chat { "\"chat.completion\"" } else { "\"text_completion\"" };
                 self.top.merge(name, whole, Rule::Last, &mut self.meter);
             }
+            "x_groq" => self.take_groq(value),
             "obfuscation" => {}
             _ => self.top.merge(name, value, Rule::Last, &mut self.meter),
         }
@@ -55,6 +56,15 @@ impl Assembler {
         }
     }
 
+    /// Groq puts the usage of a stream, unasked, into a member of its own; its plain answers have it in the usual place.
+    fn take_groq(&mut self, value: &str) {
+        let members = object(value).unwrap_or_default();
+        let usage = get(&members, "usage").unwrap_or("null");
+        self.take_usage(usage);
+        let rest = without(value, &members, "usage").filter(|_| usage != "null");
+        self.top.merge("x_groq", rest.as_deref().unwrap_or(value), Rule::Last, &mut self.meter);
+    }
+
     /// Forgets the choices to free their memory; usage and model stay known.
     pub(super) fn forget_choices(&mut self) {
         self.choices = Vec::new();
@@ -65,10 +75,9 @@ impl Assembler {
         self.top.raw("model").and_then(string).map(std::borrow::Cow::into_owned)
     }
 
-    /// JSON text of the usage; Groq hides it in a member of its own.
+    /// JSON text of the usage.
     pub(super) fn usage(&self) -> Option<&str> {
-        let hidden = || get(&object(self.top.raw("x_groq")?)?, "usage").filter(|usage| *usage != "null");
-        self.usage.as_deref().or_else(hidden)
+        self.usage.as_deref()
     }
 
     /// The document as JSON text.
@@ -108,7 +117,12 @@ impl Assembler {
             return;
         };
         let index = get(&members, "index").and_then(unsigned).unwrap_or(0);
-        let position = self.choices.iter().position(|choice| choice.index == index).unwrap_or_else(|| {
+        let known = self.choices.iter().position(|choice| choice.index == index);
+        if known.is_none() && self.choices.len() >= MAX_MEMBERS {
+            self.meter.doubt = true;
+            return;
+        }
+        let position = known.unwrap_or_else(|| {
             self.meter.held += size_of::<Choice>();
             self.choices.push(Choice { index, message: Fields::default(), rest: Fields::default() });
             self.choices.len() - 1

@@ -7,6 +7,9 @@
 use super::members::{object, push_string, string};
 use super::tool_call::ToolCalls;
 
+/// Members of one object, choices of an answer, calls of a choice: more is doubt. Keeps look-ups, which are linear, cheap.
+pub(super) const MAX_MEMBERS: usize = 512;
+
 /// What has been gathered, over one whole answer.
 #[derive(Debug, Default)]
 pub(super) struct Meter {
@@ -55,6 +58,10 @@ impl Fields {
     pub(super) fn merge(&mut self, name: &str, value: &str, rule: Rule, meter: &mut Meter) {
         let position = self.0.iter().position(|(known, _)| **known == *name);
         if position.is_none() {
+            if self.0.len() >= MAX_MEMBERS {
+                meter.doubt = true;
+                return;
+            }
             meter.held += name.len();
             self.0.push((name.into(), Slot::Unset));
         }

@@ -90,9 +90,7 @@ mod tests {
 
     #[test]
     fn names_round_trip() {
-        for dialect in
-            [Dialect::Chat, Dialect::Completions, Dialect::Embeddings, Dialect::Models, Dialect::Other]
-        {
+        for dialect in [Dialect::Chat, Dialect::Completions, Dialect::Embeddings, Dialect::Models, Dialect::Other] {
             assert_eq!(Dialect::from_name(dialect.as_str()), dialect);
         }
     }

@@ -43,6 +43,8 @@ pub struct StreamReader {
     max_bytes: usize,
     assembler: Assembler,
     done: bool,
+    /// The answer grew over `max_bytes` and is no longer gathered.
+    over: bool,
     fault: Option<NotStorable>,
 }
 
@@ -50,15 +52,15 @@ impl StreamReader {
     /// A reader at the start of a stream. An answer of over `max_bytes` is not kept (and not storable). For dialects other
     /// than chat and completions it looks only for usage and errors.
     pub fn new(dialect: Dialect, view: UsageView, max_bytes: usize) -> Self {
-        Self { dialect, view, max_bytes, assembler: Assembler::new(dialect), done: false, fault: None }
+        Self { dialect, view, max_bytes, assembler: Assembler::new(dialect), done: false, over: false, fault: None }
     }
 
     /// Takes the next event and says what the client gets for it.
     pub fn read(&mut self, event: &Event) -> Rendered {
-        let Some(data) = &event.data else { return Rendered::AsIs };
         if event.event_type.as_deref() == Some(b"error") {
             self.set_fault(NotStorable::ErrorMember);
         }
+        let Some(data) = &event.data else { return Rendered::AsIs };
         let Ok(text) = std::str::from_utf8(data) else {
             self.set_fault(NotStorable::InvalidJson);
             return Rendered::AsIs;
@@ -100,8 +102,14 @@ impl StreamReader {
         let usage = self.assembler.usage().and_then(Usage::from_text);
         let model = self.assembler.model();
         let output_bytes = self.assembler.meter.output_bytes;
-        let not_stored =
-            |reason| Finished { completion: None, usage, model: model.clone(), output_bytes, choices: 0, verdict: Err(reason) };
+        let not_stored = |reason| Finished {
+            completion: None,
+            usage,
+            model: model.clone(),
+            output_bytes,
+            choices: 0,
+            verdict: Err(reason),
+        };
         if let Some(fault) = fault {
             return not_stored(fault);
         }
@@ -126,12 +134,12 @@ impl StreamReader {
                 "error" if *value != "null" => self.set_fault(NotStorable::ErrorMember),
                 // Clients stop reading at the terminator; only usage is still of interest.
                 "usage" => self.assembler.take_usage(value),
-                "choices" if self.fault == Some(NotStorable::TooLarge) => {}
-                _ if self.done || !matches!(self.dialect, Dialect::Chat | Dialect::Completions) => {}
+                _ if self.over || self.done || !matches!(self.dialect, Dialect::Chat | Dialect::Completions) => {}
                 _ => self.assembler.take(name, value),
             }
         }
         if self.assembler.meter.held > self.max_bytes {
+            self.over = true;
             self.set_fault(NotStorable::TooLarge);
             self.assembler.forget_choices();
         }

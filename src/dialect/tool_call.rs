@@ -5,14 +5,14 @@
 //! in order of creation, each learns the index and id used for it; an empty id is absent. Arguments are concatenated as
 //! text and not parsed before the end. It must never guess between two calls: what stays unclear is doubt.
 
-use super::field::{Fields, Meter, Rule};
+use super::field::{Fields, MAX_MEMBERS, Meter, Rule};
 use super::members::{Member, array, get, object, string, unsigned};
 
 /// The calls of one choice.
 #[derive(Debug, Default)]
 pub(super) struct ToolCalls {
     calls: Vec<Call>,
-    /// Which call an index last stood for.
+    /// Which call an index last stood for; one entry for each index.
     by_index: Vec<(u64, usize)>,
 }
 
@@ -53,13 +53,17 @@ impl ToolCalls {
         let index = get(members, "index").and_then(unsigned);
         let id = get(members, "id").and_then(string).filter(|id| !id.is_empty());
         let position = self.find(index, id.as_deref(), members);
+        if position.is_none() && self.calls.len() >= MAX_MEMBERS {
+            meter.doubt = true;
+            return;
+        }
         let position = position.unwrap_or_else(|| {
             meter.held += size_of::<Call>();
             self.calls.push(Call::default());
             self.calls.len() - 1
         });
-        if let Some(index) = index.filter(|index| self.last_with_index(*index) != Some(position)) {
-            self.by_index.push((index, position));
+        if let Some(index) = index {
+            self.learn_index(index, position, meter);
         }
         let Some(call) = self.calls.get_mut(position) else { return };
         let head_repeated = id.is_some() && call.id.as_deref() == id.as_deref();
@@ -98,8 +102,18 @@ impl ToolCalls {
         if begins && complete { None } else { Some(last) }
     }
 
+    fn learn_index(&mut self, index: u64, position: usize, meter: &mut Meter) {
+        if let Some((_, stands_for)) = self.by_index.iter_mut().find(|(known, _)| *known == index) {
+            *stands_for = position;
+        } else if self.by_index.len() < MAX_MEMBERS {
+            self.by_index.push((index, position));
+        } else {
+            meter.doubt = true;
+        }
+    }
+
     fn last_with_index(&self, index: u64) -> Option<usize> {
-        self.by_index.iter().rev().find(|(known, _)| *known == index).map(|(_, position)| *position)
+        self.by_index.iter().find(|(known, _)| *known == index).map(|(_, position)| *position)
     }
 }
 
@@ -161,10 +175,7 @@ mod tests {
             r#"[{"index":1,"id":null,"type":"function","function":{"name":"get_"}}]"#,
             r#"[{"index":1,"id":"a","function":{"name":"time","arguments":"{"}},{"index":1,"function":{"arguments":"}"}}]"#,
         ]);
-        assert_eq!(
-            calls,
-            r#"[{"id":"a","type":"function","function":{"name":"get_time","arguments":"{}"}}]"#
-        );
+        assert_eq!(calls, r#"[{"id":"a","type":"function","function":{"name":"get_time","arguments":"{}"}}]"#);
         assert!(!doubt);
     }
 
@@ -175,10 +186,7 @@ mod tests {
             r#"[{"function":{"name":"g","arguments":"{"}}]"#,
             r#"[{"function":{"arguments":"}"}}]"#,
         ]);
-        assert_eq!(
-            calls,
-            r#"[{"function":{"name":"f","arguments":"{}"}},{"function":{"name":"g","arguments":"{}"}}]"#
-        );
+        assert_eq!(calls, r#"[{"function":{"name":"f","arguments":"{}"}},{"function":{"name":"g","arguments":"{}"}}]"#);
         assert!(!doubt);
     }
 

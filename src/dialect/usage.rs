@@ -81,10 +81,7 @@ mod tests {
             "completion_tokens_details":{"reasoning_tokens":192,"audio_tokens":0,
             "accepted_prediction_tokens":0,"rejected_prediction_tokens":0}}"#;
         assert_eq!(tokens(chat), Some((86, 1920, 0, 108, 192)));
-        assert_eq!(
-            tokens(r#"{"prompt_tokens":5,"completion_tokens":7,"total_tokens":12}"#),
-            Some((5, 0, 0, 7, 0))
-        );
+        assert_eq!(tokens(r#"{"prompt_tokens":5,"completion_tokens":7,"total_tokens":12}"#), Some((5, 0, 0, 7, 0)));
         assert_eq!(tokens(r#"{"prompt_tokens":8,"total_tokens":8}"#), Some((8, 0, 0, 0, 0)));
     }
 

@@ -110,7 +110,7 @@ pub struct Finished {
     /// Model named by the answer.
     pub model: Option<String>,
     /// Bytes of text written by the model (content, reasoning, tool arguments), for an estimate where `usage` is missing.
-    /// Counted on streams only; 0 for a plain body.
+    /// Counted on streams only, and no further than the answer was kept ([`NotStorable::TooLarge`]); 0 for a plain body.
     pub output_bytes: u64,
     /// Number of choices (embeddings: items) of a storable answer.
     pub choices: usize,

@@ -238,7 +238,10 @@ impl<'a> Writer<'a> {
 
 /// Whether a member of the message comes with the role.
 fn in_first(name: &str, value: &str) -> bool {
-    name == "role" || value == "null" || value == "\"\"" || (name == "tool_calls" && array(value).is_some_and(|c| c.is_empty()))
+    name == "role"
+        || value == "null"
+        || value == "\"\""
+        || (name == "tool_calls" && array(value).is_some_and(|c| c.is_empty()))
 }
 
 /// A member, with a comma before it unless it is the first of its object.
