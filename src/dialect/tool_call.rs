@@ -103,10 +103,12 @@ impl ToolCalls {
     }
 
     fn learn_index(&mut self, index: u64, position: usize, meter: &mut Meter) {
-        match self.by_index.iter_mut().find(|(known, _)| *known == index) {
-            Some((_, stands_for)) => *stands_for = position,
-            None if self.by_index.len() < MAX_MEMBERS => self.by_index.push((index, position)),
-            None => meter.doubt = true,
+        if let Some((_, stands_for)) = self.by_index.iter_mut().find(|(known, _)| *known == index) {
+            *stands_for = position;
+        } else if self.by_index.len() < MAX_MEMBERS {
+            self.by_index.push((index, position));
+        } else {
+            meter.doubt = true;
         }
     }
 
