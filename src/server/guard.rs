@@ -36,11 +36,17 @@ enum Mode {
     Broken,
 }
 
-/// What the client owes us.
+/// What the connection waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Owed {
+enum Wait {
+    /// The client: the rest of a head, or its first one.
     Head,
+    /// The client: another request.
     NextRequest,
+    /// The client: its body, whose deadlines `RequestBody` keeps.
+    Body,
+    /// The service.
+    Answer,
 }
 
 /// Deadlines of the reading side.
@@ -64,7 +70,8 @@ pub(super) struct Guard<T> {
     ready: usize,
     tally: Arc<Tally>,
     deadlines: ReadDeadlines,
-    owed: Option<Owed>,
+    /// What `deadline` was set for; none when something came since.
+    wait: Option<Wait>,
     deadline: Instant,
     sleep: Option<Pin<Box<Sleep>>>,
     discard: usize,
@@ -81,7 +88,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Guard<T> {
             ready: 0,
             tally,
             deadlines,
-            owed: Some(Owed::Head),
+            wait: Some(Wait::Head),
             deadline: deadlines.first_head,
             sleep: None,
             discard: DISCARD_BYTES,
@@ -109,7 +116,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Guard<T> {
             self.framing.scan(&self.held)
         };
         if scan.pass > 0 {
-            self.owed = None;
+            self.wait = None;
         }
         if in_place {
             if scan.then == Then::Hold {
@@ -138,31 +145,41 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Guard<T> {
         self.ready = self.held.len();
     }
 
-    fn owed_now(&self) -> Option<Owed> {
-        // While an answer is due, it is not the client that keeps us waiting.
-        if !self.framing.at_head() || self.framing.heads() != self.tally.finished() {
-            None
+    fn wait_now(&self) -> Wait {
+        if !self.framing.at_head() {
+            Wait::Body
+        } else if self.framing.heads() != self.tally.finished() {
+            Wait::Answer
         } else if self.framing.heads() == 0 || !self.held.is_empty() {
-            Some(Owed::Head)
+            Wait::Head
         } else {
-            Some(Owed::NextRequest)
+            Wait::NextRequest
         }
     }
 
     /// Whether the client is late with what it owes.
     fn poll_late(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        let owed = self.owed_now();
-        if owed != self.owed {
-            self.owed = owed;
-            self.deadline = Instant::now()
-                + match owed {
-                    Some(Owed::Head) => self.deadlines.head,
-                    _ => self.deadlines.keep_alive,
-                };
+        loop {
+            let wait = self.wait_now();
+            if self.wait != Some(wait) {
+                self.wait = Some(wait);
+                let allowed = if wait == Wait::Head { self.deadlines.head } else { self.deadlines.keep_alive };
+                self.deadline = Instant::now() + allowed;
+            }
+            if wait == Wait::Body {
+                return Poll::Pending;
+            }
+            ready!(self.poll_deadline(cx));
+            if wait != Wait::Answer {
+                return Poll::Ready(());
+            }
+            // hyper does not always read again when an answer ends, so this looks again by itself. An idle
+            // connection may therefore live for twice the keep-alive deadline.
+            self.wait = None;
         }
-        if owed.is_none() {
-            return Poll::Pending;
-        }
+    }
+
+    fn poll_deadline(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let deadline = self.deadline;
         let sleep = self.sleep.get_or_insert_with(|| Box::pin(sleep_until(deadline)));
         // A timer that rings too early is set anew then; that is cheaper than setting it for every request.
