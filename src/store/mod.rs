@@ -1,5 +1,32 @@
-//! Durable storage.
+//! Durable storage: answers with the points that lead to them, the requests ledger, and the tenants.
+//!
+//! In the life of a request the store is asked once at most, for the body of an answer that memory no longer holds.
+//! Everything is written off the request path: the pipeline hands rows to the [`Writer`], which batches them.
+//!
+//! Invariants:
+//! - The store is the truth; indexes in memory are views that [`EntryStore::scan`] rebuilds.
+//! - The tenant is part of every key. Nothing of one tenant is ever returned for another.
+//! - Applying the same write twice changes nothing, so a batch whose fate is unknown is simply written again.
+//! - A file that is not ours, is damaged or is newer than this program is refused and left as it was.
+//!
+//! It must never: choose an HTTP status, know a provider's JSON, decide whether an answer may be served.
+//!
+//! SQL lives below `sqlite/` alone. Another database goes beside it, behind the same traits and the same conformance
+//! suite.
 
+mod error;
 mod model;
+pub mod sqlite;
+mod traits;
+mod writer;
 
+#[cfg(test)]
+mod conformance;
+#[cfg(test)]
+mod sample;
+
+pub use error::StoreError;
 pub use model::*;
+pub use sqlite::SqliteStore;
+pub use traits::*;
+pub use writer::{FlushError, Full, LedgerSlot, Unwritten, Writer, WriterHandle, WriterSizes, WriterStats};

@@ -1,0 +1,65 @@
+//! What every database behind the storage traits promises, a test case for each promise.
+//!
+//! The cases know the traits only. A database takes part by a [`Fixture`] that opens it empty, and by its line at the
+//! end of this file.
+
+mod entries;
+mod ledger;
+mod listing;
+
+use super::Stores;
+
+/// An empty database of one kind, which lasts as long as this value.
+pub(super) trait Fixture: Sized {
+    async fn open() -> Self;
+    fn stores(&self) -> Stores;
+}
+
+macro_rules! conformance {
+    ($database:ident, $fixture:ty: $($module:ident::{$($case:ident),+ $(,)?})+) => {
+        mod $database {
+            use super::Fixture;
+
+            $($(
+                #[tokio::test]
+                async fn $case() {
+                    let fixture = <$fixture>::open().await;
+                    super::$module::$case(&fixture.stores()).await;
+                }
+            )+)+
+        }
+    };
+}
+
+conformance! { sqlite, crate::store::sqlite::files::TempStore:
+    entries::{
+        an_entry_comes_back_with_every_field,
+        a_point_comes_back_with_every_field,
+        a_body_of_many_megabytes_comes_back_whole,
+        a_tenant_reaches_nothing_of_another,
+        applying_the_same_writes_twice_changes_nothing,
+        a_second_put_of_an_entry_leaves_the_first_and_adds_its_points,
+        deleting_an_entry_deletes_its_points_and_nothing_else,
+        a_point_without_its_entry_is_ignored_and_the_batch_goes_on,
+        a_point_of_another_entry_or_tenant_is_not_stored_with_a_put,
+        writes_are_applied_in_order,
+        an_entry_expires_at_its_time_and_not_before,
+        purging_keeps_what_was_not_deleted,
+    }
+    listing::{
+        a_scan_yields_each_live_entry_once_with_its_points_in_order,
+        a_scan_is_complete_and_without_duplicates_while_others_write,
+        a_listing_shows_the_newest_first_page_by_page,
+        a_listing_is_complete_and_without_duplicates_while_others_write,
+        a_listing_shows_what_passes_every_filter,
+        a_search_finds_text_inside_prompts_and_knows_no_wildcards,
+    }
+    ledger::{
+        a_row_comes_back_with_every_field,
+        a_row_with_nothing_optional_comes_back,
+        a_request_has_exactly_one_row_however_often_it_is_written,
+        values_beyond_63_bits_are_clamped_and_do_not_fail_the_row,
+        recent_rows_are_those_of_the_tenant_newest_first,
+        a_tenant_keeps_its_creation_time_and_gets_the_new_flag,
+    }
+}

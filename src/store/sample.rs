@@ -1,0 +1,136 @@
+//! Sample rows for tests of storage.
+
+use std::borrow::Cow;
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::{Entry, EntryWrite, LedgerRow, Point, Tokens};
+use crate::ids::{EntryId, KeyId, PointId, RequestId, TenantId};
+
+/// Far beyond every `now` of these tests.
+pub(crate) const LATER: u64 = 1_000_000;
+
+pub(crate) fn tenant(name: &str) -> TenantId {
+    TenantId::new(name)
+}
+
+/// The entry id with this number; higher numbers are newer.
+pub(crate) fn entry_id(number: u64) -> EntryId {
+    EntryId::from_bytes(u128::from(number).to_be_bytes())
+}
+
+pub(crate) fn request_id(number: u64) -> RequestId {
+    RequestId::from_bytes(u128::from(number).to_be_bytes())
+}
+
+/// A plain entry that expires at [`LATER`].
+pub(crate) fn entry(owner: &str, number: u64) -> Entry {
+    Entry {
+        id: entry_id(number),
+        tenant: tenant(owner),
+        partition: [1; 32],
+        namespace: String::new(),
+        dialect: Cow::Borrowed("chat"),
+        model: "gpt-4o".into(),
+        body: Bytes::from(format!(r#"{{"answer":{number}}}"#)),
+        finish: Cow::Borrowed("stop"),
+        completion_tokens: Some(7),
+        token_limit: None,
+        writer: KeyId::new(format!("{owner}/default")),
+        tags: Vec::new(),
+        created_at: number,
+        expires_at: LATER,
+    }
+}
+
+/// The point with this number (unique among those of the entry) that leads to entry `of`.
+pub(crate) fn point(owner: &str, of: u64, number: u64) -> Point {
+    #[expect(clippy::cast_precision_loss, reason = "small numbers")]
+    let component = (of * 10 + number) as f32;
+    Point {
+        id: PointId::from_bytes(u128::from(of * 1000 + number).to_be_bytes()),
+        entry: entry_id(of),
+        tenant: tenant(owner),
+        partition: [1; 32],
+        fingerprint: [2; 32],
+        normalised: Some([3; 32]),
+        prompt: Some(format!("prompt {of}.{number}")),
+        space: Some("minilm@1/4".into()),
+        vector: Some(vec![component, -0.5, f32::MIN_POSITIVE, 0.0]),
+        writer: KeyId::new(format!("{owner}/default")),
+        created_at: number,
+    }
+}
+
+/// Stores entry `number` with points 0 and 1.
+pub(crate) fn put(owner: &str, number: u64) -> EntryWrite {
+    put_entry(entry(owner, number), vec![point(owner, number, 0), point(owner, number, 1)])
+}
+
+pub(crate) fn put_entry(entry: Entry, points: Vec<Point>) -> EntryWrite {
+    EntryWrite::Put { entry: Arc::new(entry), points }
+}
+
+pub(crate) fn delete(owner: &str, number: u64) -> EntryWrite {
+    EntryWrite::Delete { tenant: tenant(owner), entry: entry_id(number) }
+}
+
+/// A row in which every field is set.
+pub(crate) fn row(owner: &str, number: u64) -> LedgerRow {
+    LedgerRow {
+        request: request_id(number),
+        started_at: number,
+        tenant: Some(tenant(owner)),
+        key: Some(KeyId::new(format!("{owner}/default"))),
+        user: Some("Zoë".into()),
+        tags: vec![("team".into(), "search, \"ops\"".into()), ("größe".into(), "☃".into())],
+        route: "POST /v1/chat/completions".into(),
+        dialect: Cow::Borrowed("chat"),
+        model_asked: Some("gpt-4o".into()),
+        model_answered: Some("gpt-4o-2024-11-20".into()),
+        stream: true,
+        outcome: Cow::Borrowed("hit"),
+        tier: Some(Cow::Borrowed("semantic")),
+        reason: Some(Cow::Borrowed("none")),
+        similarity: Some(0.927),
+        entry: Some(entry_id(number)),
+        status: 200,
+        upstream: Some("openai".into()),
+        upstream_status: Some(599),
+        tokens: Tokens { input: 1, cache_read: 2, cache_write: 3, output: 4, reasoning: 5 },
+        tokens_source: Some(Cow::Borrowed("replayed")),
+        latency_us: 1_234,
+        ttft_us: Some(99),
+        overhead_us: 77,
+        cost_nano_usd: Some(-1),
+        saved_nano_usd: Some(i64::MAX),
+        price_version: Some("2026-08".into()),
+    }
+}
+
+/// A row in which every field that may be absent is.
+pub(crate) fn bare_row(number: u64) -> LedgerRow {
+    LedgerRow {
+        tenant: None,
+        key: None,
+        user: None,
+        tags: Vec::new(),
+        model_asked: None,
+        model_answered: None,
+        stream: false,
+        tier: None,
+        reason: None,
+        similarity: None,
+        entry: None,
+        upstream: None,
+        upstream_status: None,
+        tokens: Tokens::default(),
+        tokens_source: None,
+        ttft_us: None,
+        cost_nano_usd: None,
+        saved_nano_usd: None,
+        price_version: None,
+        ..row("nobody", number)
+    }
+}

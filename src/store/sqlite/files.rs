@@ -1,0 +1,290 @@
+//! Tests of what is particular to a database in a file: refusal without harm, migrations, traces on disk.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use sqlx::{AssertSqlSafe, Connection, query_scalar, raw_sql};
+
+use super::super::conformance::Fixture;
+use super::super::sample::{delete, entry, point, put, put_entry, row, tenant};
+use super::super::{Counts, Point, SqliteStore, StoreError, Stores};
+use super::{base, connect, migrate_down, migrate_up, status};
+use crate::config::Migrate;
+
+/// A new database in a directory of its own.
+pub(crate) struct TempStore {
+    store: Arc<SqliteStore>,
+    directory: tempfile::TempDir,
+}
+
+impl Fixture for TempStore {
+    async fn open() -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let store = SqliteStore::open(&directory.path().join("remora.db"), Migrate::Auto).await.unwrap();
+        Self { store, directory }
+    }
+
+    fn stores(&self) -> Stores {
+        self.store.stores()
+    }
+}
+
+impl TempStore {
+    fn path(&self) -> PathBuf {
+        self.directory.path().join("remora.db")
+    }
+
+    /// A closed database with some content.
+    async fn closed() -> Self {
+        let temp = Self::open().await;
+        fill(&temp.stores()).await;
+        temp.store.close().await;
+        temp
+    }
+}
+
+async fn fill(stores: &Stores) {
+    let writes: Vec<_> = (1..=50).map(|number| put("t", number)).collect();
+    stores.entries.apply(&writes).await.unwrap();
+    let rows: Vec<_> = (1..=50).map(|number| row("t", number)).collect();
+    stores.ledger.append(&rows).await.unwrap();
+}
+
+async fn sql(path: &Path, text: &str) {
+    let mut connection = connect(path, &base(path)).await.unwrap();
+    raw_sql(AssertSqlSafe(text)).execute(&mut connection).await.unwrap();
+    connection.close().await.unwrap();
+}
+
+async fn refusal(path: &Path, migrate: Migrate) -> StoreError {
+    match SqliteStore::open(path, migrate).await {
+        Ok(_) => panic!("{} was opened", path.display()),
+        Err(error) => error,
+    }
+}
+
+/// Opening fails with this name, says what to do, and leaves the file as it was.
+async fn refused_untouched(path: &Path, name: &str, advice: &str) {
+    let before = fs::read(path).unwrap();
+    let error = refusal(path, Migrate::Auto).await;
+    assert_eq!(error.as_str(), name, "{error}");
+    let text = error.to_string();
+    assert!(text.contains(advice) && text.contains(&path.display().to_string()), "{text}");
+    assert!(fs::read(path).unwrap() == before, "the file changed");
+}
+
+#[tokio::test]
+async fn what_was_written_is_there_after_closing_and_opening_again() {
+    let temp = TempStore::closed().await;
+    let again = SqliteStore::open(&temp.path(), Migrate::Manual).await.unwrap();
+    let stores = again.stores();
+    assert_eq!(stores.entries.counts().await.unwrap(), Counts { entries: 50, points: 100 });
+    assert_eq!(stores.ledger.count().await.unwrap(), 50);
+    again.close().await;
+    assert_eq!(stores.ledger.count().await.unwrap_err().as_str(), "closed");
+}
+
+#[tokio::test]
+async fn a_transaction_that_fails_half_way_leaves_nothing() {
+    let temp = TempStore::open().await;
+    sql(
+        &temp.path(),
+        "CREATE TRIGGER a BEFORE INSERT ON points WHEN NEW.prompt = 'bad' BEGIN SELECT RAISE(ABORT, 'no'); END;
+         CREATE TRIGGER b BEFORE INSERT ON requests WHEN NEW.status = 1 BEGIN SELECT RAISE(ABORT, 'no'); END;",
+    )
+    .await;
+    let stores = temp.stores();
+    let bad = Point { prompt: Some("bad".into()), ..point("t", 2, 0) };
+    let writes = [put("t", 1), put_entry(entry("t", 2), vec![bad])];
+    assert_eq!(stores.entries.apply(&writes).await.unwrap_err().as_str(), "failed");
+    assert_eq!(stores.entries.counts().await.unwrap(), Counts::default());
+
+    let rows = [row("t", 1), super::super::LedgerRow { status: 1, ..row("t", 2) }];
+    assert_eq!(stores.ledger.append(&rows).await.unwrap_err().as_str(), "failed");
+    assert_eq!(stores.ledger.count().await.unwrap(), 0);
+    // The connection is usable again.
+    stores.ledger.append(&rows[..1]).await.unwrap();
+    assert_eq!(stores.ledger.count().await.unwrap(), 1);
+}
+
+#[tokio::test]
+async fn a_newer_schema_is_refused_with_advice() {
+    let temp = TempStore::closed().await;
+    sql(&temp.path(), "PRAGMA user_version = 900").await;
+    refused_untouched(&temp.path(), "newer_schema", "Run the newer program, or restore a backup").await;
+    assert_eq!(migrate_up(&temp.path()).await.unwrap_err().as_str(), "newer_schema");
+}
+
+#[tokio::test]
+async fn an_older_schema_is_refused_under_manual_and_migrated_under_auto() {
+    let temp = TempStore::closed().await;
+    assert_eq!(migrate_down(&temp.path(), 1).await.unwrap(), ["indexes"]);
+    let error = refusal(&temp.path(), Migrate::Manual).await;
+    assert_eq!(error.as_str(), "older_schema");
+    assert!(error.to_string().contains("remora migrate up"), "{error}");
+    assert_eq!(status(&temp.path()).await.unwrap().current, 1, "refusing must not migrate");
+
+    SqliteStore::open(&temp.path(), Migrate::Auto).await.unwrap().close().await;
+    assert_eq!(status(&temp.path()).await.unwrap().current, 2);
+}
+
+#[tokio::test]
+async fn down_and_up_again_leaves_schema_and_data_equal() {
+    async fn schema(path: &Path) -> Vec<String> {
+        let mut connection = connect(path, &base(path)).await.unwrap();
+        let listing = "SELECT name || ': ' || coalesce(sql, '') FROM sqlite_schema ORDER BY name";
+        query_scalar(listing).fetch_all(&mut connection).await.unwrap()
+    }
+    async fn data(path: &Path) -> String {
+        let store = SqliteStore::open(path, Migrate::Manual).await.unwrap();
+        let stores = store.stores();
+        let entries = stores.entries.scan(0, None, 1000).await.unwrap();
+        let rows = stores.ledger.recent(None, 1000).await.unwrap();
+        store.close().await;
+        assert_eq!((entries.len(), rows.len()), (50, 50));
+        format!("{entries:?} {rows:?}")
+    }
+    let temp = TempStore::closed().await;
+    let path = temp.path();
+    let before = (schema(&path).await, data(&path).await);
+    assert_eq!(status(&path).await.unwrap().pending, [""; 0]);
+
+    assert_eq!(migrate_down(&path, 1).await.unwrap(), ["indexes"]);
+    let below = status(&path).await.unwrap();
+    assert_eq!((below.current, below.latest, below.pending), (1, 2, vec!["indexes"]));
+    assert_ne!(schema(&path).await, before.0, "the step down did nothing");
+
+    assert_eq!(migrate_up(&path).await.unwrap(), ["indexes"]);
+    assert_eq!((schema(&path).await, data(&path).await), before);
+    assert_eq!(migrate_up(&path).await.unwrap(), [""; 0], "a second time there is nothing to do");
+}
+
+#[tokio::test]
+async fn going_down_never_deletes_data_and_never_goes_up() {
+    let temp = TempStore::closed().await;
+    for asked in [0, 3] {
+        assert_eq!(migrate_down(&temp.path(), asked).await.unwrap_err().as_str(), "no_such_version");
+    }
+    assert_eq!(status(&temp.path()).await.unwrap().current, 2);
+}
+
+#[tokio::test]
+async fn migrating_what_does_not_exist_creates_nothing() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("remora.db");
+    for error in [status(&path).await.unwrap_err(), migrate_up(&path).await.unwrap_err()] {
+        assert_eq!(error.as_str(), "missing");
+    }
+    assert!(!path.exists());
+}
+
+#[tokio::test]
+async fn the_database_of_another_program_is_refused_untouched() {
+    let directory = tempfile::tempdir().unwrap();
+    for (name, id) in [("anonymous.db", 0), ("marked.db", 0x4750_4b47)] {
+        let path = directory.path().join(name);
+        let mut other = connect(&path, &base(&path).create_if_missing(true)).await.unwrap();
+        let text = format!("PRAGMA application_id = {id}; CREATE TABLE entries (a); INSERT INTO entries VALUES (1);");
+        raw_sql(AssertSqlSafe(text)).execute(&mut other).await.unwrap();
+        other.close().await.unwrap();
+        refused_untouched(&path, "foreign", "it was not changed. Move the file away").await;
+    }
+    assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 2, "no file was made beside them");
+}
+
+#[tokio::test]
+async fn a_file_that_is_no_database_is_refused_untouched() {
+    let directory = tempfile::tempdir().unwrap();
+    for (name, content) in [("text", "[store]\nurl = \"\"\n".repeat(100)), ("short", "x".into())] {
+        let path = directory.path().join(name);
+        fs::write(&path, content).unwrap();
+        refused_untouched(&path, "not_a_database", "it was not changed. Move the file away").await;
+    }
+    assert_eq!(refusal(directory.path(), Migrate::Auto).await.as_str(), "not_a_database");
+}
+
+#[tokio::test]
+async fn a_damaged_file_is_refused_untouched() {
+    let temp = TempStore::closed().await;
+    let whole = fs::read(temp.path()).unwrap();
+    let half = whole.len() / 2;
+
+    fs::write(temp.path(), &whole[..half]).unwrap();
+    refused_untouched(&temp.path(), "corrupt", "Restore a backup, or move the file away").await;
+
+    // Each page but the first starts with what it is; blot out that part of every one.
+    let mut blotted = whole.clone();
+    for page in blotted.chunks_mut(8192).skip(1) {
+        page[..64].fill(0xee);
+    }
+    fs::write(temp.path(), &blotted).unwrap();
+    refused_untouched(&temp.path(), "corrupt", "it was not changed").await;
+
+    fs::write(temp.path(), &whole).unwrap();
+    assert_eq!(status(&temp.path()).await.unwrap().current, 2, "and whole it is accepted");
+}
+
+#[tokio::test]
+async fn a_missing_directory_is_named() {
+    let directory = tempfile::tempdir().unwrap();
+    let error = refusal(&directory.path().join("no/such/remora.db"), Migrate::Auto).await;
+    assert_eq!(error.as_str(), "directory_missing");
+    assert!(error.to_string().contains("create it"), "{error}");
+}
+
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn a_directory_that_cannot_be_written_is_refused() {
+    // Permissions do not bind root; here no process may create a file.
+    let error = refusal(Path::new("/proc/self/remora.db"), Migrate::Auto).await;
+    assert_eq!(error.as_str(), "unwritable");
+    assert!(error.to_string().contains("check the owner and the permissions"), "{error}");
+}
+
+#[cfg(unix)]
+#[tokio::test]
+async fn only_the_owner_may_read_what_is_created() {
+    use std::os::unix::fs::PermissionsExt;
+    let temp = TempStore::open().await;
+    fill(&temp.stores()).await;
+    for file in fs::read_dir(temp.directory.path()).unwrap() {
+        let file = file.unwrap();
+        assert_eq!(file.metadata().unwrap().permissions().mode() & 0o077, 0, "{}", file.path().display());
+    }
+}
+
+#[tokio::test]
+async fn an_empty_file_and_a_creation_that_was_interrupted_become_a_database() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("remora.db");
+    fs::write(&path, "").unwrap();
+    SqliteStore::open(&path, Migrate::Manual).await.unwrap().close().await;
+
+    let marked = directory.path().join("marked.db");
+    super::migrate::prepare(&marked).await.unwrap();
+    SqliteStore::open(&marked, Migrate::Manual).await.unwrap().close().await;
+}
+
+#[tokio::test]
+async fn deleted_and_purged_content_is_in_no_file() {
+    const CANARY: &str = "canary-4f1d7c";
+    fn traces(directory: &Path) -> usize {
+        let files = fs::read_dir(directory).unwrap().map(|file| fs::read(file.unwrap().path()).unwrap());
+        files.map(|bytes| memchr::memmem::find_iter(&bytes, CANARY).count()).sum()
+    }
+    let temp = TempStore::open().await;
+    let stores = temp.stores();
+    let mut secret = entry("t", 1);
+    secret.body = format!("{CANARY} {}", "long ".repeat(10_000)).into();
+    secret.tags = vec![("user".into(), CANARY.into())];
+    let prompt = Point { prompt: Some(CANARY.into()), ..point("t", 1, 0) };
+    stores.entries.apply(&[put_entry(secret, vec![prompt]), put("t", 2)]).await.unwrap();
+    stores.entries.purge().await.unwrap();
+    assert!(traces(temp.directory.path()) >= 3, "the canary must be seen while it is there");
+
+    stores.entries.apply(&[delete("t", 1)]).await.unwrap();
+    stores.entries.purge().await.unwrap();
+    assert_eq!(traces(temp.directory.path()), 0);
+    assert!(stores.entries.entry(&tenant("t"), super::super::sample::entry_id(2)).await.unwrap().is_some());
+}

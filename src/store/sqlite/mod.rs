@@ -1,0 +1,145 @@
+//! The store on SQLite: one file, no service to run.
+//!
+//! Write-ahead log, one connection that writes and a few that read, so readers never wait for the writer. A commit
+//! survives the death of the process at any moment; with `synchronous = NORMAL` a power cut may lose the last commits
+//! but cannot damage the file. Deleted content is overwritten (`secure_delete`).
+//!
+//! Opening looks before it touches: the header is read with plain reads ([`file`]), schema version and integrity over
+//! a read-only connection, and only then is the file opened for writing. A file of up to [`CHECK_UP_TO`] bytes gets a
+//! `quick_check` on each start; a larger one does not, because the check reads the whole file and start-up must stay
+//! short. An unclean shutdown is no reason for a check: the log has checksums, and SQLite recovers from it by design.
+//! A truncated file of any size is recognised from its header; other damage surfaces as [`StoreError::Corrupt`] when
+//! it is read.
+
+mod cells;
+mod entries;
+mod fault;
+mod file;
+mod ledger;
+mod migrate;
+mod tenants;
+
+#[cfg(test)]
+mod crash;
+#[cfg(test)]
+pub(super) mod files;
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqlitePool, SqlitePoolOptions};
+use sqlx::sqlite::{SqliteSynchronous, SqliteTransaction};
+use sqlx::{ConnectOptions, Connection, raw_sql};
+
+use super::{StoreError, Stores};
+use crate::config::Migrate;
+pub use migrate::{Status, migrate_down, migrate_up, status};
+
+use fault::fault;
+
+/// Files up to this size are checked for damage at each start: 32 MiB take about a tenth of a second.
+const CHECK_UP_TO: u64 = 32 << 20;
+/// Connections that read.
+const READERS: u32 = 3;
+/// Longest wait for another process's lock.
+const BUSY: Duration = Duration::from_secs(5);
+/// Longest wait for one of our own connections.
+const ACQUIRE: Duration = Duration::from_secs(5);
+/// Holds four points with a 384-d vector, where the default of 4 KiB would often hold one.
+const PAGE_BYTES: u32 = 8192;
+/// The log is cut back to this after a large batch.
+const WAL_BYTES: &str = "67108864";
+
+/// An open SQLite database.
+pub struct SqliteStore {
+    path: PathBuf,
+    writer: SqlitePool,
+    readers: SqlitePool,
+}
+
+impl SqliteStore {
+    /// Opens the database at `path`, or creates it. An older schema is brought up to date if `migrate` allows it.
+    /// On any error the file is as it was.
+    pub async fn open(path: &Path, migrate: Migrate) -> Result<Arc<Self>, StoreError> {
+        let found = migrate::prepare(path).await?;
+        if found < migrate::LATEST {
+            migrate::up_if_allowed(path, found, migrate).await?;
+        }
+        let writer = pool(path, 1, writing(path)).await?;
+        let readers = pool(path, READERS, base(path).read_only(true)).await?;
+        let store = Self { path: path.to_path_buf(), writer, readers };
+        // A file on a read-only mount opens without complaint; find out now instead of at the first write.
+        store.begin_write().await?.rollback().await.map_err(|error| store.fault(error))?;
+        Ok(Arc::new(store))
+    }
+
+    /// This database behind the storage traits.
+    pub fn stores(self: &Arc<Self>) -> Stores {
+        Stores { entries: self.clone(), ledger: self.clone(), tenants: self.clone() }
+    }
+
+    /// Waits for running operations, folds the log into the file and closes it. Later operations fail with `Closed`.
+    pub async fn close(&self) {
+        self.readers.close().await;
+        self.writer.close().await;
+    }
+
+    async fn begin_write(&self) -> Result<SqliteTransaction<'static>, StoreError> {
+        self.writer.begin_with("BEGIN IMMEDIATE").await.map_err(|error| self.fault(error))
+    }
+
+    /// A snapshot: all reads in it see the same moment.
+    async fn begin_read(&self) -> Result<SqliteTransaction<'static>, StoreError> {
+        self.readers.begin().await.map_err(|error| self.fault(error))
+    }
+
+    async fn commit(&self, transaction: SqliteTransaction<'static>) -> Result<(), StoreError> {
+        transaction.commit().await.map_err(|error| self.fault(error))
+    }
+
+    fn fault(&self, error: sqlx::Error) -> StoreError {
+        fault(&self.path, error)
+    }
+}
+
+fn base(path: &Path) -> SqliteConnectOptions {
+    // Statement logging would cost on each statement and say nothing that our own metrics do not.
+    SqliteConnectOptions::new().filename(path).busy_timeout(BUSY).foreign_keys(true).disable_statement_logging()
+}
+
+fn writing(path: &Path) -> SqliteConnectOptions {
+    base(path)
+        .journal_mode(SqliteJournalMode::Wal)
+        .synchronous(SqliteSynchronous::Normal)
+        .pragma("secure_delete", "ON")
+        .pragma("journal_size_limit", WAL_BYTES)
+}
+
+async fn pool(path: &Path, size: u32, options: SqliteConnectOptions) -> Result<SqlitePool, StoreError> {
+    SqlitePoolOptions::new()
+        .max_connections(size)
+        .min_connections(size)
+        .acquire_timeout(ACQUIRE)
+        // Connections to a file do not go stale.
+        .idle_timeout(None)
+        .max_lifetime(None)
+        .test_before_acquire(false)
+        .connect_with(options)
+        .await
+        .map_err(|error| fault(path, error))
+}
+
+async fn connect(path: &Path, options: &SqliteConnectOptions) -> Result<SqliteConnection, StoreError> {
+    options.connect().await.map_err(|error| fault(path, error))
+}
+
+/// Runs fixed SQL outside of a transaction.
+async fn run(path: &Path, connection: &mut SqliteConnection, sql: &'static str) -> Result<(), StoreError> {
+    raw_sql(sql).execute(connection).await.map(|_| ()).map_err(|error| fault(path, error))
+}
+
+/// Closes a connection that was only needed for a moment.
+async fn done(path: &Path, connection: SqliteConnection) -> Result<(), StoreError> {
+    connection.close().await.map_err(|error| fault(path, error))
+}

@@ -1,0 +1,188 @@
+//! What the rest of the program may ask of a database, and the shapes that go in and come out.
+//!
+//! The traits are dyn-compatible, so the one place that opens a database is also the only one that knows which it is.
+//! Every method holds for every database; `conformance.rs` states each promise as a test case.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+
+use super::{Entry, LedgerRow, Point, StoreError};
+use crate::clock::UnixMs;
+use crate::ids::{EntryId, KeyId, RequestId, TenantId};
+
+/// The reply of a storage method: boxed, so that the traits are dyn-compatible.
+pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = Result<T, StoreError>> + Send + 'a>>;
+
+/// One change to the stored entries.
+#[derive(Clone, Debug, PartialEq)]
+pub enum EntryWrite {
+    /// Stores an answer and the points that lead to it. What is already there stays as it is.
+    Put {
+        /// The answer.
+        entry: Arc<Entry>,
+        /// Points of this entry and its tenant; others are not stored.
+        points: Vec<Point>,
+    },
+    /// Adds a point to a stored entry of the same tenant; without such an entry nothing happens.
+    AddPoint(Point),
+    /// Deletes an entry, its body and its points; nothing happens if there is none.
+    Delete {
+        /// Owner.
+        tenant: TenantId,
+        /// The entry.
+        entry: EntryId,
+    },
+}
+
+/// An entry without its body.
+#[derive(Clone, Debug, PartialEq)]
+pub struct EntryMeta {
+    /// The entry; its `body` is empty.
+    pub entry: Entry,
+    /// Bytes of the stored body.
+    pub body_len: u64,
+}
+
+impl EntryMeta {
+    /// Where a listing goes on after this entry.
+    pub fn cursor(&self) -> Cursor {
+        Cursor { tenant: self.entry.tenant.clone(), entry: self.entry.id }
+    }
+}
+
+/// A live entry with its points, as it is loaded at start-up.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Loaded {
+    /// The entry without its body.
+    pub meta: EntryMeta,
+    /// Its points with their vectors, oldest first.
+    pub points: Vec<Point>,
+}
+
+/// A stored prompt that contains the text searched for.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Found {
+    /// The entry that the prompt leads to.
+    pub meta: EntryMeta,
+    /// The prompt.
+    pub prompt: String,
+}
+
+/// A place in a listing: after this entry.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Cursor {
+    /// Owner of the last entry seen.
+    pub tenant: TenantId,
+    /// The last entry seen.
+    pub entry: EntryId,
+}
+
+/// Which entries a listing shows; all conditions must hold.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct EntryFilter {
+    /// Exact model name.
+    pub model: Option<String>,
+    /// Exact namespace; `Some("")` is the default namespace.
+    pub namespace: Option<String>,
+    /// A tag with this name and value.
+    pub tag: Option<(String, String)>,
+    /// The key that wrote it.
+    pub writer: Option<KeyId>,
+}
+
+/// How much is stored, expired entries that are not yet deleted included.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Entries.
+    pub entries: u64,
+    /// Points.
+    pub points: u64,
+}
+
+/// A tenant that has been seen or declared.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TenantRow {
+    /// The tenant.
+    pub tenant: TenantId,
+    /// Whether the configuration names it; otherwise it came by passthrough.
+    pub declared: bool,
+    /// When it was first stored; later writes do not change it.
+    pub created_at: UnixMs,
+    /// When it was last written.
+    pub updated_at: UnixMs,
+}
+
+/// Answers and the points that lead to them.
+pub trait EntryStore: Send + Sync {
+    /// Applies all writes in order and in one transaction: all or none. Applying them again changes nothing.
+    fn apply<'a>(&'a self, writes: &'a [EntryWrite]) -> BoxFuture<'a, ()>;
+
+    /// One entry with its body. `None` if this tenant has none of that id. Expiry is for the caller to check.
+    fn entry<'a>(&'a self, tenant: &'a TenantId, id: EntryId) -> BoxFuture<'a, Option<Entry>>;
+
+    /// The points of one entry, oldest first; empty if this tenant has none of that id.
+    fn points_of<'a>(&'a self, tenant: &'a TenantId, id: EntryId) -> BoxFuture<'a, Vec<Point>>;
+
+    /// Up to `limit` entries that expire after `now`, with their points, by tenant and then by id. An empty page is
+    /// the end. An entry that is there during the whole scan is seen exactly once.
+    fn scan<'a>(&'a self, now: UnixMs, after: Option<&'a Cursor>, limit: u32) -> BoxFuture<'a, Vec<Loaded>>;
+
+    /// Up to `limit` entries, newest first, of one tenant or for the operator of all. An empty page is the end.
+    fn list<'a>(
+        &'a self,
+        tenant: Option<&'a TenantId>,
+        filter: &'a EntryFilter,
+        after: Option<&'a Cursor>,
+        limit: u32,
+    ) -> BoxFuture<'a, Vec<EntryMeta>>;
+
+    /// Up to `limit` prompts that contain `text`, newest first; upper and lower case of ASCII letters count as equal
+    /// and no character of `text` is a wildcard.
+    fn search<'a>(&'a self, tenant: Option<&'a TenantId>, text: &'a str, limit: u32) -> BoxFuture<'a, Vec<Found>>;
+
+    /// Up to `limit` entries that expire at `now` or before, the longest expired first.
+    fn expired(&self, now: UnixMs, limit: u32) -> BoxFuture<'_, Vec<(TenantId, EntryId)>>;
+
+    /// How much is stored.
+    fn counts(&self) -> BoxFuture<'_, Counts>;
+
+    /// Makes what was deleted before unrecoverable from the files of the store.
+    fn purge(&self) -> BoxFuture<'_, ()>;
+}
+
+/// The requests ledger.
+pub trait LedgerStore: Send + Sync {
+    /// Adds rows in one transaction: all or none. A row whose request is already there is ignored, so that each
+    /// request has exactly one row however often a batch is written.
+    fn append<'a>(&'a self, rows: &'a [LedgerRow]) -> BoxFuture<'a, ()>;
+
+    /// The row of one request. Meant for the operator: the caller checks the tenant before showing it to anyone else.
+    fn request(&self, id: RequestId) -> BoxFuture<'_, Option<LedgerRow>>;
+
+    /// Number of rows.
+    fn count(&self) -> BoxFuture<'_, u64>;
+
+    /// Up to `limit` rows, newest first, of one tenant or for the operator of all.
+    fn recent<'a>(&'a self, tenant: Option<&'a TenantId>, limit: u32) -> BoxFuture<'a, Vec<LedgerRow>>;
+}
+
+/// The directory of tenants.
+pub trait TenantStore: Send + Sync {
+    /// Adds tenants or brings `declared` and `updated_at` up to date, in one transaction.
+    fn upsert<'a>(&'a self, tenants: &'a [TenantRow]) -> BoxFuture<'a, ()>;
+
+    /// All tenants by name.
+    fn list(&self) -> BoxFuture<'_, Vec<TenantRow>>;
+}
+
+/// One database seen through its traits.
+#[derive(Clone)]
+pub struct Stores {
+    /// Answers and points.
+    pub entries: Arc<dyn EntryStore>,
+    /// The requests ledger.
+    pub ledger: Arc<dyn LedgerStore>,
+    /// The directory of tenants.
+    pub tenants: Arc<dyn TenantStore>,
+}

@@ -1,0 +1,248 @@
+//! One bounded queue and the loop that empties it into the store, a batch at a time.
+//!
+//! Invariants: items are written in the order in which they were accepted, and at least once; a batch is kept until
+//! the store confirms it or patience ends; memory is bounded by the queue and one batch.
+
+use std::num::NonZeroU32;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use tokio::sync::{Notify, mpsc, watch};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
+
+use super::super::{BoxFuture, Stores};
+
+/// Most items in one transaction.
+const BATCH: usize = 512;
+/// Longest wait for one transaction before it counts as failed.
+const WRITE_DEADLINE: Duration = Duration::from_secs(30);
+/// Wait before the first retry; it doubles with each failure.
+const FIRST_BACKOFF: Duration = Duration::from_millis(50);
+/// Longest wait between two tries.
+const LAST_BACKOFF: Duration = Duration::from_secs(5);
+
+/// What a lane does with its items.
+pub(super) struct Work<T> {
+    /// Name in logs.
+    pub(super) name: &'static str,
+    pub(super) stores: Stores,
+    /// Writes a batch in one transaction; writing it again changes nothing.
+    pub(super) write: for<'a> fn(&'a Stores, &'a [T]) -> BoxFuture<'a, ()>,
+    pub(super) patience: Patience,
+    /// Longest time that an item waits for others to share its transaction.
+    pub(super) flush: Duration,
+}
+
+/// How often a batch is tried.
+#[derive(Clone, Copy)]
+pub(super) struct Patience {
+    /// While items may still come; `None` is for ever.
+    pub(super) open: Option<NonZeroU32>,
+    /// After the lane was closed.
+    pub(super) closing: u32,
+}
+
+type Stamped<T> = (Instant, T);
+
+#[derive(Default)]
+struct Shared {
+    accepted: AtomicU64,
+    failures: AtomicU64,
+    given_up: AtomicU64,
+    /// Wakes the loop to write what it has.
+    nudge: Notify,
+}
+
+/// The end at which items come in.
+pub(super) struct Entrance<T> {
+    queue: mpsc::Sender<Stamped<T>>,
+    shared: Arc<Shared>,
+    /// Items that have left the lane, written or given up.
+    done: watch::Receiver<u64>,
+    /// When the oldest item of the batch at hand was accepted.
+    oldest: watch::Receiver<Option<Instant>>,
+    closing: Arc<watch::Sender<bool>>,
+}
+
+// Not derived: that would ask for `T: Clone`.
+impl<T> Clone for Entrance<T> {
+    fn clone(&self) -> Self {
+        Self {
+            queue: self.queue.clone(),
+            shared: self.shared.clone(),
+            done: self.done.clone(),
+            oldest: self.oldest.clone(),
+            closing: self.closing.clone(),
+        }
+    }
+}
+
+/// Room for one item.
+pub(super) struct Permit<T> {
+    permit: mpsc::OwnedPermit<Stamped<T>>,
+    shared: Arc<Shared>,
+}
+
+impl<T> Permit<T> {
+    pub(super) fn send(self, item: T) {
+        // Counted before it is sent, so that a flush that begins now waits for it.
+        self.shared.accepted.fetch_add(1, Ordering::AcqRel);
+        self.permit.send((Instant::now(), item));
+    }
+}
+
+/// A lane at one moment.
+pub(super) struct Gauges {
+    pub(super) depth: u64,
+    pub(super) lag: Duration,
+    pub(super) written: u64,
+    pub(super) given_up: u64,
+    pub(super) failures: u64,
+}
+
+impl<T> Entrance<T> {
+    /// `None` if the queue is full or closed.
+    pub(super) fn reserve(&self) -> Option<Permit<T>> {
+        let permit = self.queue.clone().try_reserve_owned().ok()?;
+        Some(Permit { permit, shared: self.shared.clone() })
+    }
+
+    /// Ends when everything accepted before the call has left the lane; `false` if the loop ended before.
+    pub(super) fn flushed(&self) -> impl Future<Output = bool> + Send + use<T> {
+        let accepted = self.shared.accepted.load(Ordering::Acquire);
+        let mut done = self.done.clone();
+        self.shared.nudge.notify_one();
+        async move { done.wait_for(|done| *done >= accepted).await.is_ok() }
+    }
+
+    pub(super) fn close(&self) {
+        self.closing.send_replace(true);
+    }
+
+    pub(super) fn gauges(&self) -> Gauges {
+        let done = *self.done.borrow();
+        let given_up = self.shared.given_up.load(Ordering::Relaxed);
+        Gauges {
+            depth: self.shared.accepted.load(Ordering::Relaxed).saturating_sub(done),
+            lag: self.oldest.borrow().map_or(Duration::ZERO, |oldest| oldest.elapsed()),
+            written: done.saturating_sub(given_up),
+            given_up,
+            failures: self.shared.failures.load(Ordering::Relaxed),
+        }
+    }
+}
+
+/// The end at which items are written.
+pub(super) struct Lane<T> {
+    work: Work<T>,
+    queue: mpsc::Receiver<Stamped<T>>,
+    batch: Vec<Stamped<T>>,
+    shared: Arc<Shared>,
+    done: watch::Sender<u64>,
+    oldest: watch::Sender<Option<Instant>>,
+    closing: watch::Receiver<bool>,
+}
+
+/// A queue with its two ends.
+pub(super) type Queue<T> = (mpsc::Sender<Stamped<T>>, mpsc::Receiver<Stamped<T>>);
+
+/// The two ends of a lane over `queue`.
+pub(super) fn lane<T>(work: Work<T>, queue: Queue<T>) -> (Entrance<T>, Lane<T>) {
+    let (sender, receiver) = queue;
+    let (done, done_out) = watch::channel(0);
+    let (oldest, oldest_out) = watch::channel(None);
+    let (closing, closing_out) = watch::channel(false);
+    let shared = Arc::new(Shared::default());
+    let entrance = Entrance {
+        queue: sender,
+        shared: shared.clone(),
+        done: done_out,
+        oldest: oldest_out,
+        closing: Arc::new(closing),
+    };
+    let lane =
+        Lane { work, queue: receiver, batch: Vec::with_capacity(BATCH), shared, done, oldest, closing: closing_out };
+    (entrance, lane)
+}
+
+impl<T> Lane<T> {
+    /// Writes until the queue is closed and empty; returns how many items were given up.
+    pub(super) async fn run(mut self) -> u64 {
+        while self.collect().await {
+            self.write().await;
+        }
+        self.shared.given_up.load(Ordering::Relaxed)
+    }
+
+    /// Fills the batch: waits for a first item, then for more until the flush time is over, the batch is full or
+    /// someone asks for a flush. `false` when nothing is left to come.
+    async fn collect(&mut self) -> bool {
+        let mut due: Option<Instant> = None;
+        while self.batch.len() < BATCH {
+            let room = BATCH - self.batch.len();
+            tokio::select! {
+                // Items first, so that a nudge finds those that were accepted before it.
+                biased;
+                count = self.queue.recv_many(&mut self.batch, room) => {
+                    if count == 0 {
+                        return !self.batch.is_empty();
+                    }
+                    let first = self.batch.first().map(|(accepted, _)| *accepted);
+                    self.oldest.send_if_modified(|oldest| std::mem::replace(oldest, first) != first);
+                    due = due.or_else(|| Some(Instant::now() + self.work.flush));
+                }
+                // An error means that every handle is gone, and then the queue is closed as well.
+                _ = self.closing.wait_for(|closing| *closing), if !self.queue.is_closed() => self.queue.close(),
+                () = self.shared.nudge.notified() => break,
+                () = sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => break,
+            }
+        }
+        true
+    }
+
+    async fn write(&mut self) {
+        if self.batch.is_empty() {
+            return;
+        }
+        let items: Vec<T> = self.batch.drain(..).map(|(_, item)| item).collect();
+        let count = items.len() as u64;
+        if !self.write_with_retries(&items).await {
+            self.shared.given_up.fetch_add(count, Ordering::Relaxed);
+            tracing::error!(lane = self.work.name, items = count, "given up: the store kept failing");
+        }
+        self.oldest.send_replace(None);
+        self.done.send_modify(|done| *done += count);
+    }
+
+    /// Whether the items were written before patience ended.
+    async fn write_with_retries(&self, items: &[T]) -> bool {
+        let mut backoff = FIRST_BACKOFF;
+        let (mut tries, mut closing_tries) = (0u32, 0u32);
+        loop {
+            let reason = match timeout(WRITE_DEADLINE, (self.work.write)(&self.work.stores, items)).await {
+                Ok(Ok(())) => return true,
+                Ok(Err(error)) => {
+                    tracing::warn!(lane = self.work.name, items = items.len(), %error, "not written yet");
+                    error.as_str()
+                }
+                Err(_) => "deadline",
+            };
+            self.shared.failures.fetch_add(1, Ordering::Relaxed);
+            tries = tries.saturating_add(1);
+            closing_tries += u32::from(self.is_closing());
+            tracing::debug!(lane = self.work.name, reason, tries, "will try again");
+            let given_up = self.work.patience.open.is_some_and(|most| tries >= most.get())
+                || closing_tries >= self.work.patience.closing;
+            if given_up {
+                return false;
+            }
+            sleep(backoff).await;
+            backoff = (backoff * 2).min(LAST_BACKOFF);
+        }
+    }
+
+    fn is_closing(&self) -> bool {
+        *self.closing.borrow() || self.queue.is_closed()
+    }
+}

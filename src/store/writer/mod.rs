@@ -1,0 +1,231 @@
+//! Writes entries and ledger rows in batches, off the request path.
+//!
+//! In the life of a request: at its start the pipeline reserves a [`LedgerSlot`], so that sending the row at the end
+//! cannot fail; a stored answer is handed over with [`WriterHandle::entry`]. Neither waits.
+//!
+//! Invariants:
+//! - A ledger row that was accepted is written, however often the store fails in between. It is kept until the store
+//!   confirms it, and written again if its fate is unknown; the store ignores what it already has. Only a writer that
+//!   has been closed gives up on a store that keeps failing, and says how many rows that cost.
+//! - Both queues are bounded. A full ledger queue refuses slots, a full entry queue refuses writes; both are counted.
+//! - Entry writes are applied in the order in which they were accepted. A batch that fails for too long is dropped
+//!   and counted: the cache may forget.
+//! - Rows and entry writes travel in two [`lane`]s of one task, so failing entries never hold up the ledger.
+//!
+//! It must never block a request.
+
+mod lane;
+#[cfg(test)]
+mod tests;
+
+use std::num::NonZeroU32;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+use tokio::time::timeout;
+
+use self::lane::{Entrance, Lane, Patience, Permit};
+use super::{EntryWrite, LedgerRow, Stores};
+
+/// Tries of a batch of entry writes before it is dropped, so that one that can never succeed does not block the rest.
+const ENTRY_PATIENCE: Patience = Patience { open: NonZeroU32::new(8), closing: 3 };
+/// Ledger rows are tried for as long as the writer is open.
+const LEDGER_PATIENCE: Patience = Patience { open: None, closing: 5 };
+
+/// How much may wait, and for how long.
+#[derive(Clone, Copy, Debug)]
+pub struct WriterSizes {
+    /// Ledger rows that may wait, reserved slots included.
+    pub ledger: usize,
+    /// Entry writes that may wait.
+    pub entries: usize,
+    /// Longest time that a row waits for others to share its transaction.
+    pub flush: Duration,
+}
+
+/// The entry queue is full or closed; the write was dropped and counted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the queue of entry writes is full")]
+pub struct Full;
+
+/// Why a flush did not confirm.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum FlushError {
+    /// Not everything was written in time.
+    #[error("not everything was written in time")]
+    Deadline,
+    /// The writer has ended.
+    #[error("the writer has ended")]
+    Ended,
+}
+
+impl FlushError {
+    /// Name in logs.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Deadline => "deadline",
+            Self::Ended => "ended",
+        }
+    }
+}
+
+/// What the writer gave up in its life.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Unwritten {
+    /// Ledger rows lost.
+    pub rows: u64,
+    /// Entry writes dropped after they had been accepted.
+    pub entries: u64,
+}
+
+/// The writer's gauges and counters at one moment.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct WriterStats {
+    /// Ledger rows accepted and not yet written.
+    pub ledger_depth: u64,
+    /// Entry writes accepted and not yet written.
+    pub entries_depth: u64,
+    /// Age of the oldest ledger row of the batch at hand.
+    pub ledger_lag: Duration,
+    /// Ledger rows written.
+    pub rows_written: u64,
+    /// Entry writes applied.
+    pub entries_written: u64,
+    /// Transactions that failed, retries included.
+    pub failures: u64,
+    /// Slots refused because the ledger queue was full or closed.
+    pub slots_refused: u64,
+    /// Entry writes dropped: refused because the queue was full or closed, or given up after retries.
+    pub entries_dropped: u64,
+    /// Ledger rows given up after closing on a failing store.
+    pub rows_lost: u64,
+}
+
+/// The pipeline's end of the writer; cheap to clone.
+#[derive(Clone)]
+pub struct WriterHandle {
+    ledger: Entrance<LedgerRow>,
+    entries: Entrance<EntryWrite>,
+    refused: Arc<Refused>,
+}
+
+#[derive(Default)]
+struct Refused {
+    slots: AtomicU64,
+    entries: AtomicU64,
+}
+
+/// Room for one ledger row, held from the start of a request to its end. Dropped without a row, it frees the room.
+pub struct LedgerSlot(Permit<LedgerRow>);
+
+impl LedgerSlot {
+    /// Hands the row over. Cannot fail and does not wait.
+    pub fn send(self, row: LedgerRow) {
+        self.0.send(row);
+    }
+}
+
+impl WriterHandle {
+    /// Reserves room for one ledger row; `None` if the queue is full or closed, which is counted.
+    pub fn ledger_slot(&self) -> Option<LedgerSlot> {
+        let permit = self.ledger.reserve();
+        if permit.is_none() {
+            self.refused.slots.fetch_add(1, Ordering::Relaxed);
+        }
+        permit.map(LedgerSlot)
+    }
+
+    /// Hands an entry write over; `Err` if the queue is full or closed, which is counted.
+    pub fn entry(&self, write: EntryWrite) -> Result<(), Full> {
+        let Some(permit) = self.entries.reserve() else {
+            self.refused.entries.fetch_add(1, Ordering::Relaxed);
+            return Err(Full);
+        };
+        permit.send(write);
+        Ok(())
+    }
+
+    /// Waits, at most for `within`, until everything accepted so far is durable (or, of entry writes, given up).
+    pub async fn flush(&self, within: Duration) -> Result<(), FlushError> {
+        let (rows, entries) = (self.ledger.flushed(), self.entries.flushed());
+        match timeout(within, async { rows.await && entries.await }).await {
+            Err(_) => Err(FlushError::Deadline),
+            Ok(false) => Err(FlushError::Ended),
+            Ok(true) => Ok(()),
+        }
+    }
+
+    /// Accepts nothing more. The writer ends once all slots have been sent or dropped and what was accepted is
+    /// written.
+    pub fn close(&self) {
+        self.ledger.close();
+        self.entries.close();
+    }
+
+    /// Gauges and counters now.
+    pub fn stats(&self) -> WriterStats {
+        let (ledger, entries) = (self.ledger.gauges(), self.entries.gauges());
+        WriterStats {
+            ledger_depth: ledger.depth,
+            entries_depth: entries.depth,
+            ledger_lag: ledger.lag,
+            rows_written: ledger.written,
+            entries_written: entries.written,
+            failures: ledger.failures.saturating_add(entries.failures),
+            slots_refused: self.refused.slots.load(Ordering::Relaxed),
+            entries_dropped: self.refused.entries.load(Ordering::Relaxed).saturating_add(entries.given_up),
+            rows_lost: ledger.given_up,
+        }
+    }
+}
+
+/// The task's end of the writer.
+pub struct Writer {
+    ledger: Lane<LedgerRow>,
+    entries: Lane<EntryWrite>,
+}
+
+impl Writer {
+    /// Starts the writer on the current tokio runtime. It ends after [`WriterHandle::close`], or when all handles and
+    /// slots are gone, and then says what it could not write. A program that supervises its tasks itself uses
+    /// [`Writer::new`] and [`Writer::run`] instead.
+    pub fn spawn(stores: &Stores, sizes: WriterSizes) -> (WriterHandle, JoinHandle<Unwritten>) {
+        let (handle, writer) = Self::new(stores, sizes);
+        (handle, tokio::spawn(writer.run()))
+    }
+
+    /// The two ends. Nothing is written until [`Writer::run`] is polled.
+    pub fn new(stores: &Stores, sizes: WriterSizes) -> (WriterHandle, Self) {
+        let (ledger_in, ledger) = lane::lane(
+            lane::Work {
+                name: "ledger",
+                stores: stores.clone(),
+                write: |stores, rows| stores.ledger.append(rows),
+                patience: LEDGER_PATIENCE,
+                flush: sizes.flush,
+            },
+            mpsc::channel(sizes.ledger.max(1)),
+        );
+        let (entries_in, entries) = lane::lane(
+            lane::Work {
+                name: "entries",
+                stores: stores.clone(),
+                write: |stores, writes| stores.entries.apply(writes),
+                patience: ENTRY_PATIENCE,
+                flush: sizes.flush,
+            },
+            mpsc::channel(sizes.entries.max(1)),
+        );
+        let handle = WriterHandle { ledger: ledger_in, entries: entries_in, refused: Arc::default() };
+        (handle, Self { ledger, entries })
+    }
+
+    /// Collects and writes until there is nothing left to come.
+    pub async fn run(self) -> Unwritten {
+        let (rows, entries) = tokio::join!(self.ledger.run(), self.entries.run());
+        Unwritten { rows, entries }
+    }
+}
