@@ -14,6 +14,24 @@ use super::options::parse_duration;
 /// The prefix of a model name that carries a fault.
 pub(super) const MODEL_PREFIX: &str = "sim-fault-";
 
+/// The directives, for the command's help text: one a line, the word first.
+pub const FAULT_HELP: &str = "\
+Faults, in the request header x-simulate, in a model name sim-fault-…, or in a script; join several with + or ;
+  status=503          this error status          retry-after=2       …with this header
+  reset               TCP reset before the head  close               orderly close before the head
+  hang                never answer               latency=200ms       wait before the head
+  chunk-delay=20ms    wait between events        split               each event in two TCP writes
+  cut=3               close after 3 events       reset-after=3       TCP reset after 3 events
+  stall=3             silence after 3 events     error-event=3       error event after 3 events
+  rubbish             200 with an HTML page      empty               200 with no body
+  truncate            content-length too long    size=9000000        answer of so many bytes
+  tokens=500          answer of so many tokens   finish=length       or finish=content_filter
+  crlf                CRLF line ends             comments            a comment before each event
+  no-final-blank      last blank line missing    no-done             [DONE] missing
+  no-finish           finish_reason missing      no-choices          choices: []
+  no-usage            usage missing              usage-every-chunk   running usage on each event
+  azure               first event: no choices    times=2             only twice per conversation";
+
 /// What goes wrong instead of a response head.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum BeforeHead {
@@ -271,6 +289,16 @@ mod tests {
         }
         assert!(Script::parse("[[rule]]\nfault = \"hangs\"").is_err());
         assert!(Script::parse("[[rule]]\nfault = \"hang\"\nmodle = \"x\"").is_err());
+    }
+
+    #[test]
+    fn every_directive_in_the_help_text_is_known() {
+        let words = FAULT_HELP.lines().skip(1).flat_map(|line| [line.get(2..22), line.get(49..69)]).flatten();
+        let words: Vec<&str> = words.map(str::trim).collect();
+        assert_eq!(words.len(), 28);
+        for word in words {
+            assert_ne!(Fault::parse(word).unwrap(), Fault::default(), "{word}");
+        }
     }
 
     #[test]

@@ -3,7 +3,7 @@
 //!
 //! It is honest: its banner, its answers and `GET /` say that it is a simulation. Every answer names its prompt and a digest of
 //! the conversation, so an answer that was given to the wrong question can be seen. Faults are ordered, never accidental: by
-//! the header `x-simulate`, by a model name `sim-fault-…`, by a script, or by `--error-rate`; the words are in `fault`.
+//! the header `x-simulate`, by a model name `sim-fault-…`, by a script, or by `--error-rate`; the words are in [`FAULT_HELP`].
 //!
 //! | route | what |
 //! |---|---|
@@ -44,6 +44,7 @@ use arc_swap::ArcSwap;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 
+pub use self::fault::FAULT_HELP;
 pub use self::options::{BadDuration, KeyRule, Options};
 pub use self::stats::{Abort, LastRequest, Stats};
 

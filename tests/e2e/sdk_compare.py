@@ -21,6 +21,7 @@ from openai import OpenAI
 
 KEY, OTHER_KEY = "sk-e2e-alpha", "sk-e2e-beta"
 NO_CACHE = {"Cache-Control": "no-cache"}
+NOT_A_HIT = {"MISS", "BYPASS", "REFRESH"}
 VOLATILE = {"id", "created", "_request_id", "request_id"}
 WEATHER = {
     "type": "function",
@@ -393,17 +394,17 @@ class CacheCases:
         scope = uuid.uuid4()
         ask = lambda number: self.ask(scope, f"Where is my order {number}?")
         _, (b, how) = self.repeat(lambda: ask(48213), lambda: ask(48214))
-        require(how["cache"] != "HIT" and "48214" in b.choices[0].message.content, f"{how}: {b.choices[0].message.content}")
+        require(how["cache"] in NOT_A_HIT and "48214" in b.choices[0].message.content, f"{how}: {b.choices[0].message.content}")
 
     def another_meaning_is_not(self):
         scope = uuid.uuid4()
         first, second = "Is it safe to take aspirin with alcohol?", "Is it not safe to take aspirin with alcohol?"
         _, (b, how) = self.repeat(lambda: self.ask(scope, first), lambda: self.ask(scope, second))
-        require(how["cache"] != "HIT" and second in b.choices[0].message.content, f"{how}")
+        require(how["cache"] in NOT_A_HIT and second in b.choices[0].message.content, f"{how}")
 
     def another_conversation_is_not(self):
         _, (_, how) = self.repeat(lambda: self.ask(uuid.uuid4(), "And in winter?"), lambda: self.ask(uuid.uuid4(), "And in winter?"))
-        require(how["cache"] != "HIT", f"{how}")
+        require(how["cache"] in NOT_A_HIT, f"{how}")
 
     def another_caller_is_not(self):
         for theirs in ["What is my balance?", "What is my balance"]:
@@ -438,7 +439,7 @@ class CacheCases:
         _, how = self.ask(scope, text, headers={"Cache-Control": "no-store"})
         time.sleep(0.5)
         _, after = self.ask(scope, text)
-        require(how["cache"] != "HIT" and after["cache"] == "MISS", f"no-store: {how}, then {after}")
+        require(how["cache"] in NOT_A_HIT and after["cache"] == "MISS", f"no-store: {how}, then {after}")
         time.sleep(0.5)
         _, refreshed = self.ask(scope, text, headers={"Cache-Control": "no-cache"})
         require(refreshed["cache"] == "REFRESH", f"no-cache: {refreshed}")
@@ -456,7 +457,7 @@ class CacheCases:
             scope, options = uuid.uuid4(), dict(options)
             text = options.pop("text", "Name a cape.")
             _, (_, how) = self.repeat(lambda: self.ask(scope, text, **options), lambda: self.ask(scope, text, **options))
-            require(how["cache"] != "HIT", f"{case}: {how}")
+            require(how["cache"] in NOT_A_HIT, f"{case}: {how}")
 
     def broken_stream_is_not_stored(self):
         scope = uuid.uuid4()
@@ -475,7 +476,7 @@ class CacheCases:
         scope = uuid.uuid4()
         ask = lambda text: self.ask(scope, text, tools=[WEATHER])
         (first, _), (near, how) = self.repeat(lambda: ask("get weather in Oslo"), lambda: ask("get weather in Oslo!"))
-        require(how["cache"] != "HIT" and near.choices[0].message.tool_calls, f"{how}")
+        require(how["cache"] in NOT_A_HIT and near.choices[0].message.tool_calls, f"{how}")
 
     def embeddings_hit(self):
         text = f"vector {uuid.uuid4()}"
