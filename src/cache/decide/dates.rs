@@ -62,11 +62,6 @@ impl Dates {
         dates
     }
 
-    /// Whether the text names a date at all.
-    pub(super) fn is_empty(self) -> bool {
-        self == Self::default()
-    }
-
     /// Why the dates differ, if they do.
     pub(super) fn compare(self, other: Self) -> Option<String> {
         let kinds = [

@@ -6,7 +6,7 @@
 
 use super::dates::names_a_date;
 use super::language::Script;
-use super::lexicon::CASE_BEARING;
+use super::lexicon::{CASE_BEARING, DOTTED_ENDINGS};
 use super::words::{Token, is_pictograph};
 
 /// How a text uses capitals.
@@ -79,12 +79,10 @@ fn kind_of(word: &str, stop: bool, initial: bool, case: Case, dominant: Option<S
     }
 }
 
-/// A file name, a host, a dotted product name; not "e.g" or "a.m".
+/// A file name, a host, a dotted product name.
 fn is_dotted(word: &str) -> bool {
-    word.contains('.')
-        && word.split('.').all(|part| !part.is_empty())
-        && word.split('.').any(|part| part.len() > 2)
-        && word.starts_with(char::is_alphabetic)
+    let ending = word.rsplit_once('.').map(|(_, ending)| ending.to_lowercase());
+    ending.is_some_and(|ending| DOTTED_ENDINGS.split_whitespace().any(|known| known == ending))
 }
 
 fn case_of(text: &str, tokens: &[Token]) -> Case {

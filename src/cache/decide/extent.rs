@@ -7,17 +7,24 @@ use std::sync::LazyLock;
 
 use super::lexicon::INSTRUCTION;
 
-/// Longest text over shortest, in characters.
+/// Longest over shortest, counting both all characters and those of words with a topic: "can you tell me" makes no
+/// prompt another.
 const MAX_RATIO: usize = 2;
-/// Words with a topic that one text may have beyond another it contains.
+/// Longest over shortest, counting all characters, whatever they are.
+const MAX_WHOLE_RATIO: usize = 5;
+/// Characters of words with a topic that do not count.
+const SLACK: usize = 8;
+/// Words with a topic that one text may have beyond a short one it contains; beyond a long one, a quarter of its words.
 const MAX_ADDED: usize = 3;
 
 static INSTRUCTS: LazyLock<HashSet<&'static str>> = LazyLock::new(|| INSTRUCTION.split_whitespace().collect());
 
-/// Why the lengths (in characters) are out of proportion, if they are.
-pub(super) fn compare_lengths(a: usize, b: usize) -> Option<String> {
-    let (long, short) = (a.max(b), a.min(b));
-    (long > short.saturating_mul(MAX_RATIO)).then(|| format!("{a} / {b} characters"))
+/// Why the lengths are out of proportion, if they are. Each is (characters of words with a topic, all characters).
+pub(super) fn compare_lengths(a: (usize, usize), b: (usize, usize)) -> Option<String> {
+    let exceeds = |x: usize, y: usize, ratio: usize| x.max(y) > x.min(y).saturating_mul(ratio);
+    let topics = a.0.max(b.0) > (a.0.min(b.0)).saturating_mul(MAX_RATIO) + SLACK;
+    let differ = (topics && exceeds(a.1, b.1, MAX_RATIO)) || exceeds(a.1, b.1, MAX_WHOLE_RATIO);
+    differ.then(|| format!("{} / {} characters", a.1, b.1))
 }
 
 /// Whether a word belongs to an instruction to the model.
@@ -31,6 +38,6 @@ pub(super) fn compare_containment(lacking: usize, inner: usize, added: &[&str]) 
     // One word in five may be reworded: an attacker need not copy the question letter by letter.
     let contained = inner > 0 && lacking * 5 <= inner;
     let instruction = added.len() > 1 && added.iter().any(|word| instructs(word));
-    (contained && (added.len() > MAX_ADDED || instruction))
+    (contained && (added.len() > MAX_ADDED.max(inner / 4) || instruction))
         .then(|| format!("adds {}", added.iter().take(6).copied().collect::<Vec<_>>().join(" ")))
 }

@@ -33,8 +33,9 @@ pub(super) enum Form {
 #[derive(Debug)]
 pub(super) struct Reading {
     pub(super) text: Box<str>,
-    /// Length of the text in characters.
-    pub(super) chars: u16,
+    /// Characters of the text, and of its words with a topic.
+    chars: u16,
+    topic_chars: u16,
     /// Stems of all words, one after the other.
     stems: Box<str>,
     words: Box<[Word]>,
@@ -98,6 +99,7 @@ impl Reading {
         let distinct = distinct(&in_order);
         let links = links(text, &tokens, &in_order, &distinct)?;
         let contrasts = polarity::contrasts(&in_order);
+        let topic_chars: usize = tokens.iter().filter(|t| !t.stop).map(|t| t.folded.chars().count()).sum();
         let numbers = Numbers::of(text, &tokens);
         let spans = literals::literals(text, &tokens, script);
         if spans.len() > MAX_LISTED || numbers.len() > MAX_LISTED {
@@ -108,6 +110,7 @@ impl Reading {
         Some(Self {
             text: text.into(),
             chars: u16::try_from(text.chars().count()).ok()?,
+            topic_chars: u16::try_from(topic_chars).ok()?,
             words: words.into(),
             distinct: distinct.into(),
             numbers,
@@ -122,6 +125,11 @@ impl Reading {
             language,
             stems: stems.into(),
         })
+    }
+
+    /// Characters of words with a topic, and of the whole text.
+    pub(super) fn lengths(&self) -> (usize, usize) {
+        (self.topic_chars.into(), self.chars.into())
     }
 
     /// The word as it stands in the text.
@@ -172,16 +180,20 @@ impl Reading {
 
     /// A link of this text that the other has only the other way round, as the words from and to.
     pub(super) fn reversed_link(&self, other: &Self) -> Option<(&str, &str)> {
-        let found = self.links.iter().find(|(from, to)| {
-            let (from, to) = (self.end_of_link(*from), self.end_of_link(*to));
-            from != to && other.has_link(to, from) && !other.has_link(from, to) && !self.has_link(to, from)
+        let found = self.links.iter().find(|link| {
+            let (kind, from, to) = self.stems_of(**link);
+            let reverse = (kind, to, from);
+            from != to && other.has_link(reverse) && !other.has_link((kind, from, to)) && !self.has_link(reverse)
         })?;
-        Some((self.link_word(found.0), self.link_word(found.1)))
+        Some((self.link_word(found.from), self.link_word(found.to)))
     }
 
-    fn has_link(&self, from: &str, to: &str) -> bool {
-        let key = |(a, b): &Link| (self.end_of_link(*a), self.end_of_link(*b));
-        self.links.binary_search_by(|link| key(link).cmp(&(from, to))).is_ok()
+    fn has_link(&self, link: (u8, &str, &str)) -> bool {
+        self.links.binary_search_by(|other| self.stems_of(*other).cmp(&link)).is_ok()
+    }
+
+    fn stems_of(&self, link: Link) -> (u8, &str, &str) {
+        (link.kind, self.end_of_link(link.from), self.end_of_link(link.to))
     }
 
     fn end_of_link(&self, index: u16) -> &str {
@@ -238,8 +250,9 @@ fn links(text: &str, tokens: &[Token], stems: &[&str], distinct: &[u16]) -> Opti
         _ => index,
     };
     let mut links = direction::links(text, tokens);
-    links.iter_mut().for_each(|(from, to)| (*from, *to) = (first(*from), first(*to)));
-    links.sort_by(|a, b| (stem(a.0), stem(a.1)).cmp(&(stem(b.0), stem(b.1))));
+    links.iter_mut().for_each(|link| (link.from, link.to) = (first(link.from), first(link.to)));
+    let key = |link: &Link| (link.kind, stem(link.from), stem(link.to));
+    links.sort_by(|a, b| key(a).cmp(&key(b)));
     links.dedup();
     (links.len() <= MAX_LISTED).then(|| links.into())
 }

@@ -256,7 +256,7 @@ impl<'a> Pair<'a> {
             Guard::Direction => {
                 new.reversed_link(stored).map(|(from, to)| format!("{} → {} is reversed", cut(from), cut(to)))
             }
-            Guard::Length => extent::compare_lengths(new.chars.into(), stored.chars.into()),
+            Guard::Length => extent::compare_lengths(new.lengths(), stored.lengths()),
             Guard::Language => language::compare((new.script, new.language), (stored.script, stored.language)),
             Guard::Containment => self.added_text(),
         }
@@ -292,7 +292,8 @@ impl<'a> Pair<'a> {
 
     fn opposites(&self) -> Option<String> {
         let (new, stored) = (self.new, self.stored);
-        let show = |a, b| format!("{} / {}", cut(new.word(a)), cut(stored.word(b)));
+        let show = |r: &Reading, word: Option<u16>| word.map_or("…", |w| cut(r.word(w))).to_owned();
+        let show = |a, b| format!("{} / {}", show(new, a), show(stored, b));
         if let Some((a, b)) = polarity::split_contrast(&new.contrasts, &stored.contrasts) {
             return Some(show(a, b));
         }
@@ -304,10 +305,8 @@ impl<'a> Pair<'a> {
         };
         let theirs = folded(stored, &self.only_stored);
         folded(new, &self.only_new).iter().find_map(|(a, word_a)| {
-            let opposite = |(b, word_b): &&(u16, String)| {
-                polarity::are_opposites((new.stem(*a), word_a), (stored.stem(*b), word_b))
-            };
-            theirs.iter().find(opposite).map(|(b, _)| show(*a, *b))
+            let opposite = theirs.iter().find(|(_, word_b)| polarity::are_opposites(word_a, word_b));
+            opposite.map(|(b, _)| show(Some(*a), Some(*b)))
         })
     }
 

@@ -57,19 +57,19 @@ pub(super) const NOT_NEGATION: &[&str] = &[
 ];
 
 /// Words one of which excludes the others. A line is a group, `|` stands between members, blanks between spellings of
-/// one member, `_` joins two words. Words are matched by stem.
+/// one member, `_` joins two words. Words are matched by stem. In a group that begins with `!` a member also excludes
+/// silence: a question about somebody else is not one about the asker.
 pub(super) const CONTRASTS: &str = include_str!("contrasts.txt");
 
 /// Prefixes that negate the rest of the word.
 pub(super) const NEGATING_PREFIXES: [&str; 10] = ["un", "in", "im", "il", "ir", "dis", "non", "de", "mis", "anti"];
 
 /// Pairs of prefixes (or first parts) that turn one word into its opposite.
-pub(super) const PREFIX_PAIRS: [(&str, &str); 24] = [
+pub(super) const PREFIX_PAIRS: [(&str, &str); 23] = [
     ("up", "down"),
     ("in", "out"),
     ("in", "ex"),
     ("im", "ex"),
-    ("in", "de"),
     ("en", "dis"),
     ("en", "de"),
     ("over", "under"),
@@ -165,7 +165,6 @@ pub(super) const ROMAN: &[(&str, u64)] = &[
 
 /// Ordinal numbers in words; the larger ones come from the digits ("21st").
 pub(super) const ORDINALS: &[(&str, u64)] = &[
-    ("first", 1),
     ("second", 2),
     ("third", 3),
     ("fourth", 4),
@@ -286,13 +285,23 @@ pub(super) const RELATIVE: [&str; 6] = ["today", "tomorrow", "yesterday", "tonig
 pub(super) const PERIODS: &str = "week month year quarter weekend day night summer winter spring autumn fall season term monday tuesday \
     wednesday thursday friday saturday sunday";
 
-/// Words between two things whose order matters: left of it is the source, right of it the target.
-pub(super) const CONNECTIVES: &str = "to into onto than for with by versus vs before after minus over instead rather beat beats \
-    defeat defeats defeated owe owes owed";
+/// Words between two things whose order matters, by kind. Only links of one kind are each other's reverse: "pay with a
+/// card" and "use a card to pay" are not.
+pub(super) const CONNECTIVES: [&str; 4] = [
+    "to into onto from",
+    "for instead rather over",
+    "with by minus",
+    "than versus vs before after beat beats defeat defeats defeated owe owes owed",
+];
 
 /// Common words that in capitals or with a capital are something else: us/US, polish/Polish.
 pub(super) const CASE_BEARING: [&str; 5] = ["us", "it", "who", "aids", "polish"];
 
 /// Words of an instruction to a model rather than of a question to it.
-pub(super) const INSTRUCTION: &str = "ignore disregard forget pretend instead reply respond answer output print repeat say write return \
-    include append always system prompt instruction instructions previous override obey";
+pub(super) const INSTRUCTION: &str = "ignore disregard forget pretend instead reply respond answer output print say system \
+    prompt instruction instructions override obey";
+
+/// Endings of file and host names: a dotted word that ends otherwise is two sentences without a blank between.
+pub(super) const DOTTED_ENDINGS: &str = "com org net io dev ai co uk eu de fr es it nl pl us gov edu app py js ts jsx tsx rs go java c h cpp \
+    hpp cs rb php html css json yaml yml toml ini xml csv tsv txt md rst pdf doc docx xls xlsx ppt pptx png jpg jpeg gif svg mp3 mp4 \
+    sh bat ps1 sql db exe dll zip tar gz log env lock conf cfg";

@@ -32,7 +32,7 @@ pub(super) struct Number {
 #[derive(Debug, Default)]
 pub(super) struct Numbers {
     sorted: Box<[Number]>,
-    /// How often the word "one" stands where a 1 could.
+    /// How often "one" or "first" stands where a 1 could. Alone they say little ("which one", "what do I do first").
     ones: u16,
 }
 
@@ -141,7 +141,7 @@ impl Reader<'_> {
             self.push(index, value.to_string(), self.unit_at(next));
             return next;
         }
-        if token.folded == "one" {
+        if matches!(token.folded.as_str(), "one" | "first") {
             self.ones = self.ones.saturating_add(1);
         }
         if let Some(value) = ORDINAL.get(token.folded.as_str())

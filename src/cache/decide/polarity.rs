@@ -22,7 +22,7 @@ static HARMLESS: LazyLock<Vec<Vec<&'static str>>> =
 static PLACES: LazyLock<HashMap<String, Vec<Place>>> = LazyLock::new(|| {
     let mut places: HashMap<String, Vec<Place>> = HashMap::new();
     for (group, line) in (0_u16..).zip(CONTRASTS.lines()) {
-        for (member, spellings) in (0_u8..).zip(line.split('|')) {
+        for (member, spellings) in (0_u8..).zip(line.trim_start_matches('!').split('|')) {
             for spelling in spellings.split_whitespace() {
                 let stems: Vec<_> = spelling.split('_').map(stem).collect();
                 let place = places.entry(stems.join(" ")).or_default();
@@ -34,6 +34,10 @@ static PLACES: LazyLock<HashMap<String, Vec<Place>>> = LazyLock::new(|| {
     }
     places
 });
+
+/// Whether a group's members exclude silence as well, by group.
+static EXCLUDES_SILENCE: LazyLock<Vec<bool>> =
+    LazyLock::new(|| CONTRASTS.lines().map(|line| line.starts_with('!')).collect());
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Place {
@@ -109,36 +113,63 @@ pub(super) fn contrasts(stems: &[&str]) -> Box<[Contrast]> {
     found.into()
 }
 
-/// A word of each text that exclude each other by the list, each missing from the other text.
-pub(super) fn split_contrast(mine: &[Contrast], theirs: &[Contrast]) -> Option<(u16, u16)> {
-    let alone = |c: &&Contrast, others: &[Contrast]| others.binary_search_by_key(&c.place, |o| o.place).is_err();
-    mine.iter().filter(|c| alone(c, theirs)).find_map(|c| {
-        let start = theirs.partition_point(|o| o.place.group < c.place.group);
-        let same_group = theirs.get(start..)?.iter().take_while(|o| o.place.group == c.place.group);
-        let other = same_group.into_iter().find(|o| alone(o, mine))?;
-        Some((c.word, other.word))
-    })
+/// A word of each text that exclude each other by the list, each missing from the other text; or a word of one text
+/// whose group the other does not touch, where the group excludes silence.
+pub(super) fn split_contrast(mine: &[Contrast], theirs: &[Contrast]) -> Option<(Option<u16>, Option<u16>)> {
+    let split = mine.iter().filter(|c| !has(theirs, c.place)).find_map(|c| {
+        let other = group(theirs, c.place.group).iter().find(|o| !has(mine, o.place))?;
+        Some((Some(c.word), Some(other.word)))
+    });
+    split
+        .or_else(|| against_silence(mine, theirs).map(|word| (Some(word), None)))
+        .or_else(|| against_silence(theirs, mine).map(|word| (None, Some(word))))
 }
 
-/// Whether one word is the other with a negating prefix, or the two are opposites by their beginning or ending.
-/// Takes stems for the beginnings and whole words for the endings.
-pub(super) fn are_opposites(a: (&str, &str), b: (&str, &str)) -> bool {
+fn against_silence(mine: &[Contrast], theirs: &[Contrast]) -> Option<u16> {
+    let excludes = |c: &&Contrast| EXCLUDES_SILENCE.get(usize::from(c.place.group)).is_some_and(|excludes| *excludes);
+    mine.iter().filter(excludes).find(|c| group(theirs, c.place.group).is_empty()).map(|c| c.word)
+}
+
+fn has(contrasts: &[Contrast], place: Place) -> bool {
+    contrasts.binary_search_by_key(&place, |c| c.place).is_ok()
+}
+
+/// The contrasts that belong to the group.
+fn group(contrasts: &[Contrast], group: u16) -> &[Contrast] {
+    let start = contrasts.partition_point(|c| c.place.group < group);
+    let end = contrasts.partition_point(|c| c.place.group <= group);
+    contrasts.get(start..end).unwrap_or(&[])
+}
+
+/// Whether one word is the other with a negating prefix, or the two are opposites by their beginning or ending. Takes
+/// case-folded words.
+pub(super) fn are_opposites(a: &str, b: &str) -> bool {
     let negated = |long: &str, short: &str| {
-        short.chars().count() > 2 && NEGATING_PREFIXES.iter().any(|prefix| long.strip_prefix(prefix) == Some(short))
+        let same = |prefix| {
+            long.strip_prefix(prefix)
+                .is_some_and(|rest| rest.len() > 2 && is_same_word(rest.trim_start_matches('-'), short))
+        };
+        NEGATING_PREFIXES.into_iter().any(same)
     };
-    let (stem_a, stem_b) = (a.0, b.0);
-    negated(stem_a, stem_b)
-        || negated(stem_b, stem_a)
-        || PREFIX_PAIRS.iter().any(|pair| swaps_prefix(stem_a, stem_b, *pair) || swaps_prefix(stem_b, stem_a, *pair))
-        || SUFFIX_PAIRS.iter().any(|pair| swaps_suffix(a.1, b.1, *pair) || swaps_suffix(b.1, a.1, *pair))
+    let (one, other) = (singular(a), singular(b));
+    let starts = |a: &str, b: &str, x, y| same_rest(a.strip_prefix(x), b.strip_prefix(y));
+    let ends = |a: &str, b: &str, x, y| same_rest(a.strip_suffix(x), b.strip_suffix(y));
+    negated(a, b)
+        || negated(b, a)
+        || PREFIX_PAIRS.into_iter().any(|(x, y)| starts(a, b, x, y) || starts(b, a, x, y))
+        || SUFFIX_PAIRS.into_iter().any(|(x, y)| ends(one, other, x, y) || ends(other, one, x, y))
 }
 
-fn swaps_prefix(a: &str, b: &str, (first, second): (&str, &str)) -> bool {
-    matches!((a.strip_prefix(first), b.strip_prefix(second)), (Some(x), Some(y)) if x == y && x.len() > 1)
+fn same_rest(a: Option<&str>, b: Option<&str>) -> bool {
+    matches!((a, b), (Some(a), Some(b)) if a.len() > 1 && is_same_word(a, b))
 }
 
-fn swaps_suffix(a: &str, b: &str, (first, second): (&str, &str)) -> bool {
-    let singular = |w: &str| w.strip_suffix("'s").unwrap_or(w).strip_suffix('s').unwrap_or(w).to_owned();
-    let (a, b) = if first == "ful" { (a.to_owned(), b.to_owned()) } else { (singular(a), singular(b)) };
-    matches!((a.strip_suffix(first), b.strip_suffix(second)), (Some(x), Some(y)) if x == y && x.len() > 2)
+/// Equal but for an ending, once the first letters, which decide most, agree.
+fn is_same_word(a: &str, b: &str) -> bool {
+    a.as_bytes().get(..2) == b.as_bytes().get(..2) && stem(a) == stem(b)
+}
+
+fn singular(word: &str) -> &str {
+    let word = word.strip_suffix("'s").unwrap_or(word);
+    if word.ends_with("ss") { word } else { word.strip_suffix('s').unwrap_or(word) }
 }

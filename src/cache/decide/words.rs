@@ -33,6 +33,11 @@ pub(super) fn cut(text: &str) -> Vec<Token> {
         if !segment.chars().any(|c| c.is_alphanumeric() || is_pictograph(c)) {
             continue;
         }
+        if let Some(dot) = missing_blank(segment) {
+            push(&mut tokens, text, start..start + dot);
+            push(&mut tokens, text, start + dot + 1..start + segment.len());
+            continue;
+        }
         let end = start + segment.len() + signs_after(segment, text.get(start + segment.len()..).unwrap_or(""));
         if let Some(last) = tokens.last_mut()
             && last.folded == "non"
@@ -42,11 +47,27 @@ pub(super) fn cut(text: &str) -> Vec<Token> {
             last.at.end = end;
             continue;
         }
-        let mut folded = String::with_capacity(end - start);
-        fold(&mut folded, text.get(start..end).unwrap_or(segment));
-        tokens.push(Token { at: start..end, stop: STOP.contains(folded.as_str()), folded });
+        push(&mut tokens, text, start..end);
     }
     tokens
+}
+
+fn push(tokens: &mut Vec<Token>, text: &str, at: Range<usize>) {
+    let word = text.get(at.clone()).unwrap_or("");
+    let mut folded = String::with_capacity(word.len());
+    match word {
+        // The country, not the pronoun.
+        "US" | "U.S" | "U.S.A" | "u.s" | "u.s.a" => folded.push_str("usa"),
+        _ => fold(&mut folded, word),
+    }
+    tokens.push(Token { at, stop: STOP.contains(folded.as_str()), folded });
+}
+
+/// Where a sentence ends within a word because its writer left out the blank: "progress.I".
+fn missing_blank(word: &str) -> Option<usize> {
+    let dot = word.find('.')?;
+    let before = word.get(..dot)?.ends_with(char::is_lowercase);
+    (before && word.get(dot + 1..)?.starts_with(char::is_uppercase)).then_some(dot)
 }
 
 /// The stem by which words are compared.
