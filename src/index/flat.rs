@@ -103,12 +103,14 @@ impl Flat {
     fn shortlist(&self, query: &Row, want: usize) -> Vec<Candidate> {
         let mut kept: Vec<Candidate> = Vec::with_capacity((2 * want).min(self.len()));
         let mut bar = f32::NEG_INFINITY;
-        let mut rows = self.ids.iter().zip(&self.scales).enumerate();
+        let mut scales = self.scales.iter().enumerate();
         simd::dot_each(&query.coarse, &self.coarse, |product| {
-            let Some((slot, (id, scale))) = rows.next() else { return };
+            let Some((slot, scale)) = scales.next() else { return };
             // The query's own scale is the same for all and changes no order.
             let score = product as f32 * scale;
-            if score >= bar {
+            if score >= bar
+                && let Some(id) = self.ids.get(slot)
+            {
                 kept.push(Candidate { score, id: *id, slot });
                 if kept.len() == 2 * want {
                     bar = cut(&mut kept, want);
