@@ -8,8 +8,8 @@ use std::cmp::Ordering;
 use std::collections::HashMap;
 use std::mem::size_of;
 
-use super::quantise::{Query, Row};
-use super::{Neighbour, best, candidates_for, map_bytes};
+use super::quantise::{Row, cosine};
+use super::{Neighbour, best, candidates_for, map_bytes, simd};
 use crate::ids::PointId;
 
 /// All vectors of a small partition, or those of a large one that are not yet in its graph. Empty, it owns no memory.
@@ -89,31 +89,34 @@ impl Flat {
     }
 
     /// The `k` best by cosine, ties by id.
-    pub(super) fn search(&self, query: &Query, k: usize) -> Vec<Neighbour> {
+    pub(super) fn search(&self, query: &Row, k: usize) -> Vec<Neighbour> {
         let k = k.min(self.len());
         let found = self.shortlist(query, candidates_for(k)).into_iter().filter_map(|candidate| {
             let (scale, coarse, fine) = self.planes(candidate.slot)?;
-            Some(Neighbour { id: candidate.id, cosine: query.cosine(scale, coarse, fine) })
+            Some(Neighbour { id: candidate.id, cosine: cosine(query, scale, coarse, fine) })
         });
         best(found.collect(), k)
     }
 
     /// The `want` best by the coarse plane. Kept in a buffer of twice that size, cut back whenever it is full: one
     /// comparison a row, and no heap to keep in order.
-    fn shortlist(&self, query: &Query, want: usize) -> Vec<Candidate> {
+    fn shortlist(&self, query: &Row, want: usize) -> Vec<Candidate> {
         let mut kept: Vec<Candidate> = Vec::with_capacity((2 * want).min(self.len()));
         let mut bar = f32::NEG_INFINITY;
-        let rows = self.ids.iter().zip(&self.scales).zip(self.coarse.chunks_exact(self.dim.max(1)));
-        for (slot, ((id, scale), coarse)) in rows.enumerate() {
-            let score = query.rank(*scale, coarse);
-            if score < bar {
-                continue;
+        let mut scales = self.scales.iter().enumerate();
+        simd::dot_each(&query.coarse, &self.coarse, |product| {
+            let Some((slot, scale)) = scales.next() else { return };
+            // The query's own scale is the same for all and changes no order.
+            let score = product as f32 * scale;
+            if score >= bar
+                && let Some(id) = self.ids.get(slot)
+            {
+                kept.push(Candidate { score, id: *id, slot });
+                if kept.len() == 2 * want {
+                    bar = cut(&mut kept, want);
+                }
             }
-            kept.push(Candidate { score, id: *id, slot });
-            if kept.len() == 2 * want {
-                bar = cut(&mut kept, want);
-            }
-        }
+        });
         cut(&mut kept, want);
         kept
     }

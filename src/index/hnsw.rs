@@ -16,7 +16,7 @@ use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use hnsw_rs::anndists::dist::distances::Distance;
 use hnsw_rs::hnsw::{Hnsw as Graph, Point};
 
-use super::quantise::{Query, Row, coarse_cosine};
+use super::quantise::{Row, coarse_cosine, cosine};
 use super::{Neighbour, best, candidates_for, map_bytes};
 use crate::ids::PointId;
 
@@ -116,13 +116,13 @@ impl Hnsw {
 
     /// About the `k` best by cosine, ties by id. Asks the graph for more, and again for still more, as long as tombstones
     /// leave it short of `k`.
-    pub(super) fn search(&self, query: &Query, k: usize) -> Vec<Neighbour> {
+    pub(super) fn search(&self, query: &Row, k: usize) -> Vec<Neighbour> {
         let nodes = self.read().ids.len();
         let k = k.min(nodes);
         if k == 0 {
             return Vec::new();
         }
-        let packed = pack(&query.row);
+        let packed = pack(query);
         let mut want = candidates_for(k).max(EF_SEARCH);
         loop {
             let nearest = self.graph.search(&packed, want, want);
@@ -133,7 +133,7 @@ impl Hnsw {
                 let ranked = live.into_iter().filter_map(|(id, place)| {
                     let node = self.graph.get_point_indexation().get_point_data(&place)?;
                     let (scale, coarse, fine) = unpack(&node, self.dim)?;
-                    Some(Neighbour { id, cosine: query.cosine(scale, coarse, fine) })
+                    Some(Neighbour { id, cosine: cosine(query, scale, coarse, fine) })
                 });
                 return best(ranked.collect(), k);
             }

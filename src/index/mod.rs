@@ -34,7 +34,7 @@ use crate::ids::PointId;
 pub use flat::Flat;
 pub use hnsw::Hnsw;
 pub use partition::{DEFAULT_HNSW_FROM, Maintenance, Partition};
-use quantise::{Query, Row};
+use quantise::Row;
 
 /// A stored point near a query.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -145,14 +145,14 @@ impl Index {
     /// The `k` points nearest to `query`, best first, ties by id. `Flat` is exact; `Hnsw` may miss some. Empty if
     /// `query` is not a finite unit vector of this index's dimension.
     pub fn search(&self, query: &[f32], k: usize) -> Vec<Neighbour> {
-        match Query::new(query, self.dim()) {
+        match Row::new(query, self.dim()) {
             Ok(query) => self.begin_search(&query, k).finish(&query, k),
             Err(_refused) => Vec::new(),
         }
     }
 
     /// The part of a search that needs the index as it is now; the rest needs only the graph.
-    fn begin_search(&self, query: &Query, k: usize) -> Search {
+    fn begin_search(&self, query: &Row, k: usize) -> Search {
         match self {
             Self::Flat(flat) => Search { found: flat.search(query, k), graph: None },
             Self::Hnsw { graph, fresh } => Search { found: fresh.search(query, k), graph: Some(Arc::clone(graph)) },
@@ -210,7 +210,7 @@ struct Search {
 }
 
 impl Search {
-    fn finish(self, query: &Query, k: usize) -> Vec<Neighbour> {
+    fn finish(self, query: &Row, k: usize) -> Vec<Neighbour> {
         let Some(graph) = self.graph else { return self.found };
         let mut found = self.found;
         found.extend(graph.search(query, k));

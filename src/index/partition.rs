@@ -24,7 +24,7 @@ use std::time::Duration;
 
 use super::flat::Flat;
 use super::hnsw::{Hnsw, Node};
-use super::quantise::{Query, Row};
+use super::quantise::Row;
 use super::{Index, IndexError, Kind, Neighbour};
 use crate::ids::PointId;
 
@@ -112,7 +112,7 @@ impl Partition {
 
     /// The `k` points nearest to `query`, best first, ties by id; see [`Index::search`].
     pub fn search(&self, query: &[f32], k: usize) -> Vec<Neighbour> {
-        let Ok(query) = Query::new(query, self.dim) else { return Vec::new() };
+        let Ok(query) = Row::new(query, self.dim) else { return Vec::new() };
         let search = self.read().begin_search(&query, k);
         search.finish(&query, k)
     }

@@ -1,7 +1,7 @@
 //! How a unit vector is kept: two int8 planes instead of f32.
 //!
 //! value = scale · (coarse + fine / 254). The *coarse* plane alone ranks candidates (an int8 inner product, see `simd`);
-//! both together carry 16 bits a component and give the cosine that is returned, summed in f32. That is 2 bytes a
+//! both together carry 16 bits a component and give the cosine that is returned. That is 2 bytes a
 //! component where int8 beside f32 would be 5; the cosine differs from that of the f32 originals by less than
 //! 0.00002 (the test below states it), three orders below what any decision looks at.
 //!
@@ -38,42 +38,17 @@ impl Row {
     }
 }
 
-/// A vector to search for: the original for the cosine, and its quantised form for the ranking.
-pub(super) struct Query {
-    pub(super) row: Row,
-    unit: Vec<f32>,
-}
-
-impl Query {
-    /// Refuses what is not a unit vector of `dim` finite components.
-    pub(super) fn new(vector: &[f32], dim: usize) -> Result<Self, IndexError> {
-        let norm = norm_of_unit(vector, dim)?;
-        Ok(Self { row: Row::new(vector, dim)?, unit: vector.iter().map(|v| v / norm).collect() })
-    }
-
-    /// The approximate cosine, from the coarse planes alone.
-    #[inline]
-    pub(super) fn rank(&self, scale: f32, coarse: &[i8]) -> f32 {
-        coarse_cosine(self.row.scale, &self.row.coarse, scale, coarse)
-    }
-
-    /// The cosine, within -1..=1.
-    pub(super) fn cosine(&self, scale: f32, coarse: &[i8], fine: &[i8]) -> f32 {
-        const LANES: usize = 8;
-        let term = |q: f32, c: i8, f: i8| q * (f32::from(c) * FINE_STEPS + f32::from(f));
-        let (q_blocks, q_rest) = self.unit.as_chunks::<LANES>();
-        let (c_blocks, c_rest) = coarse.as_chunks::<LANES>();
-        let (f_blocks, f_rest) = fine.as_chunks::<LANES>();
-        // Independent sums, because the compiler may not reorder one long f32 sum and so could not vectorise it.
-        let mut sums = [0.0_f32; LANES];
-        for ((q, c), f) in q_blocks.iter().zip(c_blocks).zip(f_blocks) {
-            for (((sum, q), c), f) in sums.iter_mut().zip(q).zip(c).zip(f) {
-                *sum += term(*q, *c, *f);
-            }
-        }
-        let rest: f32 = q_rest.iter().zip(c_rest).zip(f_rest).map(|((q, c), f)| term(*q, *c, *f)).sum();
-        ((sums.iter().sum::<f32>() + rest) * (scale / FINE_STEPS)).clamp(-1.0, 1.0)
-    }
+/// The cosine of two rows, within -1..=1. `b` is given by its parts, because an index keeps those apart.
+///
+/// Four integer inner products instead of one loop in f32: each is exact, and together they take a tenth of the time.
+pub(super) fn cosine(a: &Row, b_scale: f32, b_coarse: &[i8], b_fine: &[i8]) -> f32 {
+    let coarse = f64::from(simd::dot(&a.coarse, b_coarse));
+    let mixed = f64::from(simd::dot(&a.coarse, b_fine)) + f64::from(simd::dot(&a.fine, b_coarse));
+    let fine = f64::from(simd::dot(&a.fine, b_fine));
+    let steps = f64::from(FINE_STEPS);
+    let product = (coarse + (mixed + fine / steps) / steps) * f64::from(a.scale) * f64::from(b_scale);
+    #[expect(clippy::cast_possible_truncation, reason = "rounding to f32 is wanted")]
+    (product.clamp(-1.0, 1.0) as f32)
 }
 
 /// The approximate cosine of two quantised vectors, from their coarse planes.
@@ -84,11 +59,15 @@ pub(super) fn coarse_cosine(a_scale: f32, a: &[i8], b_scale: f32, b: &[i8]) -> f
 }
 
 /// Splits a value, in coarse steps, into coarse and fine.
-#[expect(clippy::cast_possible_truncation, reason = "both are clamped to the range of an i8 first")]
 fn split(steps: f32) -> (i8, i8) {
-    let coarse = steps.round().clamp(-127.0, 127.0);
-    let fine = ((steps - coarse) * FINE_STEPS).round().clamp(-127.0, 127.0);
-    (coarse as i8, fine as i8)
+    let coarse = nearest(steps);
+    (coarse, nearest((steps - f32::from(coarse)) * FINE_STEPS))
+}
+
+/// The nearest whole number within -127..=127. (`f32::round` is a call into the C library on plain x86-64.)
+#[expect(clippy::cast_possible_truncation, reason = "clamped first; the fraction is meant to go")]
+fn nearest(value: f32) -> i8 {
+    (value + 0.5_f32.copysign(value)).clamp(-127.0, 127.0) as i8
 }
 
 fn norm_of_unit(vector: &[f32], dim: usize) -> Result<f32, IndexError> {
@@ -118,8 +97,8 @@ mod tests {
         for pair in points.vectors.windows(2) {
             let (a, b) = (&pair[0], &pair[1]);
             let row = Row::new(b, 384).unwrap();
-            let query = Query::new(a, 384).unwrap();
-            let found = f64::from(query.cosine(row.scale, &row.coarse, &row.fine));
+            let query = Row::new(a, 384).unwrap();
+            let found = f64::from(cosine(&query, row.scale, &row.coarse, &row.fine));
             worst = worst.max((found - dot_f64(a, b)).abs());
         }
         assert!(worst < 2e-5, "worst error of a cosine: {worst:e}");
@@ -129,8 +108,8 @@ mod tests {
     fn a_length_within_the_tolerance_does_not_change_the_cosine() {
         let long: Vec<f32> = [0.6, 0.8].iter().map(|v| v * 1.0009).collect();
         let row = Row::new(&long, 2).unwrap();
-        let query = Query::new(&[0.8, 0.6], 2).unwrap();
-        let found = query.cosine(row.scale, &row.coarse, &row.fine);
+        let query = Row::new(&[0.8, 0.6], 2).unwrap();
+        let found = cosine(&query, row.scale, &row.coarse, &row.fine);
         assert!((found - 0.96).abs() < 2e-5, "{found}");
     }
 

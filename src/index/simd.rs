@@ -20,6 +20,25 @@ pub(super) fn dot(a: &[i8], b: &[i8]) -> i32 {
     dot_portable(a, b)
 }
 
+/// The inner product of `query` and each row of `plane` in turn, a row being as long as the query.
+pub(super) fn dot_each(query: &[i8], plane: &[i8], seen: impl FnMut(i32)) {
+    #[cfg(target_arch = "x86_64")]
+    if std::arch::is_x86_feature_detected!("avx2") {
+        #[expect(unsafe_code, reason = "the feature has just been detected")]
+        // SAFETY: `dot_each_avx2` asks for nothing but AVX2.
+        return unsafe { dot_each_avx2(query, plane, seen) };
+    }
+    plane.chunks_exact(query.len().max(1)).map(|row| dot_portable(query, row)).for_each(seen);
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2")]
+fn dot_each_avx2(query: &[i8], plane: &[i8], mut seen: impl FnMut(i32)) {
+    for row in plane.chunks_exact(query.len().max(1)) {
+        seen(dot_avx2(query, row));
+    }
+}
+
 /// The same result without special instructions.
 fn dot_portable(a: &[i8], b: &[i8]) -> i32 {
     a.iter().zip(b).map(|(&x, &y)| i32::from(x) * i32::from(y)).sum()
@@ -27,6 +46,7 @@ fn dot_portable(a: &[i8], b: &[i8]) -> i32 {
 
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx2")]
+#[inline]
 fn dot_avx2(a: &[i8], b: &[i8]) -> i32 {
     use std::arch::x86_64::{
         _mm_add_epi32, _mm_cvtsi128_si32, _mm_shuffle_epi32, _mm256_abs_epi8, _mm256_add_epi32, _mm256_castsi256_si128,
