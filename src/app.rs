@@ -214,7 +214,8 @@ impl App {
 
     /// Stops everything in order. One log line for each step.
     pub async fn stop(self) {
-        self.stop_within(self.drain).await;
+        let drain = self.drain;
+        self.stop_within(drain).await;
     }
 
     /// Tells everything to end; a later call brings the deadline forward.

@@ -38,7 +38,7 @@ pub struct Candidate {
 }
 
 /// All points of one process.
-pub struct Points {
+pub(super) struct Points {
     partitions: RwLock<ByDigest<Arc<Partition>>>,
     metas: RwLock<HashMap<PointId, Arc<PointMeta>>>,
     normalised: RwLock<ByDigest<PointId>>,
@@ -62,7 +62,7 @@ pub struct IndexSize {
 
 impl Points {
     /// No points. Partitions of `hnsw_from` points and more are searched through a graph.
-    pub fn new(hnsw_from: usize) -> Self {
+    pub(super) fn new(hnsw_from: usize) -> Self {
         Self {
             partitions: RwLock::default(),
             metas: RwLock::default(),
@@ -76,7 +76,7 @@ impl Points {
     ///
     /// # Errors
     /// The vector is not finite, not of unit norm or of another dimension; then nothing was added.
-    pub fn add(&self, id: PointId, meta: PointMeta, vector: Option<&[f32]>) -> Result<(), IndexError> {
+    pub(super) fn add(&self, id: PointId, meta: PointMeta, vector: Option<&[f32]>) -> Result<(), IndexError> {
         if let Some(vector) = vector {
             // The partition's lock is held while inserting, so that an emptied partition cannot be dropped in between.
             let partitions = self.partition(meta.partition, vector.len());
@@ -94,7 +94,7 @@ impl Points {
     }
 
     /// Takes points out.
-    pub fn remove(&self, ids: &[PointId]) {
+    pub(super) fn remove(&self, ids: &[PointId]) {
         for id in ids {
             let Some(meta) = write(&self.metas).remove(id) else { continue };
             if let Some(key) = meta.normalised {
@@ -119,7 +119,7 @@ impl Points {
     }
 
     /// The `k` nearest points of the partition, best first, and how it was searched.
-    pub fn nearest(&self, tenant: &TenantId, partition: &Digest, query: &[f32], k: usize) -> (Vec<Candidate>, Kind) {
+    pub(super) fn nearest(&self, tenant: &TenantId, partition: &Digest, query: &[f32], k: usize) -> (Vec<Candidate>, Kind) {
         let Some(index) = read(&self.partitions).get(partition).cloned() else { return (Vec::new(), Kind::Flat) };
         let neighbours = index.search(query, k);
         let metas = read(&self.metas);
@@ -135,19 +135,19 @@ impl Points {
     }
 
     /// The point whose normalised prompt has this key.
-    pub fn same_words(&self, tenant: &TenantId, key: &Digest) -> Option<Arc<PointMeta>> {
+    pub(super) fn same_words(&self, tenant: &TenantId, key: &Digest) -> Option<Arc<PointMeta>> {
         let id = *read(&self.normalised).get(key)?;
         read(&self.metas).get(&id).filter(|meta| meta.tenant == *tenant).cloned()
     }
 
     /// The point, if it belongs to the tenant.
-    pub fn get(&self, tenant: &TenantId, id: PointId) -> Option<Arc<PointMeta>> {
+    pub(super) fn get(&self, tenant: &TenantId, id: PointId) -> Option<Arc<PointMeta>> {
         read(&self.metas).get(&id).filter(|meta| meta.tenant == *tenant).cloned()
     }
 
     /// Does the upkeep that partitions need: promotion to a graph, folding in new points, rebuilding. Takes as long as
     /// building graphs takes; runs on a blocking thread. Returns how many partitions it worked on.
-    pub fn maintain(&self) -> usize {
+    pub(super) fn maintain(&self) -> usize {
         let touched = std::mem::take(&mut *self.touched.lock().unwrap_or_else(PoisonError::into_inner));
         let mut worked = 0;
         for digest in touched {
@@ -163,7 +163,7 @@ impl Points {
     }
 
     /// Sizes for metrics. Visits every partition.
-    pub fn size(&self) -> IndexSize {
+    pub(super) fn size(&self) -> IndexSize {
         let mut size = IndexSize::default();
         for partition in read(&self.partitions).values() {
             match partition.kind() {

@@ -72,6 +72,7 @@ impl Body {
 }
 
 /// Collects what is evicted, so that it is dealt with outside the cache's lock.
+#[derive(Clone)]
 struct Collect;
 
 impl Lifecycle<EntryId, Arc<Meta>> for Collect {
@@ -121,14 +122,13 @@ impl Hasher for FirstBytes {
 
     fn write_usize(&mut self, _: usize) {}
 
-    fn write_length_prefix(&mut self, _: usize) {}
 }
 
 /// A map from digests.
 pub(super) type ByDigest<V> = HashMap<Digest, V, BuildHasherDefault<FirstBytes>>;
 
 /// See the module.
-pub struct Shelf {
+pub(super) struct Shelf {
     metas: Bounded<EntryId, Arc<Meta>, Share, DefaultHashBuilder, Collect>,
     bodies: Bounded<EntryId, Arc<Body>, Size>,
     keys: RwLock<ByDigest<EntryId>>,
@@ -136,7 +136,7 @@ pub struct Shelf {
 
 impl Shelf {
     /// An empty shelf with the size caps of the configuration.
-    pub fn new(settings: &config::Cache) -> Self {
+    pub(super) fn new(settings: &config::Cache) -> Self {
         let least = (settings.max_bytes / (settings.max_entries.max(1) as u64)).max(1);
         // Each shard has its part of the capacity: few entries want one shard, or a part would hold none.
         let shards = if settings.max_entries < 10_000 { 1 } else { 8 };
@@ -145,41 +145,42 @@ impl Shelf {
             builder.estimated_items_capacity(settings.max_entries.min(1_024)).weight_capacity(weight).shards(shards);
             builder.build()
         };
-        let with = |capacity, weighter| match options(capacity) {
+        let (capacity, weighter) = (settings.max_bytes, Share { least });
+        let metas = match options(capacity) {
             Ok(options) => Bounded::with_options(options, weighter, DefaultHashBuilder::default(), Collect),
             Err(_) => Bounded::with(1_024, capacity, weighter, DefaultHashBuilder::default(), Collect),
         };
         Self {
-            metas: with(settings.max_bytes, Share { least }),
+            metas,
             bodies: Bounded::with_weighter(1_024, settings.memory_bytes, Size),
             keys: RwLock::default(),
         }
     }
 
     /// The answer that `fingerprint` leads to, if it belongs to `tenant` and has not expired.
-    pub fn find(&self, tenant: &TenantId, fingerprint: &Digest, now: UnixMs) -> Option<Arc<Meta>> {
+    pub(super) fn find(&self, tenant: &TenantId, fingerprint: &Digest, now: UnixMs) -> Option<Arc<Meta>> {
         let id = *self.keys.read().unwrap_or_else(PoisonError::into_inner).get(fingerprint)?;
         self.get(tenant, id, now)
     }
 
     /// The answer, if it belongs to `tenant` and has not expired. Counts as a use.
-    pub fn get(&self, tenant: &TenantId, id: EntryId, now: UnixMs) -> Option<Arc<Meta>> {
+    pub(super) fn get(&self, tenant: &TenantId, id: EntryId, now: UnixMs) -> Option<Arc<Meta>> {
         self.metas.get(&id).filter(|meta| meta.tenant == *tenant && now < meta.expires_at)
     }
 
     /// The body, if it is in memory.
-    pub fn body(&self, id: EntryId) -> Option<Arc<Body>> {
+    pub(super) fn body(&self, id: EntryId) -> Option<Arc<Body>> {
         self.bodies.get(&id)
     }
 
     /// Keeps a body in memory.
-    pub fn keep_body(&self, id: EntryId, body: Arc<Body>) {
+    pub(super) fn keep_body(&self, id: EntryId, body: Arc<Body>) {
         self.bodies.insert(id, body);
     }
 
     /// Adds an answer. Returns those that have to go: evicted for room, or no longer reachable because the new one has
     /// taken their keys. The caller must [`Shelf::forget`] nothing of them here, but drop their points and stored rows.
-    pub fn put(&self, meta: Meta) -> Vec<Arc<Meta>> {
+    pub(super) fn put(&self, meta: Meta) -> Vec<Arc<Meta>> {
         let meta = Arc::new(meta);
         let mut gone = Vec::new();
         self.metas.insert_with_lifecycle(meta.id, Arc::clone(&meta), &mut gone);
@@ -197,26 +198,26 @@ impl Shelf {
     }
 
     /// Takes an answer out. `None` if it is not there or belongs to another tenant.
-    pub fn forget(&self, tenant: &TenantId, id: EntryId) -> Option<Arc<Meta>> {
+    pub(super) fn forget(&self, tenant: &TenantId, id: EntryId) -> Option<Arc<Meta>> {
         let (_, meta) = self.metas.remove_if(&id, |meta| meta.tenant == *tenant)?;
         self.unkey(&meta);
         Some(meta)
     }
 
     /// All answers for which `wanted` holds, oldest first.
-    pub fn select(&self, wanted: impl Fn(&Meta) -> bool) -> Vec<Arc<Meta>> {
+    pub(super) fn select(&self, wanted: impl Fn(&Meta) -> bool) -> Vec<Arc<Meta>> {
         let mut found: Vec<_> = self.metas.iter().map(|(_, meta)| meta).filter(|meta| wanted(meta)).collect();
         found.sort_unstable_by_key(|meta| meta.id);
         found
     }
 
     /// Number of answers and their bytes.
-    pub fn size(&self) -> (usize, u64) {
+    pub(super) fn size(&self) -> (usize, u64) {
         (self.metas.len(), self.metas.iter().map(|(_, meta)| meta.bytes).sum())
     }
 
     /// Number of bodies in memory and their bytes.
-    pub fn resident(&self) -> (usize, u64) {
+    pub(super) fn resident(&self) -> (usize, u64) {
         (self.bodies.len(), self.bodies.weight())
     }
 

@@ -10,6 +10,7 @@ use hyper_util::rt::TokioExecutor;
 use serde_json::Value;
 
 use super::AdminAt;
+use crate::upstream;
 
 const WAIT: Duration = Duration::from_secs(60);
 
@@ -25,9 +26,9 @@ pub(super) async fn ask(at: &AdminAt, method: Method, path: &str, body: Option<&
     }
     let body = body.map(Value::to_string).unwrap_or_default();
     let request = request.body(Full::new(Bytes::from(body))).map_err(|error| format!("--admin {url}: {error}"))?;
+    let roots = upstream::roots(None).map_err(|error| error.to_string())?;
     let tls = hyper_rustls::HttpsConnectorBuilder::new()
-        .with_provider_and_webpki_roots(rustls::crypto::ring::default_provider())
-        .map_err(|error| error.to_string())?
+        .with_tls_config(upstream::tls(roots))
         .https_or_http()
         .enable_http1()
         .build();

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
 
-use crate::store::{migrate_down, migrate_up, status};
+use crate::store::sqlite::{migrate_down, migrate_up, status};
 
 #[derive(Args)]
 pub(super) struct Migrate {

@@ -28,13 +28,13 @@ use crate::upstream::headers::towards_upstream;
 const LEADERS: usize = 3;
 
 /// A completion request with everything that has been decided about it.
-struct Asked {
-    exchange: Exchange,
-    call: Call,
-    keys: Keys,
-    plan: Plan,
-    namespace: String,
-    choices: usize,
+pub(super) struct Asked {
+    pub(super) exchange: Exchange,
+    pub(super) call: Call,
+    pub(super) keys: Keys,
+    pub(super) plan: Plan,
+    pub(super) namespace: String,
+    pub(super) choices: usize,
 }
 
 /// What the look-up before forwarding left behind.
@@ -89,7 +89,7 @@ impl DataPlane {
     }
 
     /// Plan and keys of a call. Without a reply in sight it is also what `explain` asks for.
-    fn decide(&self, mut exchange: Exchange, call: Call) -> (Asked, String) {
+    pub(super) fn decide(&self, mut exchange: Exchange, call: Call) -> (Asked, String) {
         let settings = self.cache.settings();
         let mut controls = std::mem::take(&mut exchange.controls).or(call.controls.clone());
         controls.user = controls.user.or_else(|| call.user.clone());

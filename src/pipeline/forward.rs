@@ -88,7 +88,7 @@ impl DataPlane {
     }
 
     async fn call(&self, pilot: &Pilot<Head, End>, job: &mut Job) -> Landing {
-        let answer = match self.ask(job).await {
+        let answer = match self.send(job).await {
             Ok(answer) => answer,
             Err(error) => return Landing::Failed(error),
         };
@@ -107,7 +107,7 @@ impl DataPlane {
         landing
     }
 
-    async fn ask(&self, job: &mut Job) -> Result<Answer, UpstreamError> {
+    async fn send(&self, job: &mut Job) -> Result<Answer, UpstreamError> {
         let settings = self.upstream.settings();
         let wait = if job.stream { settings.first_byte_stream } else { settings.first_byte };
         let body = Outgoing::new(Full::new(std::mem::take(&mut job.body)).map_err(|never| match never {}));

@@ -23,7 +23,7 @@ use crate::ids::EntryId;
 use crate::upstream::UpstreamError;
 
 /// A reply with its body.
-pub type Reply = Response<Body>;
+pub(super) type Reply = Response<Body>;
 
 /// The upstream broke off a body that is passed through; the connection to the client is cut so that it can tell.
 #[derive(Debug, thiserror::Error)]
@@ -294,7 +294,7 @@ pub(super) fn stream_headers(headers: &mut HeaderMap) {
 
 /// Head of an answer that is passed on.
 #[derive(Debug, Clone)]
-pub struct AnswerHead {
+pub(super) struct AnswerHead {
     /// Upstream's status.
     pub(super) status: StatusCode,
     /// What of upstream's headers the client gets.
@@ -303,7 +303,7 @@ pub struct AnswerHead {
 
 /// A whole answer of upstream.
 #[derive(Debug, Clone)]
-pub struct Whole {
+pub(super) struct Whole {
     /// Its head.
     pub(super) head: AnswerHead,
     /// Its body.

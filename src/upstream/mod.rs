@@ -7,6 +7,7 @@
 
 pub mod headers;
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -142,11 +143,7 @@ impl Upstream {
         tcp.set_nodelay(true);
         tcp.set_connect_timeout(Some(settings.connect));
         tcp.set_keepalive(Some(Duration::from_secs(60)));
-        let tls = rustls::ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
-            .with_safe_default_protocol_versions()
-            .map_err(|_| bad_url())?
-            .with_root_certificates(roots(settings)?)
-            .with_no_client_auth();
+        let tls = tls(roots(settings.ca_file.as_deref())?);
         let connector =
             HttpsConnectorBuilder::new().with_tls_config(tls).https_or_http().enable_all_versions().wrap_connector(tcp);
         let client = Client::builder(TokioExecutor::new())
@@ -213,9 +210,25 @@ impl Upstream {
     }
 }
 
-fn roots(settings: &config::Upstream) -> Result<RootCertStore, SetupError> {
+/// Client side of TLS 1.2 and 1.3 with these certificate authorities.
+pub fn tls(roots: RootCertStore) -> rustls::ClientConfig {
+    let provider = rustls::crypto::ring::default_provider();
+    // These are the versions that the provider is made for; the builder has nothing to object to.
+    #[expect(clippy::expect_used, reason = "cannot fail for the provider's own default versions")]
+    rustls::ClientConfig::builder_with_provider(Arc::new(provider))
+        .with_safe_default_protocol_versions()
+        .expect("the provider supports its own default versions")
+        .with_root_certificates(roots)
+        .with_no_client_auth()
+}
+
+/// The public certificate authorities, and those in the file.
+///
+/// # Errors
+/// The file cannot be used.
+pub fn roots(ca_file: Option<&Path>) -> Result<RootCertStore, SetupError> {
     let mut roots = RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() };
-    if let Some(path) = &settings.ca_file {
+    if let Some(path) = ca_file {
         let failed = |problem: String| SetupError::CaFile { path: path.display().to_string(), problem };
         let certificates = CertificateDer::pem_file_iter(path).map_err(|e| failed(e.to_string()))?;
         for certificate in certificates {
