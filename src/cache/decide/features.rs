@@ -16,8 +16,10 @@ use super::words::{self, Token};
 
 /// Longest text that is read, in bytes after normalisation.
 const MAX_BYTES: usize = 16 << 10;
-/// Most numbers, literals and directed links of a text that is read.
+/// Most numbers and directed links of a text that is read.
 const MAX_LISTED: usize = 1_024;
+/// Most literals: each is searched for in the other text.
+const MAX_LITERALS: usize = 256;
 
 /// What the guards know of one text.
 #[derive(Debug)]
@@ -102,7 +104,7 @@ impl Reading {
         let topic_chars: usize = tokens.iter().filter(|t| !t.stop).map(|t| t.folded.chars().count()).sum();
         let numbers = Numbers::of(text, &tokens);
         let spans = literals::literals(text, &tokens, script);
-        if spans.len() > MAX_LISTED || numbers.len() > MAX_LISTED {
+        if spans.len() > MAX_LITERALS || numbers.len() > MAX_LISTED {
             return None;
         }
         let narrow =
