@@ -258,3 +258,30 @@ fn links(text: &str, tokens: &[Token], stems: &[&str], distinct: &[u16]) -> Opti
     links.dedup();
     (links.len() <= MAX_LISTED).then(|| links.into())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Guard, Guards};
+    use super::*;
+
+    #[test]
+    fn a_text_beyond_the_cap_agrees_only_with_itself() {
+        let long = "The quick brown fox. ".repeat(50_000);
+        let other = long.replacen("quick", "quack", 1);
+        let (a, b, c) = (Features::of(&long), Features::of(&format!("  {long}\u{200b}")), Features::of(&other));
+        assert_eq!(Guards::all().check(&a, &b), Ok(()));
+        assert!(Guards::all().check(&a, &c).is_err());
+        let only_dates: Vec<Guard> = Guard::ALL.into_iter().filter(|g| *g != Guard::Dates).collect();
+        assert!(Guards::without(&only_dates).check(&a, &c).is_err(), "any guard that is on refuses");
+        assert!(Guards::without(&Guard::ALL).check(&a, &c).is_ok());
+        assert!(a.memory_bytes() < 200);
+    }
+
+    #[test]
+    fn a_short_prompt_takes_little_memory() {
+        let features = Features::of("How much is a return ticket from London to Manchester on Saturday?");
+        assert!(features.memory_bytes() < 800, "{} bytes", features.memory_bytes());
+        let worst = Features::of(&"7 a ".repeat(250));
+        assert!(worst.memory_bytes() < 64 << 10, "{} bytes", worst.memory_bytes());
+    }
+}
