@@ -489,17 +489,6 @@ fn a_guard_that_is_off_lets_its_difference_through() {
 }
 
 #[test]
-fn evidence_names_what_differs() {
-    let evidence = |a, b| Guards::all().check(&Features::of(a), &Features::of(b)).unwrap_err().evidence;
-    assert_eq!(evidence("order 7781", "order 7782"), "7781 ≠ 7782");
-    assert_eq!(evidence("open on Saturday", "open on Sunday"), "saturday ≠ sunday");
-    assert_eq!(evidence("turn on wifi", "turn off wifi"), "on / off");
-    assert_eq!(evidence("meet next week", "meet last week"), "next week ≠ last week");
-    assert_eq!(evidence("pay by PayPal", "pay by Klarna"), "PayPal ≠ Klarna");
-    assert_eq!(evidence("train London to Paris", "train Paris to London"), "London → Paris is reversed");
-}
-
-#[test]
 fn a_rule_that_does_not_know_the_language_abstains() {
     let found = Guards::all().explain(&Features::of("كيف أدفع الفاتورة"), &Features::of("كيف ادفع فاتورتي"));
     let verdict = |guard| found.iter().find(|f| f.guard == guard).map(|f| f.verdict);
