@@ -134,8 +134,8 @@ impl CaseBearing {
             return found;
         }
         for (index, token) in tokens.iter().enumerate() {
-            let Some(bit) = CASE_BEARING.iter().position(|w| *w == token.folded) else { continue };
             let word = text.get(token.at.clone()).unwrap_or("");
+            let Some(bit) = CASE_BEARING.iter().position(|w| w.eq_ignore_ascii_case(word)) else { continue };
             let before = index.checked_sub(1).and_then(|i| tokens.get(i));
             let shouted = word.chars().all(char::is_uppercase);
             let capital =

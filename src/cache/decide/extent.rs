@@ -27,9 +27,9 @@ pub(super) fn compare_lengths(a: (usize, usize), b: (usize, usize)) -> Option<St
     differ.then(|| format!("{} / {} characters", a.1, b.1))
 }
 
-/// Whether a word belongs to an instruction to the model.
-pub(super) fn instructs(folded: &str) -> bool {
-    INSTRUCTS.contains(folded)
+/// Whether a word, in any case, belongs to an instruction to the model.
+pub(super) fn instructs(word: &str) -> bool {
+    INSTRUCTS.contains(word.to_lowercase().as_str())
 }
 
 /// Why one text is the other with something added, if it is. `lacking`: words with a topic of the inner text that the

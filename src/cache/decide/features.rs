@@ -16,8 +16,10 @@ use super::words::{self, Token};
 
 /// Longest text that is read, in bytes after normalisation.
 const MAX_BYTES: usize = 16 << 10;
-/// Most numbers, literals and directed links of a text that is read.
+/// Most numbers and directed links of a text that is read.
 const MAX_LISTED: usize = 1_024;
+/// Most literals: each is searched for in the other text.
+const MAX_LITERALS: usize = 256;
 
 /// What the guards know of one text.
 #[derive(Debug)]
@@ -102,7 +104,7 @@ impl Reading {
         let topic_chars: usize = tokens.iter().filter(|t| !t.stop).map(|t| t.folded.chars().count()).sum();
         let numbers = Numbers::of(text, &tokens);
         let spans = literals::literals(text, &tokens, script);
-        if spans.len() > MAX_LISTED || numbers.len() > MAX_LISTED {
+        if spans.len() > MAX_LITERALS || numbers.len() > MAX_LISTED {
             return None;
         }
         let narrow =
@@ -255,4 +257,31 @@ fn links(text: &str, tokens: &[Token], stems: &[&str], distinct: &[u16]) -> Opti
     links.sort_by(|a, b| key(a).cmp(&key(b)));
     links.dedup();
     (links.len() <= MAX_LISTED).then(|| links.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Guard, Guards};
+    use super::*;
+
+    #[test]
+    fn a_text_beyond_the_cap_agrees_only_with_itself() {
+        let long = "The quick brown fox. ".repeat(50_000);
+        let other = long.replacen("quick", "quack", 1);
+        let (a, b, c) = (Features::of(&long), Features::of(&format!("  {long}\u{200b}")), Features::of(&other));
+        assert_eq!(Guards::all().check(&a, &b), Ok(()));
+        assert!(Guards::all().check(&a, &c).is_err());
+        let only_dates: Vec<Guard> = Guard::ALL.into_iter().filter(|g| *g != Guard::Dates).collect();
+        assert!(Guards::without(&only_dates).check(&a, &c).is_err(), "any guard that is on refuses");
+        assert!(Guards::without(&Guard::ALL).check(&a, &c).is_ok());
+        assert!(a.memory_bytes() < 200);
+    }
+
+    #[test]
+    fn a_short_prompt_takes_little_memory() {
+        let features = Features::of("How much is a return ticket from London to Manchester on Saturday?");
+        assert!(features.memory_bytes() < 800, "{} bytes", features.memory_bytes());
+        let worst = Features::of(&"7 a ".repeat(250));
+        assert!(worst.memory_bytes() < 64 << 10, "{} bytes", worst.memory_bytes());
+    }
 }

@@ -358,3 +358,19 @@ impl<'a> Pair<'a> {
 fn cut(text: &str) -> &str {
     text.char_indices().nth(40).and_then(|(end, _)| text.get(..end)).unwrap_or(text)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn evidence_names_what_differs() {
+        let evidence = |a, b| Guards::all().check(&Features::of(a), &Features::of(b)).unwrap_err().evidence;
+        assert_eq!(evidence("order 7781", "order 7782"), "7781 ≠ 7782");
+        assert_eq!(evidence("open on Saturday", "open on Sunday"), "saturday ≠ sunday");
+        assert_eq!(evidence("turn on wifi", "turn off wifi"), "on / off");
+        assert_eq!(evidence("meet next week", "meet last week"), "next week ≠ last week");
+        assert_eq!(evidence("pay by PayPal", "pay by Klarna"), "PayPal ≠ Klarna");
+        assert_eq!(evidence("train London to Paris", "train Paris to London"), "London → Paris is reversed");
+    }
+}

@@ -7,7 +7,7 @@
 pub(super) const STOP: &str = "a an the this that these those there here i me my mine myself you your yours yourself he him his she \
     her hers it its we us our ours they them their theirs who whom whose which what when where why how whats wheres hows whos im ive id \
     am is are was were be been being isnt arent s t re ve ll d m do does did doing done have has had having can could will would shall should may \
-    might must of to in on at by for with from into onto about as than then if or and but so because while although per via \
+    might must of to in on at by for with from into onto until till til about as than then if or and but so because while although per via \
     up out off over under again some any all each every both either few more most other such only own same too very just \
     also ever please pls plz hi hello hey hiya dear morning afternoon evening good thanks thank thx cheers ta kindly ok okay um uh \
     er erm hmm well like now tell know want need wish let lets get got give show help looking look possible able actually basically \
@@ -33,6 +33,20 @@ pub(super) const NEGATION_ELSEWHERE: &[(super::language::Language, &str)] = &[
 
 /// Phrases in which a cue negates nothing: a courtesy, a hedge, or the asker's ignorance.
 pub(super) const NOT_NEGATION: &[&str] = &[
+    "can't find",
+    "cant find",
+    "cannot find",
+    "can not find",
+    "couldn't find",
+    "can't locate",
+    "cannot locate",
+    "can't figure out",
+    "cannot figure out",
+    "don't know why",
+    "don't know if",
+    "don't know which",
+    "don't know when",
+    "don't know who",
     "don't know how",
     "dont know how",
     "don't know what",

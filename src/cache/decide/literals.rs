@@ -20,9 +20,12 @@ pub(super) fn literals(text: &str, tokens: &[Token], dominant: Option<Script>) -
     let mut found = code_spans(text);
     quotations(text, &mut found);
     found.sort_unstable_by_key(|span| span.start);
+    let mut passages = found.clone().into_iter().peekable();
     for chunk in chunks(text) {
-        if let Some(technical) = technical(text, chunk) {
-            found.push(technical);
+        while passages.next_if(|span| span.end <= chunk.start).is_some() {}
+        // What stands within a passage is compared with it.
+        if passages.peek().is_none_or(|span| chunk.start < span.start) {
+            found.extend(technical(text, chunk));
         }
     }
     found.extend(

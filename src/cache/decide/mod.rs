@@ -26,3 +26,10 @@ pub use features::Features;
 pub use guard::{Finding, Guard, Guards, Objection, Opinion, UnknownGuard};
 pub use text::normalise;
 pub use verdict::{Reject, Verdict, judge};
+
+#[cfg(test)]
+mod pairs;
+#[cfg(test)]
+mod properties;
+#[cfg(test)]
+mod tests;

@@ -173,3 +173,16 @@ fn singular(word: &str) -> &str {
     let word = word.strip_suffix("'s").unwrap_or(word);
     if word.ends_with("ss") { word } else { word.strip_suffix('s').unwrap_or(word) }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_word_excludes_itself() {
+        for (word, places) in PLACES.iter() {
+            let groups: HashSet<u16> = places.iter().map(|p| p.group).collect();
+            assert_eq!(groups.len(), places.len(), "{word} stands in two members of one group");
+        }
+    }
+}

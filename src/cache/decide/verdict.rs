@@ -1,4 +1,7 @@
-//! From candidates to a verdict.
+//! From candidates to a verdict: the last step of a decision, and the names under which its outcome is counted.
+//!
+//! Sees only the candidates of one partition, with their cosines. It must never accept one below the floor or one that a
+//! guard refused.
 
 use super::features::Features;
 use super::guard::{Guard, Guards};
@@ -79,4 +82,34 @@ pub fn judge<'a>(
         }
     }
     (None, Verdict::Reject(reject))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::UnknownGuard;
+    use super::*;
+
+    #[test]
+    fn the_best_candidate_that_passes_is_accepted_and_otherwise_the_first_reason_counts() {
+        let texts = ["order 7781", "order 7782", "order 7783"].map(Features::of);
+        let new = Features::of("order 7782");
+        let judged = |cosines: &[f32], floor| judge(cosines.iter().copied().zip(&texts), &new, floor, Guards::all());
+        assert_eq!(judged(&[0.99, 0.98], 0.9), (Some(1), Verdict::Accept));
+        assert_eq!(judged(&[0.99, 0.89], 0.9), (None, Verdict::Reject(Reject::Guard(Guard::Numbers))));
+        assert_eq!(judged(&[0.89, 0.88], 0.9), (None, Verdict::Reject(Reject::BelowThreshold)));
+        assert_eq!(judged(&[f32::NAN, 0.9], 0.9), (Some(1), Verdict::Accept));
+        assert_eq!(judged(&[f32::NAN, f32::NAN], 0.0), (None, Verdict::Reject(Reject::BelowThreshold)));
+        assert_eq!(judged(&[], 0.9), (None, Verdict::Reject(Reject::NoNeighbour)));
+    }
+
+    #[test]
+    fn names_of_guards_and_rejections_round_trip_and_differ() {
+        for guard in Guard::ALL {
+            assert_eq!(guard.as_str().parse(), Ok(guard));
+            assert_eq!(Reject::Guard(guard).as_str(), format!("guard_{guard}"));
+        }
+        assert_eq!("numbres".parse::<Guard>(), Err(UnknownGuard("numbres".to_owned())));
+        assert_eq!(Verdict::Reject(Reject::NoNeighbour).as_str(), "no_neighbour");
+        assert_eq!(Verdict::Reject(Reject::BelowThreshold).as_str(), "below_threshold");
+    }
 }
