@@ -224,6 +224,11 @@ impl App {
         self.shutdown.trigger(drain);
     }
 
+    /// Waits until what is queued for the store has been written; false if that took too long.
+    pub async fn flush(&self) -> bool {
+        self.writer.flush(Duration::from_secs(10)).await.is_ok()
+    }
+
     /// The handle that ends everything, for whoever waits for signals.
     pub fn shutdown(&self) -> Shutdown {
         self.shutdown.clone()

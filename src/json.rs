@@ -242,8 +242,7 @@ impl<'a> Reader<'a, '_> {
         let mut members: Vec<Member<'a>> = Vec::new();
         let mut from = self.jiter.current_index();
         let mut next = self.jiter.known_object().map(|n| n.map(str::to_owned));
-        loop {
-            let Some(name) = next.map_err(|e| self.syntax(&e))? else { break };
+        while let Some(name) = next.map_err(|e| self.syntax(&e))? {
             // The tokenizer now stands behind the colon; the name's quote is the first one after the last token.
             let quote = memchr::memchr(b'"', self.text.get(from..).unwrap_or_default()).unwrap_or_default();
             let start = from + quote;

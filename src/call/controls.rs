@@ -222,6 +222,7 @@ fn bad(header: &'static str, problem: &'static str) -> BadControl {
     BadControl { header, problem }
 }
 
+#[expect(clippy::ptr_arg, reason = "is used as a filter of `Option<String>`")]
 fn short(text: &String) -> bool {
     !text.is_empty() && text.len() <= MAX_TEXT
 }

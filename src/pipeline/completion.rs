@@ -201,7 +201,7 @@ impl DataPlane {
         if asked.plan.only_if_cached {
             return Err(Refusal::only_if_cached());
         }
-        let mut missed = missed.unwrap_or_else(|| Missed { reason: asked.plan.why_not, vector: None });
+        let mut missed = missed.unwrap_or(Missed { reason: asked.plan.why_not, vector: None });
         if outcome == Outcome::Refresh && asked.plan.store && self.cache.settings().mode == CacheMode::Semantic {
             // A fresh answer must be found by its neighbours as any other.
             if let Some(text) = &asked.call.text {

@@ -9,7 +9,6 @@ use super::{DataPlane, Exchange};
 use crate::account::Record;
 use crate::cache::Explanation;
 use crate::call::{BadCall, BadControl, Call, Controls};
-use crate::config::TenantCache;
 use crate::dialect::Dialect;
 use crate::ids::{KeyId, TenantId};
 use crate::tenant::{Credential, Principal};
@@ -66,7 +65,7 @@ impl DataPlane {
         let call = Call::read(dialect, &body, &self.limits, self.cache.settings().max_temperature)?;
         let tenant = TenantId::new(request.tenant.as_str());
         let key = KeyId::new(request.key.unwrap_or(request.tenant));
-        let narrowed = self.directory.settings_of(&tenant).unwrap_or_else(TenantCache::default);
+        let narrowed = self.directory.settings_of(&tenant).unwrap_or_default();
         let principal = Principal::declared(tenant, key, Credential::Caller, narrowed, Vec::new(), true);
         let exchange = Exchange {
             dialect,

@@ -10,11 +10,11 @@ use std::path::{Path, PathBuf};
 const ROWS: [&[&str]; 7] = [
     &["cli"],
     &["app"],
-    &["server", "admin", "simulate"],
+    &["admin", "simulate"],
     &["pipeline"],
-    &["tenant", "dialect", "call", "cache", "upstream", "account"],
-    &["embed", "index", "store"],
-    &["task", "config", "telemetry", "json", "ids", "clock"],
+    &["server", "tenant", "dialect", "call", "cache", "upstream", "account"],
+    &["embed", "index", "store", "task", "telemetry"],
+    &["config", "json", "ids", "clock"],
 ];
 
 /// What may be written in some modules only, and why.
