@@ -12,7 +12,7 @@ use super::{Log, Server, deadlines, eventually, limits, local, read_all, read_un
 use crate::config::Deadlines;
 use crate::server::{Listener, Refusal};
 
-const SHORT: Duration = Duration::from_millis(100);
+const SHORT: Duration = Duration::from_millis(200);
 const REQUEST: &[u8] = b"GET /x HTTP/1.1\r\nHost: a\r\n\r\n";
 
 #[tokio::test]
@@ -63,13 +63,12 @@ async fn a_later_head_is_held_to_the_head_deadline_too() {
 
 #[tokio::test]
 async fn an_idle_connection_is_closed_after_the_keep_alive_deadline_and_not_the_heads() {
-    let server =
-        Server::start(&limits(), &Deadlines { head: Duration::from_millis(20), keep_alive: SHORT * 4, ..deadlines() });
+    let server = Server::start(&limits(), &Deadlines { head: SHORT, keep_alive: SHORT * 5, ..deadlines() });
     let mut socket = server.connect().await;
     for _ in 0..3 {
         socket.write_all(REQUEST).await.unwrap();
         read_until(&mut socket, "[/x]").await;
-        tokio::time::sleep(SHORT).await;
+        tokio::time::sleep(SHORT * 2).await;
     }
     assert_eq!(read_all(&mut socket).await, "");
 }

@@ -197,7 +197,7 @@ const END_STREAM_AND_HEADERS: u8 = 5;
 
 #[tokio::test]
 async fn a_request_without_authority_is_refused_and_one_with_host_is_not() {
-    let quick = Deadlines { keep_alive: Duration::from_millis(100), head: Duration::from_millis(100), ..deadlines() };
+    let quick = Deadlines { keep_alive: Duration::from_millis(300), head: Duration::from_millis(300), ..deadlines() };
     let server = Server::start(&limits(), &quick);
     let with_host = [GET, &[0x0f, 0x17, 1, b'a']].concat();
     let payload =
