@@ -76,13 +76,10 @@ where
         // Fails only on a socket that is dead already; the next read says so.
         let _ = socket.set_nodelay(true);
         let start = Instant::now();
-        let opened = async {
-            match tls {
-                None => self.clear_text(socket, peer, start).await,
-                Some(certificate) => self.encrypted(socket, peer, certificate, start).await,
-            }
-        };
-        opened.await
+        match tls {
+            None => self.clear_text(socket, peer, start).await,
+            Some(certificate) => self.encrypted(socket, peer, certificate, start).await,
+        }
     }
 
     async fn clear_text(&self, mut socket: TcpStream, peer: SocketAddr, start: Instant) -> End {
@@ -133,7 +130,8 @@ where
             let connection = self.http2_builder().serve_connection(TokioIo::new(io), service);
             self.drive_http2(connection, &tally).await
         } else {
-            let guard = Guard::new(io, self.head_limits(), self.read_deadlines(start), Arc::clone(&tally));
+            let stats = Arc::clone(&self.rules.stats);
+            let guard = Guard::new(io, self.head_limits(), self.read_deadlines(start), Arc::clone(&tally), stats);
             let connection = self.http1_builder().serve_connection(TokioIo::new(guard), service);
             self.drive_http1(connection, &tally).await
         }
@@ -185,10 +183,11 @@ where
         C: GracefulConnection<Error = hyper::Error>,
     {
         let mut connection = pin!(connection);
+        // The order to drain is looked at first, so that an answer that is ready already says `Connection: close`.
         tokio::select! {
             biased;
-            result = connection.as_mut() => return closed(result),
             () = self.shutdown.draining() => {}
+            result = connection.as_mut() => return closed(result),
         }
         connection.as_mut().graceful_shutdown();
         tokio::select! {
@@ -205,8 +204,8 @@ where
         let mut connection = pin!(connection);
         tokio::select! {
             biased;
-            result = connection.as_mut() => return closed(result),
             () = self.shutdown.draining() => {}
+            result = connection.as_mut() => return closed(result),
             () = self.idle(tally) => {}
         }
         connection.as_mut().graceful_shutdown();

@@ -16,13 +16,12 @@ use bytes::{Buf, BytesMut};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep, sleep, sleep_until};
 
+use super::stats::Stats;
 use super::strict::{Framing, HeadLimits, Refusal, Then};
 use super::tally::Tally;
 
 /// What hyper reads in place of a refused head.
 const STAND_IN: &[u8] = b"GET / HTTP/1.1\r\nhost: refused\r\nconnection: close\r\n\r\n";
-/// Bytes that are read and thrown away while the answers before a refusal are on their way.
-const DISCARD_BYTES: usize = 64 * 1024;
 /// How long a closing connection goes on reading what the client has sent already. Closing with unread bytes makes
 /// the kernel reset the connection, and the client would lose the answer it has not read yet.
 const LINGER: Duration = Duration::from_secs(1);
@@ -69,17 +68,23 @@ pub(super) struct Guard<T> {
     held: BytesMut,
     ready: usize,
     tally: Arc<Tally>,
+    stats: Arc<Stats>,
     deadlines: ReadDeadlines,
     /// What `deadline` was set for; none when something came since.
     wait: Option<Wait>,
     deadline: Instant,
     sleep: Option<Pin<Box<Sleep>>>,
-    discard: usize,
     linger: Option<Pin<Box<Sleep>>>,
 }
 
 impl<T: AsyncRead + AsyncWrite + Unpin> Guard<T> {
-    pub(super) fn new(io: T, limits: HeadLimits, deadlines: ReadDeadlines, tally: Arc<Tally>) -> Self {
+    pub(super) fn new(
+        io: T,
+        limits: HeadLimits,
+        deadlines: ReadDeadlines,
+        tally: Arc<Tally>,
+        stats: Arc<Stats>,
+    ) -> Self {
         Self {
             io,
             framing: Framing::new(limits),
@@ -87,11 +92,11 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Guard<T> {
             held: BytesMut::new(),
             ready: 0,
             tally,
+            stats,
             deadlines,
             wait: Some(Wait::Head),
             deadline: deadlines.first_head,
             sleep: None,
-            discard: DISCARD_BYTES,
             linger: None,
         }
     }
@@ -102,6 +107,10 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Guard<T> {
         buf.put_slice(self.held.get(..len).unwrap_or_default());
         self.held.advance(len);
         self.ready -= len;
+        if len > 0 && self.held.is_empty() {
+            // Lets go of the buffer, which an idle connection would otherwise keep.
+            self.held = BytesMut::new();
+        }
         len > 0
     }
 
@@ -131,6 +140,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Guard<T> {
             Then::All | Then::Hold => {}
             Then::Refuse(refusal) => self.refuse(refusal),
             Then::Broken => {
+                self.stats.count_refused(Refusal::Chunk);
                 self.held.truncate(self.ready);
                 self.mode = Mode::Broken;
             }
@@ -195,22 +205,6 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Guard<T> {
         }
     }
 
-    /// After a refusal: nothing more is read as a request, but a client that has gone should end what it asked for.
-    fn poll_discard(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        while self.discard > 0 {
-            let read = ready!(self.poll_scrap(cx))?;
-            let others_open = self.framing.heads() > self.tally.finished();
-            if read == 0 && others_open {
-                return Poll::Ready(Ok(()));
-            }
-            if read == 0 {
-                break;
-            }
-            self.discard = self.discard.saturating_sub(read);
-        }
-        Poll::Pending
-    }
-
     /// Reads and throws away; the number of bytes, 0 at the end.
     fn poll_scrap(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
         let mut scrap = [0u8; 2048];
@@ -234,7 +228,9 @@ impl<T: AsyncRead + AsyncWrite + Unpin> AsyncRead for Guard<T> {
             }
             match this.mode {
                 Mode::Open => {}
-                Mode::Refused => return this.poll_discard(cx),
+                // hyper closes after the answer to the stand-in. Until then it must not take this for the client's
+                // end, which would cost the answers before it.
+                Mode::Refused => return Poll::Pending,
                 Mode::Broken => {
                     return Poll::Ready(Err(io::Error::new(io::ErrorKind::InvalidData, Refusal::Chunk.message())));
                 }

@@ -155,10 +155,12 @@ impl Listener {
                 None => std::future::pending().await,
             }
         };
+        // The order to drain first: a connection that it closes belongs in the report.
         tokio::select! {
+            biased;
+            () = shutdown.draining() => {}
             () = take_in => {}
             () = follow => {}
-            () = shutdown.draining() => {}
         }
         drop(socket);
         drain(address, open, &shutdown).await

@@ -57,6 +57,10 @@ impl<T: AsyncRead + Unpin> AsyncRead for Paced<T> {
         let len = this.first.len().min(buf.remaining());
         buf.put_slice(this.first.get(..len).unwrap_or_default());
         this.first.advance(len);
+        if this.first.is_empty() {
+            // Lets go of the buffer, which an idle connection would otherwise keep.
+            this.first = Bytes::new();
+        }
         Poll::Ready(Ok(()))
     }
 }

@@ -83,7 +83,11 @@ fn table() -> Vec<Case> {
         case("authority form", "GET a.test:80 HTTP/1.1\r\nHost: a.test:80\r\n\r\n", Refused(400)),
         case("trace", second.replace("GET", "TRACE"), Refused(405)),
         case("connect", "CONNECT a.test:80 HTTP/1.1\r\nHost: a.test:80\r\n\r\n", Refused(405)),
-        case("upgrade then pipelined", get("Host: a.test\r\nUpgrade: foo\r\nConnection: upgrade\r\n") + second, Served(1)),
+        case(
+            "upgrade then pipelined",
+            get("Host: a.test\r\nUpgrade: foo\r\nConnection: upgrade\r\n") + second,
+            Served(1),
+        ),
         case("h2c upgrade", get("Host: a.test\r\nUpgrade: h2c\r\nConnection: Upgrade, HTTP2-Settings\r\n"), Served(1)),
         case("close then pipelined", get("Host: a.test\r\nConnection: close\r\n") + second, Served(1)),
         case("fold", get("Host: a.test\r\nX-A: 1\r\n 2\r\n"), Refused(400)),
@@ -178,9 +182,9 @@ fn control_bytes(cases: &mut Vec<Case>) {
             continue;
         }
         let put = |pattern: &str| {
-            let whole = format!("GET /x HTTP/1.1\r\nHost: a.test\r\nX-A: bc\r\n\r\n");
+            let whole = "GET /x HTTP/1.1\r\nHost: a.test\r\nX-A: bc\r\n\r\n";
             let at = whole.find(pattern).unwrap() + 1;
-            let mut bytes = whole.into_bytes();
+            let mut bytes = whole.as_bytes().to_vec();
             bytes.insert(at, byte);
             bytes
         };
@@ -196,8 +200,26 @@ fn control_bytes(cases: &mut Vec<Case>) {
 /// Numbers that some readers take for 2, and spellings of `chunked` that some take for it.
 fn number_forms(cases: &mut Vec<Case>) {
     for form in [
-        "+2", "-2", "0x2", "2.0", "2,2", "2, 2", "2;", "\"2\"", "2 2", "0b10g", "2e+0", "\u{0662}", "\u{ff12}", "",
-        "18446744073709551618", "9223372036854775810", "4294967298x", "2\0", "0x", "½",
+        "+2",
+        "-2",
+        "0x2",
+        "2.0",
+        "2,2",
+        "2, 2",
+        "2;",
+        "\"2\"",
+        "2 2",
+        "0b10g",
+        "2e+0",
+        "\u{0662}",
+        "\u{ff12}",
+        "",
+        "18446744073709551618",
+        "9223372036854775810",
+        "4294967298x",
+        "2\0",
+        "0x",
+        "½",
     ] {
         let payload = post(&format!("Content-Length: {form}\r\n"), "hi");
         cases.push(case(format!("length {form:?}"), payload, Refused(400)));
@@ -215,9 +237,25 @@ fn number_forms(cases: &mut Vec<Case>) {
         cases.push(case(format!("coding {coding}"), payload, want));
     }
     for coding in [
-        "xchunked", "chunkedx", "chunke", "chunked,", ",chunked", "chunked;a=b", "\"chunked\"", "'chunked'", "chunk",
-        "identity", "identity, chunked", "chunked, identity", "deflate", "cow", "chunked chunked", "", "\u{7f}chunked",
-        "ch\u{fc}nked", "chunKed\u{0}",
+        "xchunked",
+        "chunkedx",
+        "chunke",
+        "chunked,",
+        ",chunked",
+        "chunked;a=b",
+        "\"chunked\"",
+        "'chunked'",
+        "chunk",
+        "identity",
+        "identity, chunked",
+        "chunked, identity",
+        "deflate",
+        "cow",
+        "chunked chunked",
+        "",
+        "\u{7f}chunked",
+        "ch\u{fc}nked",
+        "chunKed\u{0}",
     ] {
         for name in ["Transfer-Encoding", "transfer-encoding", "TRANSFER-ENCODING"] {
             let payload = post(&format!("{name}: {coding}\r\n"), "2\r\nhi\r\n0\r\n\r\n");
