@@ -57,7 +57,9 @@ pub enum StartError {
     #[error("cache.guards_off: {0}")]
     Guard(#[from] UnknownGuard),
     /// The secret that keys all hashes cannot be read or made.
-    #[error("secret file {path}: {problem}; set [store] secret_file to a file of 32 bytes that only this user can read")]
+    #[error(
+        "secret file {path}: {problem}; set [store] secret_file to a file of 32 bytes that only this user can read"
+    )]
     Secret {
         /// The file.
         path: PathBuf,
@@ -285,12 +287,7 @@ fn warm(config: &Config, embedder: Embedder) -> Option<impl Future<Output = ()> 
 
 async fn declare(config: &Config, stores: &Stores, clock: &Clock) -> Result<(), StoreError> {
     let now = clock.now_ms();
-    let row = |name: &str| TenantRow {
-        tenant: TenantId::new(name),
-        declared: true,
-        created_at: now,
-        updated_at: now,
-    };
+    let row = |name: &str| TenantRow { tenant: TenantId::new(name), declared: true, created_at: now, updated_at: now };
     let rows: Vec<TenantRow> = config.tenants.iter().map(|tenant| row(&tenant.name)).collect();
     stores.tenants.upsert(&rows).await
 }

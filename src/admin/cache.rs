@@ -190,9 +190,8 @@ fn entry_id(text: &str) -> Result<EntryId, Problem> {
 }
 
 fn tag(text: &str) -> Result<(String, String), Problem> {
-    let (name, value) = text
-        .split_once('=')
-        .ok_or_else(|| Problem::new(StatusCode::BAD_REQUEST, "a tag is given as `name=value`"))?;
+    let (name, value) =
+        text.split_once('=').ok_or_else(|| Problem::new(StatusCode::BAD_REQUEST, "a tag is given as `name=value`"))?;
     Ok((name.trim().to_owned(), value.trim().to_owned()))
 }
 

@@ -119,7 +119,13 @@ impl Points {
     }
 
     /// The `k` nearest points of the partition, best first, and how it was searched.
-    pub(super) fn nearest(&self, tenant: &TenantId, partition: &Digest, query: &[f32], k: usize) -> (Vec<Candidate>, Kind) {
+    pub(super) fn nearest(
+        &self,
+        tenant: &TenantId,
+        partition: &Digest,
+        query: &[f32],
+        k: usize,
+    ) -> (Vec<Candidate>, Kind) {
         let Some(index) = read(&self.partitions).get(partition).cloned() else { return (Vec::new(), Kind::Flat) };
         let neighbours = index.search(query, k);
         let metas = read(&self.metas);

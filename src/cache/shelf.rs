@@ -121,7 +121,6 @@ impl Hasher for FirstBytes {
     }
 
     fn write_usize(&mut self, _: usize) {}
-
 }
 
 /// A map from digests.
@@ -150,11 +149,7 @@ impl Shelf {
             Ok(options) => Bounded::with_options(options, weighter, DefaultHashBuilder::default(), Collect),
             Err(_) => Bounded::with(1_024, capacity, weighter, DefaultHashBuilder::default(), Collect),
         };
-        Self {
-            metas,
-            bodies: Bounded::with_weighter(1_024, settings.memory_bytes, Size),
-            keys: RwLock::default(),
-        }
+        Self { metas, bodies: Bounded::with_weighter(1_024, settings.memory_bytes, Size), keys: RwLock::default() }
     }
 
     /// The answer that `fingerprint` leads to, if it belongs to `tenant` and has not expired.

@@ -149,8 +149,7 @@ impl Entries {
 
 impl Search {
     async fn run(self) -> Result<(), String> {
-        let query =
-            query(&[("q", Some(self.text)), ("tenant", self.tenant), ("limit", Some(self.limit.to_string()))]);
+        let query = query(&[("q", Some(self.text)), ("tenant", self.tenant), ("limit", Some(self.limit.to_string()))]);
         let found = ask(&self.at, Method::GET, &format!("/admin/v1/cache/search{query}"), None).await?;
         print_rows(&found, &["entry", "tenant", "model", "prompt"], self.at.json);
         Ok(())
@@ -160,8 +159,7 @@ impl Search {
 impl Explain {
     async fn run(self) -> Result<(), String> {
         let text = read(&self.file)?;
-        let body: Value =
-            serde_json::from_str(&text).map_err(|error| format!("{}: {error}", self.file.display()))?;
+        let body: Value = serde_json::from_str(&text).map_err(|error| format!("{}: {error}", self.file.display()))?;
         let request = json!({ "tenant": self.tenant, "key": self.key, "path": self.path, "body": body });
         let told = ask(&self.at, Method::POST, "/admin/v1/cache/explain", Some(&request)).await?;
         if self.at.json {
@@ -235,8 +233,10 @@ fn print_rows(answer: &Value, columns: &[&str], as_json: bool) {
         return print_json(answer);
     }
     let rows = answer.get("data").and_then(Value::as_array).cloned().unwrap_or_default();
-    let cells: Vec<Vec<String>> =
-        rows.iter().map(|row| columns.iter().map(|name| row.get(name).map(cell).unwrap_or_default()).collect()).collect();
+    let cells: Vec<Vec<String>> = rows
+        .iter()
+        .map(|row| columns.iter().map(|name| row.get(name).map(cell).unwrap_or_default()).collect())
+        .collect();
     let width = |i: usize, name: &str| {
         cells.iter().filter_map(|row| row.get(i)).map(|c| c.chars().count()).chain([name.len()]).max().unwrap_or(0)
     };
@@ -262,7 +262,9 @@ fn cell(value: &Value) -> String {
 }
 
 fn print_explanation(told: &Value) {
-    for name in ["result", "tier", "reason", "tenant", "fingerprint", "partition", "space", "exact_only", "floor", "text"] {
+    for name in
+        ["result", "tier", "reason", "tenant", "fingerprint", "partition", "space", "exact_only", "floor", "text"]
+    {
         println!("{name:12} {}", told.get(name).map(plain).unwrap_or_default());
     }
     println!("{:12} {}", "key_parts", told.get("key_parts").map(Value::to_string).unwrap_or_default());
@@ -270,7 +272,11 @@ fn print_explanation(told: &Value) {
     println!("neighbours   {}", neighbours.len());
     for near in &neighbours {
         let cosine = near.get("cosine").and_then(Value::as_f64).unwrap_or_default();
-        println!("  {cosine:.4}  {}  {}", near.get("entry").map(plain).unwrap_or_default(), near.get("prompt").map(cell).unwrap_or_default());
+        println!(
+            "  {cosine:.4}  {}  {}",
+            near.get("entry").map(plain).unwrap_or_default(),
+            near.get("prompt").map(cell).unwrap_or_default()
+        );
         for guard in near.get("guards").and_then(Value::as_array).into_iter().flatten() {
             let of = |name: &str| guard.get(name).map(plain).unwrap_or_default();
             println!("          {:12} {:8} {}", of("guard"), of("verdict"), of("evidence"));

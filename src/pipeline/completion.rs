@@ -301,7 +301,12 @@ impl DataPlane {
     /// A stored answer, with a new id and time, in the form that was asked for.
     fn replay(&self, asked: &Asked, hit: &Hit) -> Result<Response<Body>, Refusal> {
         let cache::Body::Completion(stored) = hit.body.as_ref() else {
-            return Err(Refusal::new(StatusCode::BAD_GATEWAY, crate::dialect::ErrorKind::Api, "cache_fault", "the stored answer is of another kind"));
+            return Err(Refusal::new(
+                StatusCode::BAD_GATEWAY,
+                crate::dialect::ErrorKind::Api,
+                "cache_fault",
+                "the stored answer is of another kind",
+            ));
         };
         let now = self.clock.now_ms();
         let record = &asked.exchange.record;

@@ -249,7 +249,11 @@ impl DataPlane {
             let _ = pilot.push(Frame { raw, plain: None }).await;
         }
         if failed {
-            job.record.outcome(Outcome::Failed, None, Some(Reason::NotStorable(crate::dialect::NotStorable::ErrorMember)));
+            job.record.outcome(
+                Outcome::Failed,
+                None,
+                Some(Reason::NotStorable(crate::dialect::NotStorable::ErrorMember)),
+            );
         }
         // A stream that upstream ended in order is passed on as it is, even if something is missing in it; one that
         // broke gets an error event, so that no client takes it for whole.

@@ -55,7 +55,8 @@ impl Refusal {
     }
 
     pub(super) fn unknown_route(path: &str) -> Self {
-        let text = format!("there is nothing at `{path}`: this proxy serves `/v1/…`; the base URL of an SDK must end in /v1");
+        let text =
+            format!("there is nothing at `{path}`: this proxy serves `/v1/…`; the base URL of an SDK must end in /v1");
         Self::new(StatusCode::NOT_FOUND, ErrorKind::NotFound, "unknown_endpoint", text)
     }
 

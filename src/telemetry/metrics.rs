@@ -19,8 +19,7 @@ use crate::store::LedgerRow;
 const OTHER: &str = "other";
 
 /// Buckets for what this program adds to a request, seconds.
-const FINE: [f64; 14] =
-    [5e-5, 1e-4, 2.5e-4, 5e-4, 1e-3, 2.5e-3, 5e-3, 1e-2, 2.5e-2, 5e-2, 0.1, 0.25, 1.0, 5.0];
+const FINE: [f64; 14] = [5e-5, 1e-4, 2.5e-4, 5e-4, 1e-3, 2.5e-3, 5e-3, 1e-2, 2.5e-2, 5e-2, 0.1, 0.25, 1.0, 5.0];
 /// Buckets for whole requests, seconds.
 const COARSE: [f64; 14] = [1e-3, 5e-3, 2.5e-2, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 600.0];
 /// Buckets of cosine, finer where decisions are made.
@@ -196,10 +195,8 @@ impl Metrics {
                 &COARSE,
                 &["upstream"],
             )?,
-            cancelled_upstream: make.counter(
-                "upstream_cancelled_total",
-                "Upstream requests given up because every client had left.",
-            )?,
+            cancelled_upstream: make
+                .counter("upstream_cancelled_total", "Upstream requests given up because every client had left.")?,
             not_stored: make.counters("cache_not_stored_total", "Answers that were not stored.", &["reason"])?,
             panics: make.gauge("panics_total", "Panics caught since the start; anything but 0 is a defect.")?,
             cache_entries: make.gauges("cache_entries", "Entries; `all` is what the store holds.", &["tier"])?,

@@ -175,7 +175,11 @@ fn credential(headers: &HeaderMap) -> Result<&str, AuthError> {
         let text = value.to_str().map_err(|_| AuthError::Malformed)?;
         let (scheme, key) = text.split_once(' ').ok_or(AuthError::Malformed)?;
         let key = key.trim();
-        return if scheme.eq_ignore_ascii_case("bearer") && !key.is_empty() { Ok(key) } else { Err(AuthError::Malformed) };
+        return if scheme.eq_ignore_ascii_case("bearer") && !key.is_empty() {
+            Ok(key)
+        } else {
+            Err(AuthError::Malformed)
+        };
     }
     match headers.get("x-api-key").or_else(|| headers.get("api-key")) {
         Some(value) => value.to_str().ok().map(str::trim).filter(|k| !k.is_empty()).ok_or(AuthError::Malformed),

@@ -127,10 +127,7 @@ mod tests {
     fn a_held_credential_replaces_everything_by_which_the_caller_could_be_known() {
         let from = map(&[("authorization", "Bearer rk-1"), ("x-api-key", "rk-1"), ("openai-project", "p")]);
         let held = Credential::Held(Secret::new("sk-up".to_owned()));
-        assert_eq!(
-            towards_upstream(&from, &held, &Method::GET, false),
-            map(&[("authorization", "Bearer sk-up")])
-        );
+        assert_eq!(towards_upstream(&from, &held, &Method::GET, false), map(&[("authorization", "Bearer sk-up")]));
         let none = Credential::Held(Secret::new(String::new()));
         assert!(towards_upstream(&from, &none, &Method::GET, false).is_empty());
     }

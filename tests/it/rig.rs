@@ -180,7 +180,14 @@ impl Rig {
     }
 
     /// Sends a request to the data plane.
-    pub(crate) async fn send(&self, method: Method, path: &str, key: &str, headers: &[(&str, &str)], body: Bytes) -> Answer {
+    pub(crate) async fn send(
+        &self,
+        method: Method,
+        path: &str,
+        key: &str,
+        headers: &[(&str, &str)],
+        body: Bytes,
+    ) -> Answer {
         let mut request = Request::builder().method(method).uri(format!("http://{}{path}", self.app().data));
         if !key.is_empty() {
             request = request.header("authorization", format!("Bearer {key}"));
