@@ -63,7 +63,7 @@ fn written_until_killed(path: &Path, first: u64, round: u64) -> Vec<u64> {
     let mut output = BufReader::new(child.stdout.take().unwrap());
     // Every third child dies while it opens or creates the database, the others while they write.
     let mut seen = String::new();
-    if round % 3 != 0 {
+    if !round.is_multiple_of(3) {
         while !seen.contains("opened") {
             assert_ne!(output.read_line(&mut seen).unwrap(), 0, "the child ended by itself: {seen}");
         }
@@ -108,7 +108,7 @@ async fn everything_confirmed_survives_being_killed_at_any_moment() {
         // A transaction is there as a whole or not at all.
         assert_eq!(stores.ledger.count().await.unwrap() % BATCH, 0);
         // Half of the time the next child finds the log as the parent leaves it when it dies too.
-        if round % 2 == 0 {
+        if round.is_multiple_of(2) {
             store.close().await;
         }
     }
