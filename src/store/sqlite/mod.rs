@@ -127,6 +127,9 @@ async fn pool(path: &Path, size: u32, options: SqliteConnectOptions) -> Result<S
         .idle_timeout(None)
         .max_lifetime(None)
         .test_before_acquire(false)
+        // On a full disk SQLite ends the transaction by itself. The driver's own rollback then fails, and it goes on
+        // to count one transaction as open, in which no other can begin; such a connection is replaced.
+        .before_acquire(|connection, _| Box::pin(async { Ok(!connection.is_in_transaction()) }))
         .connect_with(options)
         .await
         .map_err(|error| fault(path, error))
