@@ -6,6 +6,7 @@
 
 use std::borrow::Cow;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -18,6 +19,12 @@ use tokio::runtime::Runtime;
 const DIMENSIONS: usize = 384;
 const SCANNED: u64 = 100_000;
 const SCAN_PAGE: u32 = 1_000;
+
+/// Ids come in the order of time, as in life; out of order each would land on another page.
+fn next() -> u64 {
+    static NUMBER: AtomicU64 = AtomicU64::new(0);
+    NUMBER.fetch_add(1, Ordering::Relaxed)
+}
 
 fn row(number: u64) -> LedgerRow {
     LedgerRow {
@@ -102,7 +109,7 @@ fn appends(criterion: &mut Criterion) {
         group.throughput(Throughput::Elements(batch));
         group.bench_function(BenchmarkId::from_parameter(batch), |bencher| {
             bencher.iter_batched(
-                || (0..batch).map(row).collect::<Vec<_>>(),
+                || (0..batch).map(|_| row(next())).collect::<Vec<_>>(),
                 |rows| runtime.block_on(stores.ledger.append(&rows)).unwrap(),
                 BatchSize::PerIteration,
             );
@@ -120,7 +127,7 @@ fn puts(criterion: &mut Criterion) {
         group.throughput(Throughput::Elements(batch));
         group.bench_function(BenchmarkId::from_parameter(batch), |bencher| {
             bencher.iter_batched(
-                || (0..batch).map(put).collect::<Vec<_>>(),
+                || (0..batch).map(|_| put(next())).collect::<Vec<_>>(),
                 |writes| runtime.block_on(stores.entries.apply(&writes)).unwrap(),
                 BatchSize::PerIteration,
             );

@@ -135,6 +135,21 @@ async fn a_newer_schema_is_refused_with_advice() {
 }
 
 #[tokio::test]
+async fn a_refused_file_keeps_its_log() {
+    let temp = TempStore::closed().await;
+    let mut newer = connect(&temp.path(), &base(&temp.path())).await.unwrap();
+    raw_sql("PRAGMA user_version = 900").execute(&mut newer).await.unwrap();
+    // Copied while it is open, as after a kill: the newer version is in the log only.
+    let killed = tempfile::tempdir().unwrap();
+    let (path, log) = (killed.path().join("remora.db"), killed.path().join("remora.db-wal"));
+    fs::copy(temp.path(), &path).unwrap();
+    fs::copy(temp.directory.path().join("remora.db-wal"), &log).unwrap();
+    let before = fs::read(&log).unwrap();
+    refused_untouched(&path, "newer_schema", "it was not changed").await;
+    assert!(!before.is_empty() && fs::read(&log).unwrap() == before, "the log changed");
+}
+
+#[tokio::test]
 async fn an_older_schema_is_refused_under_manual_and_migrated_under_auto() {
     let temp = TempStore::closed().await;
     assert_eq!(migrate_down(&temp.path(), 1).await.unwrap(), ["indexes"]);
