@@ -41,12 +41,17 @@ impl Refusal {
 
     /// The body in the caller's dialect.
     pub(super) fn body(&self) -> Bytes {
-        error_body(self.kind, &self.message, self.param.as_deref(), Some(self.code))
+        error_body(self.kind, &self.message, self.param.as_deref(), self.told_code())
     }
 
     /// The same as the last event of a stream.
     pub(super) fn event(&self) -> Bytes {
-        error_event(self.kind, &self.message, self.param.as_deref(), Some(self.code))
+        error_event(self.kind, &self.message, self.param.as_deref(), self.told_code())
+    }
+
+    /// A wrong member is named by `param`; providers then leave `code` empty, and so do we.
+    fn told_code(&self) -> Option<&'static str> {
+        if self.param.is_some() { None } else { Some(self.code) }
     }
 
     pub(super) fn shutdown() -> Self {

@@ -44,8 +44,14 @@ pub enum StoreError {
         /// The application id found in it.
         application_id: u32,
     },
+    /// There is no database, but the log of one.
+    #[error("{log}: the log of a database that is not there, with changes that are nowhere else; put it back beside its database, or move it away too", log = .log.display())]
+    StrayLog {
+        /// The log.
+        log: PathBuf,
+    },
     /// The file is damaged.
-    #[error("{path}: the database is damaged ({detail}); it was not changed. Restore a backup, or move the file away to start empty", path = .path.display())]
+    #[error("{path}: the database is damaged ({detail}); it was not changed. Restore a backup, or move the file and the `-wal` file beside it away to start empty", path = .path.display())]
     Corrupt {
         /// The file.
         path: PathBuf,
@@ -121,6 +127,7 @@ impl StoreError {
             Self::Unwritable { .. } => "unwritable",
             Self::NotADatabase { .. } => "not_a_database",
             Self::Foreign { .. } => "foreign",
+            Self::StrayLog { .. } => "stray_log",
             Self::Corrupt { .. } => "corrupt",
             Self::Newer { .. } => "newer_schema",
             Self::Older { .. } => "older_schema",

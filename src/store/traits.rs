@@ -17,6 +17,10 @@ pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = Result<T, StoreError>> +
 /// One change to the stored entries.
 #[expect(clippy::large_enum_variant, reason = "writes are few, short-lived and mostly the large variant")]
 #[derive(Clone, Debug, PartialEq)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "a queued write is moved once; a box would be an allocation for each point"
+)]
 pub enum EntryWrite {
     /// Stores an answer and the points that lead to it. What is already there stays as it is.
     Put {

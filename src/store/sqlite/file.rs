@@ -42,13 +42,13 @@ pub(super) fn inspect(path: &Path) -> Result<Found, StoreError> {
         return Err(StoreError::DirectoryMissing { path: path.to_path_buf() });
     }
     let meta = match fs::metadata(path) {
-        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Found::Nothing),
+        Err(error) if error.kind() == ErrorKind::NotFound => return nothing(path),
         Err(error) => return Err(file_fault(path, &error)),
         Ok(meta) if !meta.is_file() => return Err(StoreError::NotADatabase { path: path.to_path_buf() }),
         Ok(meta) => meta,
     };
     if meta.len() == 0 {
-        return Ok(Found::Nothing);
+        return nothing(path);
     }
     let mut header = Vec::new();
     File::open(path)
@@ -62,6 +62,16 @@ pub(super) fn inspect(path: &Path) -> Result<Found, StoreError> {
         return Err(StoreError::Foreign { path: path.to_path_buf(), application_id });
     }
     Ok(Found::Ours { bytes: meta.len(), journal: beside(path, "-journal").exists() })
+}
+
+/// No database; but when one was moved away without its log, SQLite would delete the log.
+fn nothing(path: &Path) -> Result<Found, StoreError> {
+    let log = beside(path, "-wal");
+    if fs::metadata(&log).is_ok_and(|meta| meta.len() > 0) {
+        Err(StoreError::StrayLog { log })
+    } else {
+        Ok(Found::Nothing)
+    }
 }
 
 /// Makes an empty file that only its owner can read: it will hold prompts and answers. SQLite gives its companion

@@ -109,11 +109,44 @@ async fn a_transaction_that_fails_half_way_leaves_nothing() {
 }
 
 #[tokio::test]
+async fn after_the_database_rolled_back_by_itself_the_next_write_succeeds() {
+    // A full disk or a failed read ends a transaction without being asked to; so does this trigger.
+    let temp = TempStore::open().await;
+    let trigger = "CREATE TRIGGER b BEFORE INSERT ON requests WHEN NEW.status = 1 \
+                   BEGIN SELECT RAISE(ROLLBACK, 'no'); END;";
+    sql(&temp.path(), trigger).await;
+    let stores = temp.stores();
+    let rows = [row("t", 1), super::super::LedgerRow { status: 1, ..row("t", 2) }];
+    for _ in 0..3 {
+        assert_eq!(stores.ledger.append(&rows).await.unwrap_err().as_str(), "failed");
+        assert_eq!(stores.ledger.count().await.unwrap(), 0);
+    }
+    stores.ledger.append(&rows[..1]).await.unwrap();
+    stores.entries.apply(&[put("t", 1)]).await.unwrap();
+    assert_eq!(stores.ledger.count().await.unwrap(), 1);
+}
+
+#[tokio::test]
 async fn a_newer_schema_is_refused_with_advice() {
     let temp = TempStore::closed().await;
     sql(&temp.path(), "PRAGMA user_version = 900").await;
     refused_untouched(&temp.path(), "newer_schema", "Run the newer program, or restore a backup").await;
     assert_eq!(migrate_up(&temp.path()).await.unwrap_err().as_str(), "newer_schema");
+}
+
+#[tokio::test]
+async fn a_refused_file_keeps_its_log() {
+    let temp = TempStore::closed().await;
+    let mut newer = connect(&temp.path(), &base(&temp.path())).await.unwrap();
+    raw_sql("PRAGMA user_version = 900").execute(&mut newer).await.unwrap();
+    // Copied while it is open, as after a kill: the newer version is in the log only.
+    let killed = tempfile::tempdir().unwrap();
+    let (path, log) = (killed.path().join("remora.db"), killed.path().join("remora.db-wal"));
+    fs::copy(temp.path(), &path).unwrap();
+    fs::copy(temp.directory.path().join("remora.db-wal"), &log).unwrap();
+    let before = fs::read(&log).unwrap();
+    refused_untouched(&path, "newer_schema", "it was not changed").await;
+    assert!(!before.is_empty() && fs::read(&log).unwrap() == before, "the log changed");
 }
 
 #[tokio::test]
@@ -211,7 +244,7 @@ async fn a_damaged_file_is_refused_untouched() {
     let half = whole.len() / 2;
 
     fs::write(temp.path(), &whole[..half]).unwrap();
-    refused_untouched(&temp.path(), "corrupt", "Restore a backup, or move the file away").await;
+    refused_untouched(&temp.path(), "corrupt", "Restore a backup, or move the file").await;
 
     // Each page but the first starts with what it is; blot out that part of every one.
     let mut blotted = whole.clone();
@@ -223,6 +256,28 @@ async fn a_damaged_file_is_refused_untouched() {
 
     fs::write(temp.path(), &whole).unwrap();
     assert_eq!(status(&temp.path()).await.unwrap().current, 2, "and whole it is accepted");
+}
+
+#[tokio::test]
+async fn a_log_whose_database_was_moved_away_is_not_deleted() {
+    let temp = TempStore::open().await;
+    fill(&temp.stores()).await;
+    // Copied while it is open, as after a kill; the log holds what was written.
+    let moved = tempfile::tempdir().unwrap();
+    let path = moved.path().join("remora.db");
+    let log = moved.path().join("remora.db-wal");
+    fs::copy(temp.path(), &path).unwrap();
+    fs::copy(temp.directory.path().join("remora.db-wal"), &log).unwrap();
+    let aside = moved.path().join("aside.db");
+    fs::rename(&path, &aside).unwrap();
+    let before = fs::read(&log).unwrap();
+    let error = refusal(&path, Migrate::Auto).await;
+    assert_eq!(error.as_str(), "stray_log", "{error}");
+    assert!(fs::read(&log).unwrap() == before && !path.exists());
+
+    fs::rename(&aside, &path).unwrap();
+    let store = SqliteStore::open(&path, Migrate::Auto).await.unwrap();
+    assert_eq!(store.stores().ledger.count().await.unwrap(), 50, "together they are whole");
 }
 
 #[tokio::test]

@@ -1,0 +1,286 @@
+//! Answers and the points that lead to them.
+//!
+//! The tenant leads every primary key, and every statement that takes an entry id takes the tenant with it.
+
+mod rows;
+mod writes;
+
+use std::future::poll_fn;
+
+use futures_core::stream::BoxStream;
+use sqlx::sqlite::{SqliteConnection, SqliteRow};
+use sqlx::{query, query_scalar};
+
+use self::rows::{Reader, meta_columns, point_columns};
+use super::super::{
+    BoxFuture, Counts, Cursor, Entry, EntryFilter, EntryMeta, EntryStore, EntryWrite, Found, Loaded, Point, StoreError,
+};
+use super::SqliteStore;
+use super::cells::{Cells, stored};
+use crate::clock::UnixMs;
+use crate::ids::{EntryId, KeyId, TenantId};
+
+/// The conditions of an [`EntryFilter`] and of the cursor; a condition that is `NULL` holds always.
+macro_rules! filter {
+    () => {
+        "(?1 IS NULL OR e.model = ?1) AND (?2 IS NULL OR e.namespace = ?2) AND (?3 IS NULL OR e.writer = ?3) \
+         AND (?4 IS NULL OR EXISTS (SELECT 1 FROM json_each(e.tags) AS t \
+              WHERE t.value ->> 0 = ?4 AND t.value ->> 1 = ?5)) \
+         AND (?6 IS NULL OR (e.id, e.tenant) < (?6, ?7)) "
+    };
+}
+
+const ENTRY: &str = concat!(
+    "SELECT ",
+    meta_columns!(),
+    ", b.body FROM entries AS e JOIN bodies AS b ON b.tenant = e.tenant AND b.entry = e.id ",
+    "WHERE e.tenant = ?1 AND e.id = ?2"
+);
+const POINTS_OF: &str =
+    concat!("SELECT ", point_columns!(), " FROM points AS p WHERE p.tenant = ?1 AND p.entry = ?2 ORDER BY p.id");
+
+const SCAN_ENTRIES: &str = concat!(
+    "SELECT ",
+    meta_columns!(),
+    " FROM entries AS e WHERE (e.tenant, e.id) > (?1, ?2) AND e.expires_at > ?3 ORDER BY e.tenant, e.id LIMIT ?4"
+);
+const SCAN_POINTS: &str = concat!(
+    "SELECT ",
+    point_columns!(),
+    " FROM points AS p WHERE (p.tenant, p.entry) >= (?1, ?2) AND (p.tenant, p.entry) <= (?3, ?4) ",
+    "ORDER BY p.tenant, p.entry, p.id"
+);
+
+const LIST_ALL: &str = concat!(
+    "SELECT ",
+    meta_columns!(),
+    " FROM entries AS e WHERE ",
+    filter!(),
+    "ORDER BY e.id DESC, e.tenant DESC LIMIT ?8"
+);
+const LIST_TENANT: &str = concat!(
+    "SELECT ",
+    meta_columns!(),
+    " FROM entries AS e WHERE ",
+    filter!(),
+    "AND e.tenant = ?9 ORDER BY e.id DESC LIMIT ?8"
+);
+
+const SEARCH_ALL: &str = concat!(
+    "SELECT ",
+    meta_columns!(),
+    ", p.prompt FROM points AS p JOIN entries AS e ON e.tenant = p.tenant AND e.id = p.entry ",
+    "WHERE p.prompt LIKE ?1 ESCAPE '\\' ORDER BY p.id DESC LIMIT ?2"
+);
+const SEARCH_TENANT: &str = concat!(
+    "SELECT ",
+    meta_columns!(),
+    ", p.prompt FROM points AS p JOIN entries AS e ON e.tenant = p.tenant AND e.id = p.entry ",
+    "WHERE p.tenant = ?3 AND p.prompt LIKE ?1 ESCAPE '\\' ORDER BY p.id DESC LIMIT ?2"
+);
+
+const EXPIRED: &str = "SELECT tenant, id FROM entries WHERE expires_at <= ?1 ORDER BY expires_at, tenant, id LIMIT ?2";
+const COUNTS: &str = "SELECT (SELECT count(*) FROM entries), (SELECT count(*) FROM points)";
+const EMPTY_LOG: &str = "PRAGMA wal_checkpoint(TRUNCATE)";
+
+impl EntryStore for SqliteStore {
+    fn apply<'a>(&'a self, writes: &'a [EntryWrite]) -> BoxFuture<'a, ()> {
+        Box::pin(async move {
+            if writes.is_empty() {
+                return Ok(());
+            }
+            let mut transaction = self.begin_write().await?;
+            for write in writes {
+                self.apply_one(&mut transaction, write).await?;
+            }
+            self.commit(transaction).await
+        })
+    }
+
+    fn entry<'a>(&'a self, tenant: &'a TenantId, id: EntryId) -> BoxFuture<'a, Option<Entry>> {
+        Box::pin(async move {
+            let row = query(ENTRY)
+                .bind(tenant.as_str())
+                .bind(&id.to_bytes()[..])
+                .fetch_optional(&self.readers)
+                .await
+                .map_err(|error| self.fault(error))?;
+            row.map(|row| Reader::default().entry(&row)).transpose()
+        })
+    }
+
+    fn points_of<'a>(&'a self, tenant: &'a TenantId, id: EntryId) -> BoxFuture<'a, Vec<Point>> {
+        Box::pin(async move {
+            let rows = query(POINTS_OF)
+                .bind(tenant.as_str())
+                .bind(&id.to_bytes()[..])
+                .fetch_all(&self.readers)
+                .await
+                .map_err(|error| self.fault(error))?;
+            let mut reader = Reader::default();
+            rows.iter().map(|row| reader.point(row)).collect()
+        })
+    }
+
+    fn scan<'a>(&'a self, now: UnixMs, after: Option<&'a Cursor>, limit: u32) -> BoxFuture<'a, Vec<Loaded>> {
+        Box::pin(async move {
+            // One snapshot, so that an entry is never seen with the points of another moment.
+            let mut snapshot = self.begin_read().await?;
+            let mut reader = Reader::default();
+            let entries = self.scan_entries(&mut snapshot, &mut reader, now, after, limit).await?;
+            let mut loaded: Vec<Loaded> = entries.into_iter().map(|meta| Loaded { meta, points: Vec::new() }).collect();
+            self.scan_points(&mut snapshot, &mut reader, &mut loaded).await?;
+            self.commit(snapshot).await?;
+            Ok(loaded)
+        })
+    }
+
+    fn list<'a>(
+        &'a self,
+        tenant: Option<&'a TenantId>,
+        filter: &'a EntryFilter,
+        after: Option<&'a Cursor>,
+        limit: u32,
+    ) -> BoxFuture<'a, Vec<EntryMeta>> {
+        Box::pin(async move {
+            let after_id = after.map(|cursor| cursor.entry.to_bytes());
+            let mut statement = query(if tenant.is_some() { LIST_TENANT } else { LIST_ALL })
+                .bind(&filter.model)
+                .bind(&filter.namespace)
+                .bind(filter.writer.as_ref().map(KeyId::as_str))
+                .bind(filter.tag.as_ref().map(|(name, _)| name))
+                .bind(filter.tag.as_ref().map(|(_, value)| value))
+                .bind(after_id.as_ref().map(|id| &id[..]))
+                .bind(after.map(|cursor| cursor.tenant.as_str()))
+                .bind(limit);
+            if let Some(tenant) = tenant {
+                statement = statement.bind(tenant.as_str());
+            }
+            let rows = statement.fetch_all(&self.readers).await.map_err(|error| self.fault(error))?;
+            let mut reader = Reader::default();
+            rows.iter().map(|row| reader.meta(&mut Cells::of("entries", row))).collect()
+        })
+    }
+
+    fn search<'a>(&'a self, tenant: Option<&'a TenantId>, text: &'a str, limit: u32) -> BoxFuture<'a, Vec<Found>> {
+        Box::pin(async move {
+            let mut statement =
+                query(if tenant.is_some() { SEARCH_TENANT } else { SEARCH_ALL }).bind(containing(text)).bind(limit);
+            if let Some(tenant) = tenant {
+                statement = statement.bind(tenant.as_str());
+            }
+            let rows = statement.fetch_all(&self.readers).await.map_err(|error| self.fault(error))?;
+            let mut reader = Reader::default();
+            rows.iter().map(|row| reader.found(row)).collect()
+        })
+    }
+
+    fn expired(&self, now: UnixMs, limit: u32) -> BoxFuture<'_, Vec<(TenantId, EntryId)>> {
+        Box::pin(async move {
+            let rows = query(EXPIRED)
+                .bind(stored(now))
+                .bind(limit)
+                .fetch_all(&self.readers)
+                .await
+                .map_err(|error| self.fault(error))?;
+            let mut reader = Reader::default();
+            rows.iter().map(|row| reader.key(&mut Cells::of("entries", row))).collect()
+        })
+    }
+
+    fn counts(&self) -> BoxFuture<'_, Counts> {
+        Box::pin(async move {
+            let row = query(COUNTS).fetch_one(&self.readers).await.map_err(|error| self.fault(error))?;
+            let mut cells = Cells::of("entries", &row);
+            Ok(Counts { entries: cells.count()?, points: cells.count()? })
+        })
+    }
+
+    /// Deleted rows are overwritten in the file as they are deleted; what is left is the log, which is emptied here.
+    fn purge(&self) -> BoxFuture<'_, ()> {
+        Box::pin(async move {
+            let blocked: i64 =
+                query_scalar(EMPTY_LOG).fetch_one(&self.writer).await.map_err(|error| self.fault(error))?;
+            if blocked == 0 { Ok(()) } else { Err(StoreError::Busy { path: self.path.clone() }) }
+        })
+    }
+}
+
+impl SqliteStore {
+    async fn scan_entries(
+        &self,
+        snapshot: &mut SqliteConnection,
+        reader: &mut Reader,
+        now: UnixMs,
+        after: Option<&Cursor>,
+        limit: u32,
+    ) -> Result<Vec<EntryMeta>, StoreError> {
+        // No tenant and no id sort before the empty text and the empty blob.
+        let (tenant, id) = after.map_or(("", None), |cursor| (cursor.tenant.as_str(), Some(cursor.entry.to_bytes())));
+        let mut rows = query(SCAN_ENTRIES)
+            .bind(tenant)
+            .bind(id.as_ref().map_or(&[][..], |id| &id[..]))
+            .bind(stored(now))
+            .bind(limit)
+            .fetch(snapshot);
+        let mut entries = Vec::new();
+        while let Some(row) = next(&mut rows).await {
+            let row = row.map_err(|error| self.fault(error))?;
+            entries.push(reader.meta(&mut Cells::of("entries", &row))?);
+        }
+        Ok(entries)
+    }
+
+    /// Hands each entry its points. Both come in the order of tenant and entry.
+    async fn scan_points(
+        &self,
+        snapshot: &mut SqliteConnection,
+        reader: &mut Reader,
+        loaded: &mut [Loaded],
+    ) -> Result<(), StoreError> {
+        let (Some(first), Some(last)) = (loaded.first(), loaded.last()) else { return Ok(()) };
+        let (first_tenant, last_tenant) = (first.meta.entry.tenant.clone(), last.meta.entry.tenant.clone());
+        let (first_id, last_id) = (first.meta.entry.id.to_bytes(), last.meta.entry.id.to_bytes());
+        let mut rows = query(SCAN_POINTS)
+            .bind(first_tenant.as_str())
+            .bind(&first_id[..])
+            .bind(last_tenant.as_str())
+            .bind(&last_id[..])
+            .fetch(snapshot);
+        let mut entries = loaded.iter_mut();
+        let mut current = entries.next();
+        while let Some(row) = next(&mut rows).await {
+            let point = reader.point(&row.map_err(|error| self.fault(error))?)?;
+            let key = (&point.tenant, point.entry);
+            while current.as_ref().is_some_and(|entry| (&entry.meta.entry.tenant, entry.meta.entry.id) < key) {
+                current = entries.next();
+            }
+            // Otherwise the point belongs to an entry that has expired.
+            if let Some(entry) = &mut current
+                && (&entry.meta.entry.tenant, entry.meta.entry.id) == key
+            {
+                entry.points.push(point);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The next row as it comes, so that a scan never holds a page of rows besides what it makes of them.
+async fn next(rows: &mut BoxStream<'_, Result<SqliteRow, sqlx::Error>>) -> Option<Result<SqliteRow, sqlx::Error>> {
+    poll_fn(|context| rows.as_mut().poll_next(context)).await
+}
+
+/// A `LIKE` pattern for texts that contain `text`, none of whose characters is a wildcard.
+fn containing(text: &str) -> String {
+    let mut pattern = String::with_capacity(text.len() + 2);
+    pattern.push('%');
+    for character in text.chars() {
+        if matches!(character, '%' | '_' | '\\') {
+            pattern.push('\\');
+        }
+        pattern.push(character);
+    }
+    pattern.push('%');
+    pattern
+}
