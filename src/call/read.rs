@@ -84,9 +84,6 @@ impl Turn {
 fn chat_turn(root: &Node<'_>, limits: &Limits) -> Result<Turn, BadCall> {
     let messages = root.get("messages").ok_or_else(|| BadCall::param("messages", "is missing"))?;
     let messages = messages.elements().ok_or_else(|| BadCall::param("messages", "must be an array"))?;
-    if messages.is_empty() {
-        return Err(BadCall::param("messages", "must have at least one message"));
-    }
     too_many("messages", messages.len(), limits.messages)?;
     for (index, message) in messages.iter().enumerate() {
         if message.get("role").and_then(Node::text).is_none() {
@@ -95,14 +92,16 @@ fn chat_turn(root: &Node<'_>, limits: &Limits) -> Result<Turn, BadCall> {
     }
     let mut rest = Vec::with_capacity(512);
     canonical_members(kept(root, "messages"), &mut rest);
-    let (earlier, last) = messages.split_at(messages.len() - 1);
+    // An empty list is for upstream to judge.
+    let (last, earlier) = messages.split_last().map_or((None, messages), |(last, earlier)| (Some(last), earlier));
     rest.extend_from_slice(&(earlier.len() as u64).to_le_bytes());
     for message in earlier {
         message.canonical(&mut rest);
     }
     let mut turn = Turn::new("messages", earlier.len(), rest);
-    if let Some(last) = last.first() {
-        last_message(last, &mut turn);
+    match last {
+        Some(last) => last_message(last, &mut turn),
+        None => turn.exact_only = Some(ExactOnly::LastTurn),
     }
     match messages.iter().filter_map(|m| m.get("content")).fold(Content::Text, |worst, c| worst.max(content(c))) {
         Content::Text => {}
