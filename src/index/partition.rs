@@ -31,7 +31,7 @@ use crate::ids::PointId;
 /// Points from which on a graph pays.
 pub const DEFAULT_HNSW_FROM: usize = 20_000;
 
-/// Points a step adds to a graph.
+/// Points a step adds to a graph, and fresh points that make a fold worth while.
 const BATCH: usize = 256;
 
 /// How long a step waits, in milliseconds, for searches that still walk a graph that was replaced.
@@ -164,12 +164,17 @@ impl Partition {
     fn due(&self, rebuild: Option<&Rebuild>) -> Option<Maintenance> {
         match &*self.read() {
             Index::Flat(flat) => (flat.len() >= self.hnsw_from.max(1)).then_some(Maintenance::Promote),
-            Index::Hnsw { fresh, .. } if fresh.len() >= BATCH.min(self.hnsw_from.max(1)) => Some(Maintenance::Fold),
+            Index::Hnsw { fresh, .. } if fresh.len() >= self.batch() => Some(Maintenance::Fold),
             Index::Hnsw { graph, .. } => {
                 let stale = graph.tombstones();
                 (rebuild.is_some() || stale * 3 > graph.len()).then_some(Maintenance::Rebuild)
             }
         }
+    }
+
+    /// Fewer where a graph begins so early that this many points would never wait.
+    fn batch(&self) -> usize {
+        BATCH.min(self.hnsw_from).max(1)
     }
 
     fn promote(&self) {
@@ -215,7 +220,7 @@ impl Partition {
             Index::Flat(_) => None,
             Index::Hnsw { graph, fresh } => {
                 // The last rows, so that taking them out again moves no others.
-                let ids = fresh.ids().iter().rev().take(BATCH);
+                let ids = fresh.ids().iter().rev().take(self.batch());
                 Some((Arc::clone(graph), ids.filter_map(|id| Some((*id, fresh.row(*id)?))).collect()))
             }
         }
@@ -225,7 +230,7 @@ impl Partition {
         let Some(old) = self.graph() else { return };
         let current = rebuild.get_or_insert_with(|| Box::new(Rebuild::of(&old)));
         forget_removed(&old, &current.graph);
-        let rest = current.todo.len().saturating_sub(BATCH);
+        let rest = current.todo.len().saturating_sub(self.batch());
         for node in current.todo.drain(rest..).rev() {
             current.graph.copy_live(&old, &node);
         }
