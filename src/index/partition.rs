@@ -14,7 +14,7 @@
 //! fresh part still holds that very vector, and points removed from a graph while it is copied are noted and removed from the
 //! copy as well. Batches folded during a rebuild go into both graphs.
 //!
-//! The lock is held by a reader for the scan of the flat part only (at most `hnsw_from` vectors, 0.2 ms for 20,000), by a
+//! The lock is held by a reader for the scan of the flat part only (at most `hnsw_from` vectors, 0.3 ms for 20,000), by a
 //! writer for microseconds. The graph is walked outside it. A poisoned lock is taken all the same: each change under
 //! it is complete in itself, and at worst a point is missing until the index is rebuilt from the store.
 
