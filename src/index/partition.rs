@@ -28,7 +28,8 @@ use super::quantise::Row;
 use super::{Index, IndexError, Kind, Neighbour};
 use crate::ids::PointId;
 
-/// Points from which on a graph pays.
+/// Points from which on a graph pays. Measured with 384 components: at 10,000 a scan takes 136 µs and the graph 170 to 200,
+/// at 20,000 both take 290, at 100,000 1,650 and 400.
 pub const DEFAULT_HNSW_FROM: usize = 20_000;
 
 /// Points a step adds to a graph, and fresh points that make a fold worth while.
