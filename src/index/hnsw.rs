@@ -17,21 +17,23 @@ use hnsw_rs::anndists::dist::distances::Distance;
 use hnsw_rs::hnsw::{Hnsw as Graph, Point};
 
 use super::quantise::{Row, coarse_cosine, cosine};
-use super::{Neighbour, best, candidates_for, map_bytes};
+use super::{Neighbour, best, map_bytes};
 use crate::ids::PointId;
 
 /// Links of a node on the upper layers; twice as many on the lowest.
 const LINKS: usize = 16;
-/// Candidates looked at for the links of a new node.
-const EF_BUILD: usize = 200;
-/// Candidates a search keeps.
-const EF_SEARCH: usize = 64;
+/// Candidates looked at for the links of a new node. With 200 building takes twice as long and recall@10 is the same.
+const EF_BUILD: usize = 100;
+/// Candidates a search keeps, unless it needs more. Recall@10 at 10,000 points: clustered prompts 1.0 with 20, 32 and 48;
+/// vectors without any clusters 0.85, 0.93 and 0.97, at 1.0 : 1.6 : 2.4 of the time. What a cache looks for is the former.
+const EF_SEARCH: usize = 32;
 /// Layers at most. A layer holds a sixteenth of the one below, so this is never reached.
 const LAYERS: usize = 16;
 /// Candidates a search keeps at the very most, when tombstones push the live ones back.
 const EF_LIMIT: usize = 2_048;
-/// Bytes `hnsw_rs` needs for a node besides the vector.
-const NODE_BYTES: usize = 2_800;
+/// Bytes `hnsw_rs` needs for a node besides the vector: measured as growth of the process. Between 2,250
+/// (clustered prompts) and 2,800 (no clusters, so more links).
+const NODE_BYTES: usize = 2_600;
 /// Bytes of the scale in front of a packed row.
 const SCALE_BYTES: usize = size_of::<f32>();
 
@@ -72,7 +74,7 @@ impl Hnsw {
         }
     }
 
-    /// Puts a vector into the graph without showing it yet; returns its slot. Takes about two milliseconds.
+    /// Puts a vector into the graph without showing it yet; returns its slot. Takes about a millisecond.
     pub(super) fn add(&self, id: PointId, row: &Row) -> usize {
         let slot = {
             let mut slots = self.write();
@@ -123,7 +125,8 @@ impl Hnsw {
             return Vec::new();
         }
         let packed = pack(query);
-        let mut want = candidates_for(k).max(EF_SEARCH);
+        // The coarse plane, by which the graph is walked, may swap close neighbours: find more than `k`, then rank them.
+        let mut want = k.saturating_mul(2).max(EF_SEARCH);
         loop {
             let nearest = self.graph.search(&packed, want, want);
             let slots = self.read();

@@ -14,7 +14,7 @@
 //! fresh part still holds that very vector, and points removed from a graph while it is copied are noted and removed from the
 //! copy as well. Batches folded during a rebuild go into both graphs.
 //!
-//! The lock is held by a reader for the scan of the flat part only (at most `hnsw_from` vectors, 0.2 ms for 20,000), by a
+//! The lock is held by a reader for the scan of the flat part only (at most `hnsw_from` vectors, 0.3 ms for 20,000), by a
 //! writer for microseconds. The graph is walked outside it. A poisoned lock is taken all the same: each change under
 //! it is complete in itself, and at worst a point is missing until the index is rebuilt from the store.
 
@@ -28,10 +28,11 @@ use super::quantise::Row;
 use super::{Index, IndexError, Kind, Neighbour};
 use crate::ids::PointId;
 
-/// Points from which on a graph pays.
+/// Points from which on a graph pays. Measured with 384 components: at 10,000 a scan takes 136 µs and the graph 170 to 200,
+/// at 20,000 both take 290, at 100,000 1,650 and 400.
 pub const DEFAULT_HNSW_FROM: usize = 20_000;
 
-/// Points a step adds to a graph.
+/// Points a step adds to a graph, and fresh points that make a fold worth while.
 const BATCH: usize = 256;
 
 /// How long a step waits, in milliseconds, for searches that still walk a graph that was replaced.
@@ -164,12 +165,17 @@ impl Partition {
     fn due(&self, rebuild: Option<&Rebuild>) -> Option<Maintenance> {
         match &*self.read() {
             Index::Flat(flat) => (flat.len() >= self.hnsw_from.max(1)).then_some(Maintenance::Promote),
-            Index::Hnsw { fresh, .. } if fresh.len() >= BATCH.min(self.hnsw_from.max(1)) => Some(Maintenance::Fold),
+            Index::Hnsw { fresh, .. } if fresh.len() >= self.batch() => Some(Maintenance::Fold),
             Index::Hnsw { graph, .. } => {
                 let stale = graph.tombstones();
                 (rebuild.is_some() || stale * 3 > graph.len()).then_some(Maintenance::Rebuild)
             }
         }
+    }
+
+    /// Fewer where a graph begins so early that this many points would never wait.
+    fn batch(&self) -> usize {
+        BATCH.min(self.hnsw_from).max(1)
     }
 
     fn promote(&self) {
@@ -215,7 +221,7 @@ impl Partition {
             Index::Flat(_) => None,
             Index::Hnsw { graph, fresh } => {
                 // The last rows, so that taking them out again moves no others.
-                let ids = fresh.ids().iter().rev().take(BATCH);
+                let ids = fresh.ids().iter().rev().take(self.batch());
                 Some((Arc::clone(graph), ids.filter_map(|id| Some((*id, fresh.row(*id)?))).collect()))
             }
         }
@@ -225,7 +231,7 @@ impl Partition {
         let Some(old) = self.graph() else { return };
         let current = rebuild.get_or_insert_with(|| Box::new(Rebuild::of(&old)));
         forget_removed(&old, &current.graph);
-        let rest = current.todo.len().saturating_sub(BATCH);
+        let rest = current.todo.len().saturating_sub(self.batch());
         for node in current.todo.drain(rest..).rev() {
             current.graph.copy_live(&old, &node);
         }

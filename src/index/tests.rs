@@ -177,6 +177,29 @@ fn a_rebuild_drops_tombstones_and_keeps_what_happened_meanwhile() {
 }
 
 #[test]
+fn points_folded_during_a_rebuild_are_in_the_new_graph_with_their_last_vector() {
+    let points = Points::clustered(12, 640, 32).vectors;
+    let partition = filled(&points[..600], 40);
+    settle(&partition);
+    for i in 0..300 {
+        partition.remove(id(i));
+    }
+    assert_eq!(partition.maintain(), Some(Maintenance::Rebuild));
+    // These are gone from the graph, and come back with other vectors before the rebuild is over.
+    for i in 0..40 {
+        partition.remove(id(400 + i));
+        partition.insert(id(400 + i), &points[600 + i]).unwrap();
+    }
+    assert_eq!(partition.maintain(), Some(Maintenance::Fold));
+    settle(&partition);
+    assert_eq!(partition.len(), 300);
+    for i in 0..40 {
+        assert_eq!(partition.search(&points[600 + i], 1)[0].id, id(400 + i));
+        assert!(partition.search(&points[400 + i], 1)[0].id != id(400 + i));
+    }
+}
+
+#[test]
 fn a_graph_emptied_by_removals_becomes_flat_again() {
     let partition = filled(&Points::clustered(8, 64, 16).vectors, 64);
     settle(&partition);
@@ -244,7 +267,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 64, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 128, ..ProptestConfig::default() })]
 
     #[test]
     fn any_order_of_steps_leaves_what_a_plain_list_would_hold(steps in steps(), hnsw_from in 1usize..40) {
