@@ -3,6 +3,7 @@
 //! Start: bind the listeners (so that a taken port is told before anything else happens), open the store, load the
 //! cache beside warming the embedder, then serve. Stop: not ready → listeners drain → queued writes reach the store.
 
+use std::fs::{File, TryLockError};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -56,6 +57,12 @@ pub enum StartError {
     /// `cache.guards_off` names a guard that does not exist.
     #[error("cache.guards_off: {0}")]
     Guard(#[from] UnknownGuard),
+    /// Another program holds the secret file and with it the database.
+    #[error("{path} is in use: another remora runs on this database; stop it, or give this one its own `[store] url`")]
+    InUse {
+        /// The secret file.
+        path: PathBuf,
+    },
     /// The secret that keys all hashes cannot be read or made.
     #[error(
         "secret file {path}: {problem}; set [store] secret_file to a file of 32 bytes that only this user can read"
@@ -88,6 +95,8 @@ pub struct App {
     writer: WriterHandle,
     writing: JoinHandle<Unwritten>,
     sqlite: Arc<SqliteStore>,
+    /// Held until everything else has stopped.
+    _lock: File,
 }
 
 /// What a test may put in place of the real thing.
@@ -130,7 +139,7 @@ impl App {
 
         let sqlite = SqliteStore::open(&config.store.path, config.store.migrate).await?;
         let stores = sqlite.stores();
-        let secret = secret(&config.store.secret_file)?;
+        let (secret, lock) = secret(&config.store.secret_file)?;
         let sizes = WriterSizes { ledger: LEDGER_QUEUE, entries: ENTRY_QUEUE, flush: config.store.flush };
         let (writer, writing) = Writer::spawn(&stores, sizes);
         let embedder = match replace.embedder {
@@ -211,6 +220,7 @@ impl App {
             writer,
             writing,
             sqlite,
+            _lock: lock,
         })
     }
 
@@ -373,27 +383,32 @@ fn signed(value: u64) -> i64 {
     i64::try_from(value).unwrap_or(i64::MAX)
 }
 
-/// The secret that keys all hashes: read, or made on the first start.
-fn secret(path: &Path) -> Result<SecretKey, StartError> {
+/// The secret that keys all hashes: read, or made on the first start. The file stays locked while it is held, so that
+/// no second program works on the same database with a cache of its own.
+fn secret(path: &Path) -> Result<(SecretKey, File), StartError> {
     let failed = |problem: String| StartError::Secret { path: path.to_owned(), problem };
-    match std::fs::read(path) {
-        Ok(bytes) => match <[u8; 32]>::try_from(bytes.as_slice()) {
-            Ok(secret) => Ok(SecretKey::new(secret)),
-            Err(_) => Err(failed(format!("has {} bytes, not 32", bytes.len()))),
-        },
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-            let secret = random_secret().map_err(|e| failed(e.to_string()))?;
-            write_private(path, &secret).map_err(|e| failed(e.to_string()))?;
-            Ok(SecretKey::new(secret))
-        }
-        Err(error) => Err(failed(error.to_string())),
+    let io = |error: std::io::Error| failed(error.to_string());
+    if !path.exists() {
+        write_private(path, &random_secret().map_err(io)?).map_err(io)?;
+    }
+    let mut file = File::open(path).map_err(io)?;
+    match file.try_lock() {
+        Ok(()) => {}
+        Err(TryLockError::WouldBlock) => return Err(StartError::InUse { path: path.to_owned() }),
+        Err(TryLockError::Error(error)) => return Err(io(error)),
+    }
+    let mut bytes = Vec::new();
+    std::io::Read::read_to_end(&mut file, &mut bytes).map_err(io)?;
+    match <[u8; 32]>::try_from(bytes.as_slice()) {
+        Ok(secret) => Ok((SecretKey::new(secret), file)),
+        Err(_) => Err(failed(format!("has {} bytes, not 32", bytes.len()))),
     }
 }
 
 fn random_secret() -> std::io::Result<[u8; 32]> {
     use std::io::Read;
     let mut secret = [0; 32];
-    std::fs::File::open("/dev/urandom")?.read_exact(&mut secret)?;
+    File::open("/dev/urandom")?.read_exact(&mut secret)?;
     Ok(secret)
 }
 

@@ -40,3 +40,12 @@ async fn a_miss_an_exact_hit_a_near_hit_and_all_of_it_again_after_a_restart() {
     assert_eq!((kept.cache(), kept.header("x-remora-tier")), ("HIT", "semantic"));
     assert_eq!(rig.sim.stats().requests, 4, "France twice (two keys) and two orders");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_second_program_on_the_same_database_is_refused_and_the_first_goes_on() {
+    let rig = Rig::start().await;
+    let second = remora::app::App::start(rig.config()).await;
+    let Err(error) = second else { panic!("two programs share a database") };
+    assert!(error.to_string().contains("another remora"), "{error}");
+    assert_eq!(rig.chat("sk-a", &chat("Hello")).await.cache(), "MISS");
+}
