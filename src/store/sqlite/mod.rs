@@ -20,7 +20,7 @@ mod migrate;
 mod tenants;
 
 #[cfg(test)]
-mod crash;
+mod crash_tests;
 #[cfg(test)]
 pub(super) mod files;
 
