@@ -31,6 +31,8 @@ use crate::upstream::{SetupError, Upstream};
 const LEDGER_QUEUE: usize = 65_536;
 /// Entries that may wait to be written.
 const ENTRY_QUEUE: usize = 8_192;
+/// Time for admin requests that are open when everything else has stopped.
+const LAST_SCRAPE: Duration = Duration::from_secs(1);
 /// How often the indexes are looked after.
 const UPKEEP: Duration = Duration::from_millis(250);
 /// How often expired entries are removed and gauges are set.
@@ -90,7 +92,10 @@ pub struct App {
     shutdown: Shutdown,
     readiness: Readiness,
     drain: Duration,
-    planes: Vec<(&'static str, JoinHandle<DrainReport>)>,
+    data_plane: JoinHandle<DrainReport>,
+    admin_plane: JoinHandle<DrainReport>,
+    /// The admin plane answers until the data plane has drained, so that the drain can be watched.
+    admin_shutdown: Shutdown,
     tasks: Vec<JoinHandle<()>>,
     writer: WriterHandle,
     writing: JoinHandle<Unwritten>,
@@ -178,7 +183,8 @@ impl App {
         };
         let (data_address, admin_address) = (data.local_addr(), admin.local_addr());
         let data_stats = data.stats();
-        let mut planes = vec![("admin", serve_admin(admin, admin_state, shutdown.clone()))];
+        let admin_shutdown = Shutdown::new();
+        let admin_plane = serve_admin(admin, admin_state, admin_shutdown.clone());
 
         declare(&config, &stores, &clock).await?;
         let warming = warm(&config, embedder.clone());
@@ -188,7 +194,7 @@ impl App {
         }
         tracing::info!(entries = loaded, took_ms = began.elapsed().as_millis(), "cache loaded");
 
-        planes.push(("data", serve_data(data, plane, shutdown.clone())));
+        let data_plane = serve_data(data, plane, shutdown.clone());
         let tasks = vec![
             task::spawn("index", &metrics, upkeep(Arc::clone(&cache), shutdown.clone())),
             task::spawn(
@@ -215,7 +221,9 @@ impl App {
             shutdown,
             readiness,
             drain: config.server.drain,
-            planes,
+            data_plane,
+            admin_plane,
+            admin_shutdown,
             tasks,
             writer,
             writing,
@@ -251,11 +259,9 @@ impl App {
         let began = Instant::now();
         self.trigger(drain);
         tracing::info!(bound_s = drain.as_secs(), "draining: no new connections, open requests run on");
-        for (name, plane) in self.planes {
-            if let Ok(report) = plane.await {
-                tracing::info!(plane = name, finished = report.finished, cut = report.cut, "connections closed");
-            }
-        }
+        closed("data", self.data_plane).await;
+        self.admin_shutdown.trigger(LAST_SCRAPE);
+        closed("admin", self.admin_plane).await;
         for task in self.tasks {
             task.abort();
         }
@@ -265,6 +271,12 @@ impl App {
         }
         self.sqlite.close().await;
         tracing::info!(took_ms = began.elapsed().as_millis(), "store closed, bye");
+    }
+}
+
+async fn closed(name: &'static str, plane: JoinHandle<DrainReport>) {
+    if let Ok(report) = plane.await {
+        tracing::info!(plane = name, finished = report.finished, cut = report.cut, "connections closed");
     }
 }
 

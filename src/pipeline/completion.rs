@@ -71,7 +71,7 @@ impl DataPlane {
 
     /// Reads the body, checks it, and plans what the cache may do.
     async fn understand(&self, exchange: Exchange, body: RequestBody) -> Result<Asked, Refusal> {
-        let body = self.read(body).await?;
+        let body = self.read(&exchange.headers, body).await?;
         let settings = self.cache.settings();
         let call = Call::read(exchange.dialect, &body, &self.limits, settings.max_temperature)?;
         exchange.principal.may_use(&call.model)?;
@@ -142,7 +142,13 @@ impl DataPlane {
         pilot: Pilot<Head, End>,
         seat: Seat<Head, End>,
     ) -> Result<Response<Body>, Refusal> {
-        let missed = match self.similar(&asked, missed).await {
+        // An equal request may have come to its end between this one's look-up and its lead.
+        let ask = Ask { token_limit: asked.call.token_limit, max_age: asked.plan.max_age };
+        let found = match self.cache.exact(&asked.exchange.principal.tenant, &asked.keys.fingerprint, ask).await {
+            Ok(hit) => Ok(hit),
+            Err(_) => self.similar(&asked, missed).await,
+        };
+        let missed = match found {
             Ok(hit) => {
                 let reply = self.replay(&asked, &hit);
                 pilot.head(Head::Hit(Arc::new(hit)));

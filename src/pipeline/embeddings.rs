@@ -37,7 +37,7 @@ impl DataPlane {
         mut exchange: Exchange,
         body: RequestBody,
     ) -> Result<Response<Body>, Refusal> {
-        let body = self.read(body).await?;
+        let body = self.read(&exchange.headers, body).await?;
         let call = EmbeddingsCall::read(&body, &self.limits)?;
         exchange.principal.may_use(&call.model)?;
         exchange.controls = std::mem::take(&mut exchange.controls).or(call.controls.clone());

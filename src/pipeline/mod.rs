@@ -175,7 +175,11 @@ impl DataPlane {
     }
 
     /// Reads a body that must be understood.
-    async fn read(&self, body: RequestBody) -> Result<Bytes, Refusal> {
+    async fn read(&self, headers: &HeaderMap, body: RequestBody) -> Result<Bytes, Refusal> {
+        let coding = headers.get(header::CONTENT_ENCODING).map(HeaderValue::as_bytes);
+        if coding.is_some_and(|coding| !coding.eq_ignore_ascii_case(b"identity")) {
+            return Err(Refusal::coded_body());
+        }
         Ok(body.collect(self.limits.body_bytes).await?)
     }
 }

@@ -94,7 +94,7 @@ impl DataPlane {
 
     /// A key that is limited to some models must not get around it by a route we do not read.
     async fn check_model(&self, exchange: &Exchange, body: RequestBody) -> Result<Outgoing, Refusal> {
-        let bytes = self.read(body).await?;
+        let bytes = self.read(&exchange.headers, body).await?;
         if !bytes.is_empty() {
             let root = Node::parse(&bytes, &self.limits).map_err(|_| AuthError::Model)?;
             let model = root.get("model").and_then(Node::text).ok_or(AuthError::Model)?;

@@ -65,6 +65,11 @@ impl Refusal {
         Self::new(StatusCode::NOT_FOUND, ErrorKind::NotFound, "unknown_endpoint", text)
     }
 
+    pub(super) fn coded_body() -> Self {
+        let text = "a compressed request body is not accepted on this route; send it without `Content-Encoding`";
+        Self::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, ErrorKind::InvalidRequest, "unsupported_content_encoding", text)
+    }
+
     pub(super) fn only_if_cached() -> Self {
         let text = "the request asks for a cached answer only (`only-if-cached`), and there is none";
         Self::new(StatusCode::GATEWAY_TIMEOUT, ErrorKind::Api, "not_cached", text)
