@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Real SDK clients against Remora: starts the simulated upstream and the proxy on free ports, runs both comparisons, stops all.
 #
-#   tests/e2e/run.sh            needs target/debug/remora (or REMORA=path), python3, node 20 or newer with npm
+#   tests/e2e/run.sh            needs target/debug/remora (or REMORA=path), python3, node 18 or newer with npm
 #   E2E_PROXY=no tests/e2e/run.sh    the simulator against itself: checks the cases, not the proxy
 set -euo pipefail
 
