@@ -23,7 +23,7 @@ use crate::pipeline::{self, DataPlane};
 use crate::server::{BindError, DrainReport, Listener, Shutdown, Stats};
 use crate::store::{SqliteStore, StoreError, Stores, TenantRow, Unwritten, Writer, WriterHandle, WriterSizes};
 use crate::task;
-use crate::telemetry::metrics::{Metrics, MetricsError};
+use crate::telemetry::metrics::{Metrics, MetricsError, raise};
 use crate::tenant::Directory;
 use crate::upstream::{SetupError, Upstream};
 
@@ -383,9 +383,10 @@ impl Gauges {
         metrics.embedding_queue.set(signed(self.cache.embedder().queue_depth() as u64));
         let writer = self.writer.stats();
         metrics.ledger_queue.set(signed(writer.ledger_depth));
-        metrics.ledger_rows.set(signed(writer.rows_written));
-        metrics.store_dropped.with_label_values(&["rows"]).set(signed(writer.slots_refused + writer.rows_lost));
-        metrics.store_dropped.with_label_values(&["entries"]).set(signed(writer.entries_dropped));
+        raise(&metrics.ledger_rows, writer.rows_written);
+        let dropped = &metrics.store_dropped;
+        raise(&dropped.with_label_values(&["rows"]), writer.slots_refused + writer.rows_lost);
+        raise(&dropped.with_label_values(&["entries"]), writer.entries_dropped);
         metrics.dependency_up.with_label_values(&["store"]).set(i64::from(writer.ledger_lag < Duration::from_secs(5)));
         metrics.task_success.with_label_values(&["sweep"]).set(signed(self.clock.now_ms() / 1_000));
     }

@@ -47,7 +47,7 @@ pub struct Metrics {
     cancelled_upstream: IntCounter,
     not_stored: IntCounterVec,
     /// Panics caught; must stay 0.
-    pub panics: IntGauge,
+    pub panics: IntCounter,
     /// `cache_entries{tier}`
     pub cache_entries: IntGaugeVec,
     /// `cache_bytes{tier}`
@@ -61,9 +61,9 @@ pub struct Metrics {
     /// Rows and entries waiting to be written.
     pub ledger_queue: IntGauge,
     /// Rows written.
-    pub ledger_rows: IntGauge,
+    pub ledger_rows: IntCounter,
     /// Rows and entries that found no place in the queue, by kind.
-    pub store_dropped: IntGaugeVec,
+    pub store_dropped: IntCounterVec,
     /// 1 if the dependency works.
     pub dependency_up: IntGaugeVec,
     /// Open client connections.
@@ -198,15 +198,15 @@ impl Metrics {
             cancelled_upstream: make
                 .counter("upstream_cancelled_total", "Upstream requests given up because every client had left.")?,
             not_stored: make.counters("cache_not_stored_total", "Answers that were not stored.", &["reason"])?,
-            panics: make.gauge("panics_total", "Panics caught since the start; anything but 0 is a defect.")?,
+            panics: make.counter("panics_total", "Panics caught since the start; anything but 0 is a defect.")?,
             cache_entries: make.gauges("cache_entries", "Entries; `all` is what the store holds.", &["tier"])?,
             cache_bytes: make.gauges("cache_bytes", "Bytes of entries; `all` is what the store holds.", &["tier"])?,
             index_entries: make.gauges("index_entries", "Vectors in memory by kind of index.", &["kind"])?,
             index_bytes: make.gauge("index_bytes", "Memory of all indexes, bytes.")?,
             evictions: make.counter("cache_evictions_total", "Entries taken out to stay within the size caps.")?,
             ledger_queue: make.gauge("ledger_queue_depth", "Ledger rows that wait to be written.")?,
-            ledger_rows: make.gauge("ledger_rows_total", "Ledger rows written since the start.")?,
-            store_dropped: make.gauges(
+            ledger_rows: make.counter("ledger_rows_total", "Ledger rows written since the start.")?,
+            store_dropped: make.counters(
                 "store_dropped_total",
                 "Rows and entries for which the write queue had no room, since the start.",
                 &["kind"],
@@ -326,6 +326,11 @@ impl Metrics {
     fn model<'a>(&'a self, name: Option<&'a str>) -> &'a str {
         name.filter(|n| self.models.contains(*n)).unwrap_or(OTHER)
     }
+}
+
+/// Brings a counter up to a total that is counted elsewhere.
+pub fn raise(counter: &IntCounter, total: u64) {
+    counter.inc_by(total.saturating_sub(counter.get()));
 }
 
 #[expect(clippy::cast_precision_loss, reason = "a duration in microseconds is far below 2^53")]
