@@ -2,7 +2,7 @@
 //!
 //! Stands between the wire (a body in some dialect) and the cache, which sees only what is here.
 //!
-//! Invariant: every member of the request is part of the exact key unless [`scope::EXCLUDED`] names it; a member we do
+//! Invariant: every member of the request is part of the exact key unless `scope::EXCLUDED` names it; a member we do
 //! not know can therefore never be varied by a hit.
 
 pub mod controls;
