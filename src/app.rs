@@ -1,13 +1,15 @@
 //! Composition root: the only place that builds, wires and owns everything.
 //!
 //! Start: bind the listeners (so that a taken port is told before anything else happens), open the store, load the
-//! cache beside warming the embedder, then serve. Stop: not ready → listeners drain → queued writes reach the store.
+//! cache beside warming the embedder, then serve. Stop: not ready → the data plane drains while the admin plane still
+//! answers → the admin plane closes → queued writes reach the store.
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use prometheus::IntCounter;
 use tokio::task::JoinHandle;
 
 use crate::admin::{self, Admin, Readiness};
@@ -34,6 +36,8 @@ const ENTRY_QUEUE: usize = 8_192;
 const UPKEEP: Duration = Duration::from_millis(250);
 /// How often expired entries are removed and gauges are set.
 const SWEEP: Duration = Duration::from_secs(10);
+/// Time left for open requests to the admin plane once the data plane has drained.
+const ADMIN_DRAIN: Duration = Duration::from_secs(1);
 
 /// Why the program cannot start. Every text says what to do.
 #[derive(Debug, thiserror::Error)]
@@ -81,9 +85,12 @@ pub struct App {
     /// The stores.
     pub stores: Stores,
     shutdown: Shutdown,
+    /// Of the admin plane, which tells how the drain goes and so ends after it.
+    admin_shutdown: Shutdown,
     readiness: Readiness,
     drain: Duration,
-    planes: Vec<(&'static str, JoinHandle<DrainReport>)>,
+    data_plane: JoinHandle<DrainReport>,
+    admin_plane: JoinHandle<DrainReport>,
     tasks: Vec<JoinHandle<()>>,
     writer: WriterHandle,
     writing: JoinHandle<Unwritten>,
@@ -130,7 +137,13 @@ impl App {
 
         let sqlite = SqliteStore::open(&config.store.path, config.store.migrate).await?;
         let stores = sqlite.stores();
-        let secret = secret(&config.store.secret_file)?;
+        let (secret, new_secret) = secret(&config.store.secret_file)?;
+        if new_secret && stores.entries.counts().await?.entries > 0 {
+            tracing::warn!(
+                secret_file = %config.store.secret_file.display(),
+                "the secret file was missing and a new one was made: what was cached before cannot be found any more"
+            );
+        }
         let sizes = WriterSizes { ledger: LEDGER_QUEUE, entries: ENTRY_QUEUE, flush: config.store.flush };
         let (writer, writing) = Writer::spawn(&stores, sizes);
         let embedder = match replace.embedder {
@@ -147,7 +160,7 @@ impl App {
             writer: writer.clone(),
             metrics: Arc::clone(&metrics),
         }));
-        let shutdown = Shutdown::new();
+        let (shutdown, admin_shutdown) = (Shutdown::new(), Shutdown::new());
         let readiness = Readiness::default();
         let plane = Arc::new(DataPlane::new(pipeline::Parts {
             directory: Directory::new(&config, secret),
@@ -168,8 +181,8 @@ impl App {
             token: config.admin.token.clone(),
         };
         let (data_address, admin_address) = (data.local_addr(), admin.local_addr());
-        let data_stats = data.stats();
-        let mut planes = vec![("admin", serve_admin(admin, admin_state, shutdown.clone()))];
+        let (data_stats, admin_stats) = (data.stats(), admin.stats());
+        let admin_plane = serve_admin(admin, admin_state, admin_shutdown.clone());
 
         declare(&config, &stores, &clock).await?;
         let warming = warm(&config, embedder.clone());
@@ -179,7 +192,7 @@ impl App {
         }
         tracing::info!(entries = loaded, took_ms = began.elapsed().as_millis(), "cache loaded");
 
-        planes.push(("data", serve_data(data, plane, shutdown.clone())));
+        let data_plane = serve_data(data, plane, shutdown.clone());
         let tasks = vec![
             task::spawn("index", &metrics, upkeep(Arc::clone(&cache), shutdown.clone())),
             task::spawn(
@@ -190,8 +203,10 @@ impl App {
                     metrics: Arc::clone(&metrics),
                     writer: writer.clone(),
                     server: data_stats,
+                    admin: admin_stats,
+                    server_panics: 0,
                     clock,
-                    shutdown: shutdown.clone(),
+                    shutdown: admin_shutdown.clone(),
                 }),
             ),
         ];
@@ -204,9 +219,11 @@ impl App {
             cache,
             stores,
             shutdown,
+            admin_shutdown,
             readiness,
             drain: config.server.drain,
-            planes,
+            data_plane,
+            admin_plane,
             tasks,
             writer,
             writing,
@@ -241,11 +258,9 @@ impl App {
         let began = Instant::now();
         self.trigger(drain);
         tracing::info!(bound_s = drain.as_secs(), "draining: no new connections, open requests run on");
-        for (name, plane) in self.planes {
-            if let Ok(report) = plane.await {
-                tracing::info!(plane = name, finished = report.finished, cut = report.cut, "connections closed");
-            }
-        }
+        closed("data", self.data_plane).await;
+        self.admin_shutdown.trigger(ADMIN_DRAIN);
+        closed("admin", self.admin_plane).await;
         for task in self.tasks {
             task.abort();
         }
@@ -255,6 +270,12 @@ impl App {
         }
         self.sqlite.close().await;
         tracing::info!(took_ms = began.elapsed().as_millis(), "store closed, bye");
+    }
+}
+
+async fn closed(plane: &'static str, serving: JoinHandle<DrainReport>) {
+    if let Ok(report) = serving.await {
+        tracing::info!(plane, finished = report.finished, cut = report.cut, "connections closed");
     }
 }
 
@@ -322,12 +343,15 @@ struct Gauges {
     metrics: Arc<Metrics>,
     writer: WriterHandle,
     server: Arc<Stats>,
+    admin: Arc<Stats>,
+    /// Panics in request handlers that are in `panics_total` already.
+    server_panics: u64,
     clock: Clock,
     shutdown: Shutdown,
 }
 
 /// Removes what has expired and sets the gauges that are read rather than counted.
-async fn sweep(gauges: Gauges) {
+async fn sweep(mut gauges: Gauges) {
     let draining = gauges.shutdown.draining();
     tokio::pin!(draining);
     loop {
@@ -348,7 +372,7 @@ async fn sweep(gauges: Gauges) {
 }
 
 impl Gauges {
-    fn set(&self, sizes: &cache::Sizes) {
+    fn set(&mut self, sizes: &cache::Sizes) {
         let metrics = &self.metrics;
         metrics.cache_entries.with_label_values(&["all"]).set(signed(sizes.entries as u64));
         metrics.cache_entries.with_label_values(&["memory"]).set(signed(sizes.resident as u64));
@@ -361,30 +385,39 @@ impl Gauges {
         metrics.embedding_queue.set(signed(self.cache.embedder().queue_depth() as u64));
         let writer = self.writer.stats();
         metrics.ledger_queue.set(signed(writer.ledger_depth));
-        metrics.ledger_rows.set(signed(writer.rows_written));
-        metrics.store_dropped.with_label_values(&["rows"]).set(signed(writer.slots_refused + writer.rows_lost));
-        metrics.store_dropped.with_label_values(&["entries"]).set(signed(writer.entries_dropped));
+        metrics.ledger_lag.set(writer.ledger_lag.as_secs_f64());
+        raise(&metrics.ledger_rows, writer.rows_written);
+        raise(&metrics.store_dropped.with_label_values(&["rows"]), writer.slots_refused + writer.rows_lost);
+        raise(&metrics.store_dropped.with_label_values(&["entries"]), writer.entries_dropped);
+        let panics = self.server.panics() + self.admin.panics();
+        metrics.panics.inc_by(panics.saturating_sub(self.server_panics));
+        self.server_panics = panics;
         metrics.dependency_up.with_label_values(&["store"]).set(i64::from(writer.ledger_lag < Duration::from_secs(5)));
         metrics.task_success.with_label_values(&["sweep"]).set(signed(self.clock.now_ms() / 1_000));
     }
+}
+
+/// Brings a counter up to a total that is counted elsewhere.
+fn raise(counter: &IntCounter, total: u64) {
+    counter.inc_by(total.saturating_sub(counter.get()));
 }
 
 fn signed(value: u64) -> i64 {
     i64::try_from(value).unwrap_or(i64::MAX)
 }
 
-/// The secret that keys all hashes: read, or made on the first start.
-fn secret(path: &Path) -> Result<SecretKey, StartError> {
+/// The secret that keys all hashes, and whether it was made now because there is no such file.
+fn secret(path: &Path) -> Result<(SecretKey, bool), StartError> {
     let failed = |problem: String| StartError::Secret { path: path.to_owned(), problem };
     match std::fs::read(path) {
         Ok(bytes) => match <[u8; 32]>::try_from(bytes.as_slice()) {
-            Ok(secret) => Ok(SecretKey::new(secret)),
+            Ok(secret) => Ok((SecretKey::new(secret), false)),
             Err(_) => Err(failed(format!("has {} bytes, not 32", bytes.len()))),
         },
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
             let secret = random_secret().map_err(|e| failed(e.to_string()))?;
             write_private(path, &secret).map_err(|e| failed(e.to_string()))?;
-            Ok(SecretKey::new(secret))
+            Ok((SecretKey::new(secret), true))
         }
         Err(error) => Err(failed(error.to_string())),
     }

@@ -10,8 +10,8 @@ use std::time::Duration;
 use prometheus::core::Collector;
 use prometheus::process_collector::ProcessCollector;
 use prometheus::{
-    Encoder, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
-    TextEncoder,
+    Encoder, Gauge, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
+    Registry, TextEncoder,
 };
 
 use crate::store::LedgerRow;
@@ -47,7 +47,7 @@ pub struct Metrics {
     cancelled_upstream: IntCounter,
     not_stored: IntCounterVec,
     /// Panics caught; must stay 0.
-    pub panics: IntGauge,
+    pub panics: IntCounter,
     /// `cache_entries{tier}`
     pub cache_entries: IntGaugeVec,
     /// `cache_bytes{tier}`
@@ -60,10 +60,12 @@ pub struct Metrics {
     pub evictions: IntCounter,
     /// Rows and entries waiting to be written.
     pub ledger_queue: IntGauge,
+    /// Age of the oldest ledger row of the batch at hand, seconds.
+    pub ledger_lag: Gauge,
     /// Rows written.
-    pub ledger_rows: IntGauge,
+    pub ledger_rows: IntCounter,
     /// Rows and entries that found no place in the queue, by kind.
-    pub store_dropped: IntGaugeVec,
+    pub store_dropped: IntCounterVec,
     /// 1 if the dependency works.
     pub dependency_up: IntGaugeVec,
     /// Open client connections.
@@ -198,15 +200,17 @@ impl Metrics {
             cancelled_upstream: make
                 .counter("upstream_cancelled_total", "Upstream requests given up because every client had left.")?,
             not_stored: make.counters("cache_not_stored_total", "Answers that were not stored.", &["reason"])?,
-            panics: make.gauge("panics_total", "Panics caught since the start; anything but 0 is a defect.")?,
+            panics: make.counter("panics_total", "Panics caught since the start; anything but 0 is a defect.")?,
             cache_entries: make.gauges("cache_entries", "Entries; `all` is what the store holds.", &["tier"])?,
             cache_bytes: make.gauges("cache_bytes", "Bytes of entries; `all` is what the store holds.", &["tier"])?,
             index_entries: make.gauges("index_entries", "Vectors in memory by kind of index.", &["kind"])?,
             index_bytes: make.gauge("index_bytes", "Memory of all indexes, bytes.")?,
             evictions: make.counter("cache_evictions_total", "Entries taken out to stay within the size caps.")?,
             ledger_queue: make.gauge("ledger_queue_depth", "Ledger rows that wait to be written.")?,
-            ledger_rows: make.gauge("ledger_rows_total", "Ledger rows written since the start.")?,
-            store_dropped: make.gauges(
+            ledger_lag: make
+                .put(Gauge::new(full("ledger_lag_seconds"), "Age of the oldest ledger row not yet written."))?,
+            ledger_rows: make.counter("ledger_rows_total", "Ledger rows written since the start.")?,
+            store_dropped: make.counters(
                 "store_dropped_total",
                 "Rows and entries for which the write queue had no room, since the start.",
                 &["kind"],
