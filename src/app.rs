@@ -1,7 +1,8 @@
 //! Composition root: the only place that builds, wires and owns everything.
 //!
 //! Start: bind the listeners (so that a taken port is told before anything else happens), open the store, load the
-//! cache beside warming the embedder, then serve. Stop: not ready → listeners drain → queued writes reach the store.
+//! cache beside warming the embedder, then serve. Stop: not ready → the data plane drains while the admin plane still
+//! answers → the admin plane closes → queued writes reach the store.
 
 use std::fs::{File, TryLockError};
 use std::net::SocketAddr;
@@ -9,6 +10,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use prometheus::IntCounter;
 use tokio::task::JoinHandle;
 
 use crate::admin::{self, Admin, Readiness};
@@ -23,7 +25,7 @@ use crate::pipeline::{self, DataPlane};
 use crate::server::{BindError, DrainReport, Listener, Shutdown, Stats};
 use crate::store::{SqliteStore, StoreError, Stores, TenantRow, Unwritten, Writer, WriterHandle, WriterSizes};
 use crate::task;
-use crate::telemetry::metrics::{Metrics, MetricsError, raise};
+use crate::telemetry::metrics::{Metrics, MetricsError};
 use crate::tenant::Directory;
 use crate::upstream::{SetupError, Upstream};
 
@@ -31,12 +33,12 @@ use crate::upstream::{SetupError, Upstream};
 const LEDGER_QUEUE: usize = 65_536;
 /// Entries that may wait to be written.
 const ENTRY_QUEUE: usize = 8_192;
-/// Time for admin requests that are open when everything else has stopped.
-const LAST_SCRAPE: Duration = Duration::from_secs(1);
 /// How often the indexes are looked after.
 const UPKEEP: Duration = Duration::from_millis(250);
 /// How often expired entries are removed and gauges are set.
 const SWEEP: Duration = Duration::from_secs(10);
+/// Time left for open requests to the admin plane once the data plane has drained.
+const ADMIN_DRAIN: Duration = Duration::from_secs(1);
 
 /// Why the program cannot start. Every text says what to do.
 #[derive(Debug, thiserror::Error)]
@@ -90,12 +92,12 @@ pub struct App {
     /// The stores.
     pub stores: Stores,
     shutdown: Shutdown,
+    /// Of the admin plane, which tells how the drain goes and so ends after it.
+    admin_shutdown: Shutdown,
     readiness: Readiness,
     drain: Duration,
     data_plane: JoinHandle<DrainReport>,
     admin_plane: JoinHandle<DrainReport>,
-    /// The admin plane answers until the data plane has drained, so that the drain can be watched.
-    admin_shutdown: Shutdown,
     tasks: Vec<JoinHandle<()>>,
     writer: WriterHandle,
     writing: JoinHandle<Unwritten>,
@@ -144,7 +146,13 @@ impl App {
 
         let sqlite = SqliteStore::open(&config.store.path, config.store.migrate).await?;
         let stores = sqlite.stores();
-        let (secret, lock) = secret(&config.store.secret_file)?;
+        let (secret, lock, new_secret) = secret(&config.store.secret_file)?;
+        if new_secret && stores.entries.counts().await?.entries > 0 {
+            tracing::warn!(
+                secret_file = %config.store.secret_file.display(),
+                "the secret file was missing and a new one was made: what was cached before cannot be found any more"
+            );
+        }
         let sizes = WriterSizes { ledger: LEDGER_QUEUE, entries: ENTRY_QUEUE, flush: config.store.flush };
         let (writer, writing) = Writer::spawn(&stores, sizes);
         let embedder = match replace.embedder {
@@ -161,7 +169,7 @@ impl App {
             writer: writer.clone(),
             metrics: Arc::clone(&metrics),
         }));
-        let shutdown = Shutdown::new();
+        let (shutdown, admin_shutdown) = (Shutdown::new(), Shutdown::new());
         let readiness = Readiness::default();
         let plane = Arc::new(DataPlane::new(pipeline::Parts {
             directory: Directory::new(&config, secret),
@@ -182,8 +190,7 @@ impl App {
             token: config.admin.token.clone(),
         };
         let (data_address, admin_address) = (data.local_addr(), admin.local_addr());
-        let data_stats = data.stats();
-        let admin_shutdown = Shutdown::new();
+        let (data_stats, admin_stats) = (data.stats(), admin.stats());
         let admin_plane = serve_admin(admin, admin_state, admin_shutdown.clone());
 
         declare(&config, &stores, &clock).await?;
@@ -205,8 +212,10 @@ impl App {
                     metrics: Arc::clone(&metrics),
                     writer: writer.clone(),
                     server: data_stats,
+                    admin: admin_stats,
+                    server_panics: 0,
                     clock,
-                    shutdown: shutdown.clone(),
+                    shutdown: admin_shutdown.clone(),
                 }),
             ),
         ];
@@ -219,11 +228,11 @@ impl App {
             cache,
             stores,
             shutdown,
+            admin_shutdown,
             readiness,
             drain: config.server.drain,
             data_plane,
             admin_plane,
-            admin_shutdown,
             tasks,
             writer,
             writing,
@@ -260,7 +269,7 @@ impl App {
         self.trigger(drain);
         tracing::info!(bound_s = drain.as_secs(), "draining: no new connections, open requests run on");
         closed("data", self.data_plane).await;
-        self.admin_shutdown.trigger(LAST_SCRAPE);
+        self.admin_shutdown.trigger(ADMIN_DRAIN);
         closed("admin", self.admin_plane).await;
         for task in self.tasks {
             task.abort();
@@ -274,9 +283,9 @@ impl App {
     }
 }
 
-async fn closed(name: &'static str, plane: JoinHandle<DrainReport>) {
-    if let Ok(report) = plane.await {
-        tracing::info!(plane = name, finished = report.finished, cut = report.cut, "connections closed");
+async fn closed(plane: &'static str, serving: JoinHandle<DrainReport>) {
+    if let Ok(report) = serving.await {
+        tracing::info!(plane, finished = report.finished, cut = report.cut, "connections closed");
     }
 }
 
@@ -344,12 +353,15 @@ struct Gauges {
     metrics: Arc<Metrics>,
     writer: WriterHandle,
     server: Arc<Stats>,
+    admin: Arc<Stats>,
+    /// Panics in request handlers that are in `panics_total` already.
+    server_panics: u64,
     clock: Clock,
     shutdown: Shutdown,
 }
 
 /// Removes what has expired and sets the gauges that are read rather than counted.
-async fn sweep(gauges: Gauges) {
+async fn sweep(mut gauges: Gauges) {
     let draining = gauges.shutdown.draining();
     tokio::pin!(draining);
     loop {
@@ -370,7 +382,7 @@ async fn sweep(gauges: Gauges) {
 }
 
 impl Gauges {
-    fn set(&self, sizes: &cache::Sizes) {
+    fn set(&mut self, sizes: &cache::Sizes) {
         let metrics = &self.metrics;
         metrics.cache_entries.with_label_values(&["all"]).set(signed(sizes.entries as u64));
         metrics.cache_entries.with_label_values(&["memory"]).set(signed(sizes.resident as u64));
@@ -383,25 +395,34 @@ impl Gauges {
         metrics.embedding_queue.set(signed(self.cache.embedder().queue_depth() as u64));
         let writer = self.writer.stats();
         metrics.ledger_queue.set(signed(writer.ledger_depth));
+        metrics.ledger_lag.set(writer.ledger_lag.as_secs_f64());
         raise(&metrics.ledger_rows, writer.rows_written);
-        let dropped = &metrics.store_dropped;
-        raise(&dropped.with_label_values(&["rows"]), writer.slots_refused + writer.rows_lost);
-        raise(&dropped.with_label_values(&["entries"]), writer.entries_dropped);
+        raise(&metrics.store_dropped.with_label_values(&["rows"]), writer.slots_refused + writer.rows_lost);
+        raise(&metrics.store_dropped.with_label_values(&["entries"]), writer.entries_dropped);
+        let panics = self.server.panics() + self.admin.panics();
+        metrics.panics.inc_by(panics.saturating_sub(self.server_panics));
+        self.server_panics = panics;
         metrics.dependency_up.with_label_values(&["store"]).set(i64::from(writer.ledger_lag < Duration::from_secs(5)));
         metrics.task_success.with_label_values(&["sweep"]).set(signed(self.clock.now_ms() / 1_000));
     }
+}
+
+/// Brings a counter up to a total that is counted elsewhere.
+fn raise(counter: &IntCounter, total: u64) {
+    counter.inc_by(total.saturating_sub(counter.get()));
 }
 
 fn signed(value: u64) -> i64 {
     i64::try_from(value).unwrap_or(i64::MAX)
 }
 
-/// The secret that keys all hashes: read, or made on the first start. The file stays locked while it is held, so that
-/// no second program works on the same database with a cache of its own.
-fn secret(path: &Path) -> Result<(SecretKey, File), StartError> {
+/// The secret that keys all hashes, the file it is in, and whether it was made now because there was no such file. The
+/// file stays locked while it is held, so that no second program works on the same database with a cache of its own.
+fn secret(path: &Path) -> Result<(SecretKey, File, bool), StartError> {
     let failed = |problem: String| StartError::Secret { path: path.to_owned(), problem };
     let io = |error: std::io::Error| failed(error.to_string());
-    if !path.exists() {
+    let made = !path.exists();
+    if made {
         write_private(path, &random_secret().map_err(io)?).map_err(io)?;
     }
     let mut file = File::open(path).map_err(io)?;
@@ -413,7 +434,7 @@ fn secret(path: &Path) -> Result<(SecretKey, File), StartError> {
     let mut bytes = Vec::new();
     std::io::Read::read_to_end(&mut file, &mut bytes).map_err(io)?;
     match <[u8; 32]>::try_from(bytes.as_slice()) {
-        Ok(secret) => Ok((SecretKey::new(secret), file)),
+        Ok(secret) => Ok((SecretKey::new(secret), file, made)),
         Err(_) => Err(failed(format!("has {} bytes, not 32", bytes.len()))),
     }
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Json;
-use axum::extract::rejection::JsonRejection;
+use axum::extract::rejection::{JsonRejection, QueryRejection};
 use axum::extract::{Path, Query, State};
 use http::StatusCode;
 use serde::{Deserialize, Serialize};
@@ -83,7 +83,11 @@ pub(super) async fn stats(State(state): State<Admin>) -> Json<Value> {
 }
 
 /// `GET /admin/v1/cache/entries`, newest first.
-pub(super) async fn entries(State(state): State<Admin>, Query(ask): Query<Listing>) -> Result<Json<Value>, Problem> {
+pub(super) async fn entries(
+    State(state): State<Admin>,
+    ask: Result<Query<Listing>, QueryRejection>,
+) -> Result<Json<Value>, Problem> {
+    let Query(ask) = ask?;
     let limit = ask.limit.unwrap_or(50).clamp(1, MOST);
     let cursor = ask.cursor.as_deref().map(entry_id).transpose()?;
     let filter = Filter {
@@ -120,7 +124,11 @@ pub(super) async fn delete(State(state): State<Admin>, Path(id): Path<String>) -
 }
 
 /// `GET /admin/v1/cache/search?q=…`: prompts that contain the text.
-pub(super) async fn search(State(state): State<Admin>, Query(ask): Query<TextSearch>) -> Result<Json<Value>, Problem> {
+pub(super) async fn search(
+    State(state): State<Admin>,
+    ask: Result<Query<TextSearch>, QueryRejection>,
+) -> Result<Json<Value>, Problem> {
+    let Query(ask) = ask?;
     let tenant = ask.tenant.as_deref().map(TenantId::new);
     let limit = u32::try_from(ask.limit.unwrap_or(50).clamp(1, MOST)).unwrap_or(50);
     let found = state.stores.entries.search(tenant.as_ref(), &ask.q, limit).await?;
@@ -140,7 +148,7 @@ pub(super) async fn explain(
     State(state): State<Admin>,
     ask: Result<Json<ExplainRequest>, JsonRejection>,
 ) -> Result<Json<Explanation>, Problem> {
-    let Json(ask) = ask.map_err(|error| Problem::new(error.status(), error.body_text()))?;
+    let Json(ask) = ask?;
     let explained = state.plane.explain(ask).await;
     explained.map(Json).map_err(|error| Problem::new(StatusCode::BAD_REQUEST, error.to_string()))
 }
@@ -150,7 +158,7 @@ pub(super) async fn invalidate(
     State(state): State<Admin>,
     ask: Result<Json<Wanted>, JsonRejection>,
 ) -> Result<Json<Value>, Problem> {
-    let Json(ask) = ask.map_err(|error| Problem::new(error.status(), error.body_text()))?;
+    let Json(ask) = ask?;
     let filter = filter(&ask)?;
     if filter.is_open() && !filter.all {
         let text = "nothing narrows the selection; give tenant, id, model, namespace, tag, writer or older_than_s, \

@@ -12,6 +12,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use axum::Router;
 use axum::body::Body;
+use axum::extract::rejection::{JsonRejection, QueryRejection};
 use axum::extract::{Request, State};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
@@ -95,6 +96,18 @@ impl From<crate::store::StoreError> for Problem {
     }
 }
 
+impl From<QueryRejection> for Problem {
+    fn from(rejection: QueryRejection) -> Self {
+        Self::new(rejection.status(), rejection.body_text())
+    }
+}
+
+impl From<JsonRejection> for Problem {
+    fn from(rejection: JsonRejection) -> Self {
+        Self::new(rejection.status(), rejection.body_text())
+    }
+}
+
 /// A problem document; also used for what the listener refuses by itself.
 pub fn problem(status: StatusCode, code: &'static str, detail: &str) -> Bytes {
     let title = status.canonical_reason().unwrap_or("error");
@@ -128,6 +141,9 @@ pub fn router(state: Admin) -> Router {
         .route("/livez", get(health::live))
         .route("/readyz", get(health::ready))
         .fallback(|| async { Problem::not_found("page; see /livez, /readyz, /metrics and /admin/v1/…") })
+        .method_not_allowed_fallback(|| async {
+            Problem::new(StatusCode::METHOD_NOT_ALLOWED, "this page does not take that method; see the `allow` header")
+        })
         .with_state(state)
 }
 
@@ -155,7 +171,8 @@ async fn authorise(State(state): State<Admin>, request: Request, next: Next) -> 
         Some(_) => "send the admin token as `Authorization: Bearer …`",
         None => "without an admin token this listener answers to a loopback address or `localhost` only",
     };
-    Problem::new(StatusCode::UNAUTHORIZED, hint).into_response()
+    let challenge = [(header::WWW_AUTHENTICATE, "Bearer")];
+    (challenge, Problem::new(StatusCode::UNAUTHORIZED, hint)).into_response()
 }
 
 fn bearer(request: &Request) -> Option<&str> {

@@ -1,6 +1,7 @@
 //! Questions to the ledger.
 
 use axum::Json;
+use axum::extract::rejection::QueryRejection;
 use axum::extract::{Path, Query, State};
 use http::StatusCode;
 use serde::Deserialize;
@@ -29,7 +30,11 @@ pub(super) async fn one(State(state): State<Admin>, Path(id): Path<String>) -> R
 }
 
 /// `GET /admin/v1/requests`, newest first.
-pub(super) async fn recent(State(state): State<Admin>, Query(ask): Query<Recent>) -> Result<Json<Value>, Problem> {
+pub(super) async fn recent(
+    State(state): State<Admin>,
+    ask: Result<Query<Recent>, QueryRejection>,
+) -> Result<Json<Value>, Problem> {
+    let Query(ask) = ask?;
     let tenant = ask.tenant.as_deref().map(TenantId::new);
     let rows = state.stores.ledger.recent(tenant.as_ref(), ask.limit.unwrap_or(50).min(MOST)).await?;
     Ok(Json(json!({ "data": rows.iter().map(view).collect::<Vec<_>>() })))

@@ -121,7 +121,7 @@ impl Command {
         match self {
             Self::Stats(at) => {
                 let stats = ask(&at, Method::GET, "/admin/v1/cache/stats", None).await?;
-                print_members(&stats);
+                print_members(&stats, at.json);
             }
             Self::Entries(entries) => entries.run().await?,
             Self::Search(search) => search.run().await?,
@@ -179,7 +179,7 @@ impl Invalidate {
             "all": self.all, "dry_run": self.dry_run,
         });
         let told = ask(&self.at, Method::POST, "/admin/v1/cache/invalidate", Some(&request)).await?;
-        print_members(&told);
+        print_members(&told, self.at.json);
         Ok(())
     }
 }
@@ -188,7 +188,7 @@ impl Request {
     pub(super) async fn run(self) -> Result<(), String> {
         if let Some(id) = &self.id {
             let row = ask(&self.at, Method::GET, &format!("/admin/v1/requests/{}", escape(id)), None).await?;
-            print_members(&row);
+            print_members(&row, self.at.json);
             return Ok(());
         }
         let query = query(&[("tenant", self.tenant), ("limit", Some(self.limit.to_string()))]);
@@ -219,8 +219,8 @@ fn print_json(value: &Value) {
 }
 
 /// One member a line; JSON where it is nested.
-fn print_members(value: &Value) {
-    let Some(members) = value.as_object() else { return print_json(value) };
+fn print_members(value: &Value, as_json: bool) {
+    let Some(members) = value.as_object().filter(|_| !as_json) else { return print_json(value) };
     let width = members.keys().map(String::len).max().unwrap_or(0);
     for (name, value) in members {
         println!("{name:width$}  {}", cell(value));

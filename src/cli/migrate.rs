@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
+use serde_json::json;
 
 use crate::store::sqlite::{migrate_down, migrate_up, status};
 
@@ -18,7 +19,11 @@ pub(super) struct Migrate {
 #[derive(Subcommand)]
 enum Action {
     /// Show the schema version of the database and of this program.
-    Status,
+    Status {
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
+    },
     /// Bring the schema up to date.
     Up,
     /// Take the schema back to an older version; all data is kept.
@@ -33,7 +38,7 @@ impl Migrate {
     pub(super) async fn run(self) -> Result<(), String> {
         let path = path(&self.store)?;
         let steps = match self.action {
-            Action::Status => return show(&path).await,
+            Action::Status { json } => return show(&path, json).await,
             Action::Up => migrate_up(&path).await,
             Action::Down { to } => migrate_down(&path, to).await,
         };
@@ -48,8 +53,12 @@ impl Migrate {
     }
 }
 
-async fn show(path: &Path) -> Result<(), String> {
+async fn show(path: &Path, as_json: bool) -> Result<(), String> {
     let status = status(path).await.map_err(|error| error.to_string())?;
+    if as_json {
+        println!("{}", json!({ "current": status.current, "latest": status.latest, "pending": status.pending }));
+        return Ok(());
+    }
     println!("database: schema {}\nprogram:  schema {}", status.current, status.latest);
     for step in &status.pending {
         println!("pending:  {step}");

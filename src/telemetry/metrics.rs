@@ -10,8 +10,8 @@ use std::time::Duration;
 use prometheus::core::Collector;
 use prometheus::process_collector::ProcessCollector;
 use prometheus::{
-    Encoder, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
-    TextEncoder,
+    Encoder, Gauge, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
+    Registry, TextEncoder,
 };
 
 use crate::store::LedgerRow;
@@ -60,6 +60,8 @@ pub struct Metrics {
     pub evictions: IntCounter,
     /// Rows and entries waiting to be written.
     pub ledger_queue: IntGauge,
+    /// Age of the oldest ledger row of the batch at hand, seconds.
+    pub ledger_lag: Gauge,
     /// Rows written.
     pub ledger_rows: IntCounter,
     /// Rows and entries that found no place in the queue, by kind.
@@ -205,6 +207,8 @@ impl Metrics {
             index_bytes: make.gauge("index_bytes", "Memory of all indexes, bytes.")?,
             evictions: make.counter("cache_evictions_total", "Entries taken out to stay within the size caps.")?,
             ledger_queue: make.gauge("ledger_queue_depth", "Ledger rows that wait to be written.")?,
+            ledger_lag: make
+                .put(Gauge::new(full("ledger_lag_seconds"), "Age of the oldest ledger row not yet written."))?,
             ledger_rows: make.counter("ledger_rows_total", "Ledger rows written since the start.")?,
             store_dropped: make.counters(
                 "store_dropped_total",
@@ -326,11 +330,6 @@ impl Metrics {
     fn model<'a>(&'a self, name: Option<&'a str>) -> &'a str {
         name.filter(|n| self.models.contains(*n)).unwrap_or(OTHER)
     }
-}
-
-/// Brings a counter up to a total that is counted elsewhere.
-pub fn raise(counter: &IntCounter, total: u64) {
-    counter.inc_by(total.saturating_sub(counter.get()));
 }
 
 #[expect(clippy::cast_precision_loss, reason = "a duration in microseconds is far below 2^53")]

@@ -9,6 +9,11 @@
     reason = "a test may fail by panicking"
 )]
 
+mod admin_api;
 mod arrows;
+mod bad_start;
+mod child;
+mod lifecycle;
 mod line;
+mod process;
 mod rig;
