@@ -57,7 +57,7 @@ pub struct Scope<'a> {
     pub namespace: &'a str,
     /// The sharing scope in full: `tenant`, `key:…` or `user:…`.
     pub share: &'a str,
-    /// The upstream whose answers these are.
+    /// The upstream whose answers these are: its address, not its name.
     pub upstream: &'a str,
     /// Wire format.
     pub dialect: Dialect,

@@ -105,11 +105,12 @@ impl DataPlane {
         let share = share.unwrap_or_default();
         let namespace = exchange.controls.namespace.clone().unwrap_or_default();
         let variant = exchange.variant();
+        let upstream = self.upstream.place();
         let scope = Scope {
             tenant: &principal.tenant,
             namespace: &namespace,
             share: &share,
-            upstream: self.upstream.name(),
+            upstream: &upstream,
             dialect: call.dialect,
             variant: &variant,
         };

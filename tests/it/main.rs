@@ -11,4 +11,5 @@
 
 mod arrows;
 mod line;
+mod review;
 mod rig;

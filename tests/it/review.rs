@@ -1,0 +1,84 @@
+//! Defects found by reading the data path, each with the scenario that showed it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{Method, StatusCode};
+use remora::clock::Clock;
+use remora::config::Config;
+use remora::simulate::{self, Options};
+use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpListener;
+
+use crate::rig::{Answer, Plan, Rig, chat, chat_stream};
+
+async fn rig_with(change: impl Fn(&mut Config) + Send + Sync + 'static) -> Rig {
+    Rig::with(Plan { change: Arc::new(change), ..Plan::default() }).await
+}
+
+async fn post(rig: &Rig, path: &str, body: &Value) -> Answer {
+    rig.send(Method::POST, path, "sk-a", &[], Bytes::from(body.to_string())).await
+}
+
+/// An upstream that answers every request with these bytes and closes.
+async fn canned(answer: impl Fn(&str) -> String + Send + Sync + 'static) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}/v1", listener.local_addr().unwrap());
+    let answer = Arc::new(answer);
+    tokio::spawn(async move {
+        while let Ok((mut socket, _)) = listener.accept().await {
+            let answer = Arc::clone(&answer);
+            tokio::spawn(async move {
+                let mut bytes = Vec::new();
+                loop {
+                    let text = String::from_utf8_lossy(&bytes).to_ascii_lowercase();
+                    if let Some((head, body)) = text.split_once("\r\n\r\n") {
+                        let length = head.lines().find_map(|line| line.strip_prefix("content-length: "));
+                        if body.len() >= length.map_or(0, |length| length.trim().parse().unwrap()) {
+                            break;
+                        }
+                    }
+                    if socket.read_buf(&mut bytes).await.unwrap_or(0) == 0 {
+                        return;
+                    }
+                }
+                let reply = answer(&String::from_utf8_lossy(&bytes));
+                let _ = socket.write_all(reply.as_bytes()).await;
+                let _ = socket.shutdown().await;
+            });
+        }
+    });
+    url
+}
+
+fn response(content_type: &str, body: &str) -> String {
+    let length = body.len();
+    format!("HTTP/1.1 200 OK\r\ncontent-type: {content_type}\r\ncontent-length: {length}\r\nconnection: close\r\n\r\n{body}")
+}
+
+/// The simulator first, then the real thing, on the same database: its answers must not come from the simulator.
+#[tokio::test(flavor = "multi_thread")]
+async fn another_upstream_does_not_inherit_the_answers_of_the_last_one() {
+    let place = Arc::new(std::sync::Mutex::new(None::<String>));
+    let other = Arc::clone(&place);
+    let mut rig = rig_with(move |config| {
+        if let Some(url) = &*other.lock().unwrap() {
+            config.upstream.url.clone_from(url);
+        }
+    })
+    .await;
+    assert_eq!(rig.chat("sk-a", &chat("Hello")).await.cache(), "MISS");
+    rig.settle().await;
+    let second = simulate::spawn(Options::default(), "127.0.0.1:0".parse().unwrap()).await.unwrap();
+    *place.lock().unwrap() = Some(format!("{}/v1", second.url()));
+    rig.restart().await;
+    assert_eq!(rig.chat("sk-a", &chat("Hello")).await.cache(), "MISS");
+    assert_eq!(second.stats().requests, 1);
+    // The same place in another spelling is the same upstream.
+    *place.lock().unwrap() = Some(format!("{}/v1/", second.url()));
+    rig.settle().await;
+    rig.restart().await;
+    assert_eq!(rig.chat("sk-a", &chat("Hello")).await.cache(), "HIT");
+}
