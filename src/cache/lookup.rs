@@ -87,7 +87,7 @@ impl Cache {
         if let Some(hit) = self.same_words(query).await {
             return Searched { found: Ok(hit), best: None, vector: None };
         }
-        let vector = match self.vector(query.keys, query.text).await {
+        let vector = match self.vector(query.tenant, query.keys, query.text).await {
             Ok(vector) => vector,
             Err(reason) => return Searched { found: Err(reason), best: None, vector: None },
         };
@@ -112,9 +112,9 @@ impl Cache {
     ///
     /// # Errors
     /// Why none could be made; the request goes on without the semantic tier.
-    pub async fn vector(&self, keys: &Keys, text: &str) -> Result<Vector, Reason> {
+    pub async fn vector(&self, tenant: &TenantId, keys: &Keys, text: &str) -> Result<Vector, Reason> {
         let began = Instant::now();
-        let embedded = self.embedder.embed(text).await;
+        let embedded = self.embedder.embed_for(tenant.as_str(), text).await;
         let failure = embedded.as_ref().err().map(crate::embed::EmbedError::reason);
         self.metrics.embedding(began.elapsed(), failure);
         let embedded = embedded.map_err(|error| Reason::Embedding(error.reason()))?;

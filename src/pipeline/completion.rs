@@ -206,7 +206,7 @@ impl DataPlane {
         if outcome == Outcome::Refresh && asked.plan.store && self.cache.settings().mode == CacheMode::Semantic {
             // A fresh answer must be found by its neighbours as any other.
             if let Some(text) = &asked.call.text {
-                missed.vector = self.cache.vector(&asked.keys, text).await.ok();
+                missed.vector = self.cache.vector(&asked.exchange.principal.tenant, &asked.keys, text).await.ok();
             }
         }
         let unique = asked.keys.flight(self.cache.secret(), &asked.exchange.record.id().to_bytes());

@@ -82,3 +82,16 @@ async fn another_upstream_does_not_inherit_the_answers_of_the_last_one() {
     rig.restart().await;
     assert_eq!(rig.chat("sk-a", &chat("Hello")).await.cache(), "HIT");
 }
+
+/// With `only-if-cached` the time of a refusal is the time of a look-up; a vector shared between tenants would show in
+/// it what others have asked.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_one_tenant_had_embedded_is_embedded_again_for_another() {
+    let rig = Rig::start().await;
+    let embedder = rig.app().cache.embedder().clone();
+    rig.chat("sk-a", &chat("A secret plan")).await;
+    assert_eq!((embedder.inferences(), embedder.cache_hits()), (1, 0));
+    let probe = rig.chat_with("sk-b", &[("cache-control", "only-if-cached")], &chat("A secret plan")).await;
+    assert_eq!(probe.status, StatusCode::GATEWAY_TIMEOUT);
+    assert_eq!((embedder.inferences(), embedder.cache_hits()), (2, 0));
+}
