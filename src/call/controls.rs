@@ -12,6 +12,8 @@ use crate::json::{Member, Node, Value};
 
 const MAX_TAGS: usize = 10;
 const MAX_TEXT: usize = 256;
+/// Headers of others that say with whom an answer may be shared.
+const KEEP_APART: [&str; 3] = ["x-portkey-cache-namespace", "helicone-cache-seed", "helicone-user-id"];
 
 /// Cache controls of one request. The default allows everything the tenant allows.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -62,7 +64,14 @@ impl Controls {
             match name.as_str() {
                 "cache-control" => controls.cache_control(headers),
                 n if n.starts_with("x-remora-") => controls.own(n, headers)?,
-                n => controls.alias(n, text(headers, n).unwrap_or_default()),
+                n => {
+                    let bytes = headers.get(n).map(http::HeaderValue::as_bytes).unwrap_or_default();
+                    match std::str::from_utf8(bytes) {
+                        Ok(value) => controls.alias(n, value.trim()),
+                        Err(_) if KEEP_APART.contains(&n) => controls.limit(CacheMode::Off),
+                        Err(_) => {}
+                    }
+                }
             }
         }
         Ok(controls)
@@ -71,7 +80,7 @@ impl Controls {
     /// The same with the body's controls filling what the headers leave open.
     pub fn or(self, body: Self) -> Self {
         Self {
-            mode: self.mode.or(body.mode),
+            mode: [self.mode, body.mode].into_iter().flatten().min(),
             similarity: self.similarity.or(body.similarity),
             ttl: self.ttl.or(body.ttl),
             namespace: self.namespace.or(body.namespace),
@@ -98,14 +107,19 @@ impl Controls {
         let Some(cache) = cache else { return Self::default() };
         let flag = |name: &str| cache.get(name).and_then(Node::boolean).unwrap_or(false);
         let seconds = |name: &str| cache.get(name).and_then(Node::double).and_then(seconds);
-        Self {
+        let namespace = cache.get("namespace").filter(|n| !n.is_null() && n.text() != Some(""));
+        let mut controls = Self {
             no_cache: flag("no-cache"),
             no_store: flag("no-store"),
             ttl: seconds("ttl"),
             max_age: seconds("s-maxage").or_else(|| seconds("s-max-age")),
-            namespace: cache.get("namespace").and_then(Node::text).map(str::to_owned).filter(short),
+            namespace: namespace.and_then(Node::text).map(str::to_owned).filter(short),
             ..Self::default()
+        };
+        if namespace.is_some() && controls.namespace.is_none() {
+            controls.limit(CacheMode::Off);
         }
+        controls
     }
 
     fn cache_control(&mut self, headers: &HeaderMap) {
@@ -175,9 +189,13 @@ impl Controls {
             "x-portkey-cache-force-refresh" => self.no_cache |= yes,
             "x-portkey-cache-namespace" | "helicone-cache-seed" if self.namespace.is_none() => {
                 self.namespace = Some(value.to_owned()).filter(short);
+                self.keep_apart(value);
             }
             "helicone-cache-enabled" if value.eq_ignore_ascii_case("false") => self.limit(CacheMode::Off),
-            "helicone-user-id" if self.user.is_none() => self.user = Some(value.to_owned()).filter(short),
+            "helicone-user-id" if self.user.is_none() => {
+                self.user = Some(value.to_owned()).filter(short);
+                self.keep_apart(value);
+            }
             "cf-aig-skip-cache" if yes => self.limit(CacheMode::Off),
             "cf-aig-cache-ttl" | "x-bf-cache-ttl" if self.ttl.is_none() => self.ttl = duration(value),
             "cf-aig-metadata" => self.metadata(value),
@@ -190,6 +208,14 @@ impl Controls {
                     self.tag(property, value);
                 }
             }
+        }
+    }
+
+    /// A namespace or a user that we cannot use must still keep apart what it was meant to keep apart: without it the
+    /// request would share with all others, so it goes without the cache.
+    fn keep_apart(&mut self, value: &str) {
+        if value.len() > MAX_TEXT {
+            self.limit(CacheMode::Off);
         }
     }
 

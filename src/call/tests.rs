@@ -337,6 +337,22 @@ fn controls_are_read_from_our_headers_and_from_aliases() {
 }
 
 #[test]
+fn a_foreign_namespace_that_cannot_be_used_goes_without_the_cache() {
+    let long: &'static str = String::leak("x".repeat(300));
+    for (name, value) in [("helicone-cache-seed", long), ("x-portkey-cache-namespace", long), ("helicone-user-id", long)]
+    {
+        let read = controls(&[(name, value)]).unwrap();
+        assert_eq!((read.mode, read.namespace, read.user), (Some(CacheMode::Off), None, None), "{name}");
+    }
+    for namespace in [format!("\"{long}\""), "7".to_owned(), "[\"a\"]".to_owned()] {
+        let read = chat(&format!(r#","cache":{{"namespace":{namespace}}}"#)).controls;
+        assert_eq!(read.mode, Some(CacheMode::Off), "{namespace}");
+        assert_eq!(Controls::default().or(read).mode, Some(CacheMode::Off));
+    }
+    assert_eq!(chat(r#","cache":{"namespace":null}"#).controls, Controls::default());
+}
+
+#[test]
 fn a_mistake_in_our_own_header_is_told() {
     for (name, value) in [
         ("x-remora-cache", "on"),
