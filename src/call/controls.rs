@@ -123,8 +123,9 @@ impl Controls {
     }
 
     fn cache_control(&mut self, headers: &HeaderMap) {
-        let lines = headers.get_all(header::CACHE_CONTROL).iter().filter_map(|v| v.to_str().ok());
-        for directive in lines.flat_map(|line| line.split(',')) {
+        let lines: Vec<_> =
+            headers.get_all(header::CACHE_CONTROL).iter().map(|v| String::from_utf8_lossy(v.as_bytes())).collect();
+        for directive in lines.iter().flat_map(|line| line.split(',')) {
             let (name, value) = directive.split_once('=').unwrap_or((directive, ""));
             match name.trim().to_ascii_lowercase().as_str() {
                 "no-cache" => self.no_cache = true,
@@ -132,7 +133,10 @@ impl Controls {
                     self.no_store = true;
                     self.limit(CacheMode::Off);
                 }
-                "max-age" => self.max_age = value.trim().trim_matches('"').parse().ok().map(Duration::from_secs),
+                "max-age" => {
+                    let age = whole_seconds(value.trim().trim_matches('"'));
+                    self.max_age = Some(self.max_age.map_or(age, |known| known.min(age)));
+                }
                 "only-if-cached" => self.only_if_cached = true,
                 _ => {}
             }
@@ -172,14 +176,19 @@ impl Controls {
     }
 
     fn tags(&mut self, value: &str) -> Result<(), BadControl> {
+        let mut tags = Vec::new();
         for pair in value.split(',').filter(|p| !p.trim().is_empty()) {
             let (key, value) =
                 pair.split_once('=').ok_or_else(|| bad("x-remora-tags", "must be `name=value, name=value`"))?;
-            self.tags.push((key.trim().to_owned(), value.trim().to_owned()));
+            tags.push((key.trim().to_owned(), value.trim().to_owned()));
         }
-        if self.tags.len() > MAX_TAGS {
+        if tags.len() > MAX_TAGS {
             return Err(bad("x-remora-tags", "has more than 10 tags"));
         }
+        // Those of other gateways take what room is left, whichever header came first.
+        tags.append(&mut self.tags);
+        tags.truncate(MAX_TAGS);
+        self.tags = tags;
         Ok(())
     }
 
@@ -260,6 +269,15 @@ fn short_text(header: &'static str, value: &str) -> Result<String, BadControl> {
 
 fn seconds(value: f64) -> Option<Duration> {
     Duration::try_from_secs_f64(value).ok()
+}
+
+/// The age in a `max-age`. One that cannot be read accepts nothing, so that doubt is a miss; one too large for us is as
+/// good as any age (RFC 9111, 1.2.2).
+fn whole_seconds(text: &str) -> Duration {
+    if text.is_empty() || !text.bytes().all(|byte| byte.is_ascii_digit()) {
+        return Duration::ZERO;
+    }
+    Duration::from_secs(text.parse().unwrap_or(u64::MAX))
 }
 
 /// Seconds, or a number with one of `ms`, `s`, `m`, `h`, `d`.

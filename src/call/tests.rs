@@ -369,6 +369,46 @@ fn a_mistake_in_our_own_header_is_told() {
 }
 
 #[test]
+fn an_age_that_cannot_be_read_accepts_nothing() {
+    use std::time::Duration;
+    for (value, expected) in [
+        ("max-age=60, max-age=5", Duration::from_secs(5)),
+        ("max-age=\"7\"", Duration::from_secs(7)),
+        ("max-age=99999999999999999999", Duration::from_secs(u64::MAX)),
+        ("max-age=18446744073709551615", Duration::from_secs(u64::MAX)),
+        ("max-age=-1", Duration::ZERO),
+        ("max-age", Duration::ZERO),
+        ("max-age=soon", Duration::ZERO),
+    ] {
+        assert_eq!(controls(&[("cache-control", value)]).unwrap().max_age, Some(expected), "{value}");
+    }
+    let mut headers = HeaderMap::new();
+    headers.insert("cache-control", HeaderValue::from_bytes(b"x=\xff, no-store").unwrap());
+    assert!(Controls::from_headers(&headers).unwrap().no_store);
+}
+
+#[test]
+fn no_duration_in_a_header_is_too_much() {
+    for value in ["1e300", "18446744073709551615", "1e19", "-1", "NaN", "inf", "99999999999999999999d", "0.0000001"] {
+        let value: &'static str = String::leak(value.to_owned());
+        for name in ["x-remora-ttl", "x-remora-timeout", "cf-aig-cache-ttl", "x-bf-cache-ttl"] {
+            let _ = controls(&[(name, value)]);
+        }
+    }
+}
+
+#[test]
+fn tags_of_other_gateways_never_refuse_our_own() {
+    let own = "a=1,b=1,c=1,d=1,e=1,f=1,g=1,h=1,i=1,j=1";
+    for pairs in [
+        [("x-remora-tags", own), ("helicone-property-k", "1")],
+        [("helicone-property-k", "1"), ("x-remora-tags", own)],
+    ] {
+        assert_eq!(controls(&pairs).unwrap().tags.len(), 10);
+    }
+}
+
+#[test]
 fn off_wins_over_any_other_mode_whatever_the_order() {
     let both = controls(&[("x-remora-cache", "semantic"), ("cache-control", "no-store")]).unwrap();
     assert_eq!(both.mode, Some(CacheMode::Off));
