@@ -5,7 +5,7 @@ use std::ops::Range;
 use bytes::Bytes;
 
 use super::edit::{Edits, member_range};
-use super::scope::EXCLUDED;
+use super::scope::is_excluded;
 use super::{BadCall, Controls};
 use crate::config::Limits;
 use crate::json::{Node, Value, canonical_members};
@@ -53,8 +53,7 @@ impl EmbeddingsCall {
         let input = root.get("input").ok_or_else(|| BadCall::param("input", "is missing"))?;
         let items = items(input)?;
         let mut rest = Vec::with_capacity(128);
-        let kept = |name: &str| name != "input" && !EXCLUDED.contains(&name);
-        canonical_members(root.members().iter().filter(|m| kept(&m.name)), &mut rest);
+        canonical_members(root.members().iter().filter(|m| m.name != "input" && !is_excluded(m)), &mut rest);
         let cache_member = member_range(root.members(), Controls::is_body_member);
         let mut edits = Edits::default();
         cache_member.iter().cloned().for_each(|range| edits.remove(range));

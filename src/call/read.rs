@@ -3,7 +3,7 @@
 use bytes::Bytes;
 
 use super::edit::{Edits, member_range};
-use super::scope::EXCLUDED;
+use super::scope::is_excluded;
 use super::{BadCall, Call, Controls, ExactOnly, Uncacheable};
 use crate::config::Limits;
 use crate::dialect::Dialect;
@@ -187,7 +187,7 @@ fn completion_turn(root: &Node<'_>) -> Turn {
 }
 
 fn kept<'m, 'a>(root: &'m Node<'a>, besides: &'static str) -> impl Iterator<Item = &'m Member<'a>> {
-    root.members().iter().filter(move |m| m.name != besides && !EXCLUDED.contains(&m.name.as_ref()))
+    root.members().iter().filter(move |m| m.name != besides && !is_excluded(m))
 }
 
 fn exact_only(root: &Node<'_>, too_hot: bool) -> Result<Option<ExactOnly>, BadCall> {

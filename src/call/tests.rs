@@ -85,6 +85,8 @@ fn regression_omniroute_14484_tools_and_response_format_are_in_the_key() {
         r#","reasoning_effort":"low""#,
         r#","parallel_tool_calls":true"#,
         r#","something_new":null"#,
+        r#","cache":{"kind":"x"}"#,
+        r#","cache":true"#,
     ] {
         assert_ne!(plain, fingerprint(other), "{other}");
     }
