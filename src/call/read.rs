@@ -34,10 +34,9 @@ impl Call {
             _ => chat_turn(&root, limits)?,
         };
         check_counts(&root, limits)?;
-        let token_limit = match whole(&root, "max_completion_tokens")? {
-            Some(limit) => Some(limit),
-            None => whole(&root, "max_tokens")?,
-        };
+        // Which of the two an upstream heeds if both are there differs.
+        let limits = [limit(&root, "max_completion_tokens")?, limit(&root, "max_tokens")?];
+        let token_limit = limits.into_iter().flatten().min();
         let temperature = number(&root, "temperature")?.unwrap_or(1.0);
 
         let exact_only = exact_only(&root, temperature > max_temperature)?.or(turn.exact_only);
@@ -110,7 +109,8 @@ fn chat_turn(root: &Node<'_>, limits: &Limits) -> Result<Turn, BadCall> {
         Content::File => turn.uncacheable = Some(Uncacheable::External),
     }
     let tool_turn = |m: &Node<'_>| {
-        matches!(m.get("role").and_then(Node::text), Some("tool" | "function")) || m.get("tool_calls").is_some()
+        let role = m.get("role").and_then(Node::text);
+        matches!(role, Some("tool" | "function")) || m.get("tool_calls").is_some_and(|calls| !calls.is_null())
     };
     if messages.iter().any(tool_turn) {
         turn.exact_only = Some(ExactOnly::Tools);
@@ -272,7 +272,24 @@ fn flag(node: &Node<'_>, name: &str) -> Result<Option<bool>, BadCall> {
 }
 
 fn whole(node: &Node<'_>, name: &str) -> Result<Option<u64>, BadCall> {
-    typed(node, name, Node::unsigned, "must be a whole number that is not negative")
+    typed(node, name, unsigned, "must be a whole number that is not negative")
+}
+
+/// A token limit. Servers of local models take -1 for none.
+fn limit(node: &Node<'_>, name: &str) -> Result<Option<u64>, BadCall> {
+    if node.get(name).and_then(Node::double).is_some_and(|limit| limit < 0.0) {
+        return Ok(None);
+    }
+    whole(node, name)
+}
+
+/// A whole number in any spelling: `5`, `5.0` and `5e0` are one number in JSON, and upstreams take them as such.
+fn unsigned(node: &Node<'_>) -> Option<u64> {
+    node.unsigned().or_else(|| {
+        let double = node.double().filter(|double| *double >= 0.0 && double.fract() == 0.0)?;
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "whole, and saturates above")]
+        Some(double as u64)
+    })
 }
 
 fn number(node: &Node<'_>, name: &str) -> Result<Option<f64>, BadCall> {

@@ -244,6 +244,42 @@ fn usage_is_asked_for_and_every_other_byte_stays() {
 }
 
 #[test]
+fn token_limits_are_read_in_every_spelling_that_upstreams_take() {
+    for (members, expected) in [
+        (r#","max_tokens":5"#, Some(5)),
+        (r#","max_tokens":5.0"#, Some(5)),
+        (r#","max_tokens":5e1"#, Some(50)),
+        (r#","max_tokens":null"#, None),
+        (r#","max_tokens":-1"#, None),
+        (r#","max_tokens":-1,"max_completion_tokens":9"#, Some(9)),
+        (r#","max_tokens":5,"max_completion_tokens":100"#, Some(5)),
+        (r#","max_tokens":100,"max_completion_tokens":5"#, Some(5)),
+        (r#","max_tokens":99999999999999999999999"#, Some(u64::MAX)),
+    ] {
+        assert_eq!(chat(members).token_limit, expected, "{members}");
+    }
+    assert_eq!(chat(r#","n":2.0"#).choices, 2);
+    assert_eq!(chat(r#","n":2.0"#).exact_only, Some(ExactOnly::Choices));
+    for wrong in [r#","max_tokens":5.5"#, r#","max_tokens":"5""#, r#","n":1.5"#] {
+        let body = format!(r#"{{"model":"m","messages":[{{"role":"user","content":"x"}}]{wrong}}}"#);
+        assert!(read(&body).is_err(), "{wrong}");
+    }
+}
+
+#[test]
+fn null_in_place_of_a_value_is_no_value() {
+    let nulls = r#","stream":null,"stream_options":null,"n":null,"stop":null,"temperature":null,"tools":null,
+        "seed":null,"max_tokens":null,"user":null,"logprobs":null,"store":null,"functions":null,"modalities":null"#;
+    let call = chat(nulls);
+    assert_eq!((call.exact_only, call.uncacheable, call.stream, call.choices), (None, None, false, 1));
+    let turns = r#"{"model":"m","messages":[
+        {"role":"assistant","content":"b","tool_calls":null,"function_call":null,"refusal":null},
+        {"role":"assistant","content":null},{"role":"wizard"},{"role":"user","content":"c"}]}"#;
+    let call = read(turns).unwrap();
+    assert_eq!((call.exact_only, call.text.as_deref()), (None, Some("c")));
+}
+
+#[test]
 fn wrong_types_name_the_member() {
     for (body, expected) in [
         ("[]", "body"),
