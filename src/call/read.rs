@@ -239,6 +239,8 @@ fn upstream_body(
     // cannot be accounted.
     if stream && asked_usage.is_none() {
         match (options, root.get("stream_options")) {
+            // Not an object (PHP writes an empty one as `[]`): upstream has its own opinion of that.
+            (Some(options), _) if !matches!(options.value, Value::Object(_)) => {}
             (Some(options), _) => match options.get("include_usage") {
                 Some(null) => edits.replace(null.start, null.end, "true"),
                 None => edits.append_member(options, r#""include_usage":true"#),

@@ -235,6 +235,8 @@ fn usage_is_asked_for_and_every_other_byte_stays() {
             r#"{"cache":{"ttl":1}, "model":"m","messages":[{"role":"user","content":"x"}]}"#.to_owned(),
             Some(r#"{"model":"m","messages":[{"role":"user","content":"x"}]}"#.to_owned()),
         ),
+        // Not an object: nothing can be put into it.
+        (r#"{"stream":true,"stream_options":[],"model":"m","messages":[{"role":"user","content":"x"}]}"#.to_owned(), None),
         // Not LiteLLM's: left for upstream.
         (r#"{"model":"m","cache":{"kind":"x"},"messages":[{"role":"user","content":"x"}]}"#.to_owned(), None),
     ] {
