@@ -209,13 +209,22 @@ fn exact_only(root: &Node<'_>, too_hot: bool) -> Result<Option<ExactOnly>, BadCa
     })
 }
 
+/// Members that let an answer draw on what is not in the request: OpenAI, xAI, OpenRouter, Azure, Qwen.
+const SEARCHES: [&str; 5] = ["web_search_options", "search_parameters", "plugins", "data_sources", "enable_search"];
+
+/// Whether a tool is run by the provider, as web or file search is; the caller's own are functions or custom tools.
+fn searches(tools: &Node<'_>) -> bool {
+    let own = |tool: &Node<'_>| matches!(tool.get("type").and_then(Node::text), None | Some("function" | "custom"));
+    tools.elements().is_some_and(|tools| !tools.iter().all(own))
+}
+
 fn uncacheable(root: &Node<'_>) -> Option<Uncacheable> {
     let given = |name: &str| root.get(name).is_some_and(|n| !n.is_null());
     let not_text = |n: &Node<'_>| n.elements().is_some_and(|kinds| kinds.iter().any(|k| k.text() != Some("text")));
     if root.get("store").and_then(Node::boolean) == Some(true) || given("previous_response_id") || given("conversation")
     {
         Some(Uncacheable::ProviderState)
-    } else if given("web_search_options") {
+    } else if SEARCHES.into_iter().any(given) || root.get("tools").is_some_and(searches) {
         Some(Uncacheable::External)
     } else if given("audio") || root.get("modalities").is_some_and(not_text) {
         Some(Uncacheable::Modality)

@@ -193,6 +193,10 @@ fn requests_that_keep_state_or_reach_outside_are_not_cached() {
         (r#","store":true"#, Some(Uncacheable::ProviderState)),
         (r#","store":false"#, None),
         (r#","web_search_options":{}"#, Some(Uncacheable::External)),
+        (r#","search_parameters":{"mode":"auto"}"#, Some(Uncacheable::External)),
+        (r#","plugins":[{"id":"web"}]"#, Some(Uncacheable::External)),
+        (r#","tools":[{"type":"web_search"}]"#, Some(Uncacheable::External)),
+        (r#","tools":[{"type":"function","function":{"name":"f"}}]"#, None),
         (r#","modalities":["text","audio"]"#, Some(Uncacheable::Modality)),
         (r#","modalities":["text"]"#, None),
     ] {
