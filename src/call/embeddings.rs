@@ -6,7 +6,7 @@ use bytes::Bytes;
 
 use super::edit::{Edits, member_range};
 use super::scope::is_excluded;
-use super::{BadCall, Controls};
+use super::{BadCall, Controls, model_of};
 use crate::config::Limits;
 use crate::json::{Node, Value, canonical_members};
 
@@ -45,11 +45,7 @@ impl EmbeddingsCall {
     /// Names the first member that is wrong.
     pub fn read(body: &Bytes, limits: &Limits) -> Result<Self, BadCall> {
         let root = Node::parse(body, limits)?;
-        let model = match root.get("model").map(Node::text) {
-            Some(Some(model)) => model.to_owned(),
-            Some(None) => return Err(BadCall::param("model", "must be a string")),
-            None => return Err(BadCall::param("model", "is missing; name the model to use")),
-        };
+        let model = model_of(&root)?;
         let input = root.get("input").ok_or_else(|| BadCall::param("input", "is missing"))?;
         let items = items(input)?;
         let mut rest = Vec::with_capacity(128);

@@ -4,7 +4,7 @@ use bytes::Bytes;
 
 use super::edit::{Edits, member_range};
 use super::scope::is_excluded;
-use super::{BadCall, Call, Controls, ExactOnly, Uncacheable};
+use super::{BadCall, Call, Controls, ExactOnly, Uncacheable, model_of};
 use crate::config::Limits;
 use crate::dialect::Dialect;
 use crate::json::{Member, Node, Value, canonical_members, tagged};
@@ -19,10 +19,7 @@ impl Call {
         if !matches!(root.value, Value::Object(_)) {
             return Err(BadCall::param("body", "must be a JSON object"));
         }
-        let model = match root.get("model") {
-            Some(node) => node.text().ok_or_else(|| BadCall::param("model", "must be a string"))?.to_owned(),
-            None => return Err(BadCall::param("model", "is missing; name the model to use")),
-        };
+        let model = model_of(&root)?;
         let stream = flag(&root, "stream")?.unwrap_or(false);
         let options = root.get("stream_options").filter(|o| !o.is_null());
         let asked_usage = match options {

@@ -291,6 +291,8 @@ fn wrong_types_name_the_member() {
         ("[]", "body"),
         (r#"{"messages":[]}"#, "model"),
         (r#"{"model":1,"messages":[]}"#, "model"),
+        // A key that may use `m` only must not get at `x`, which upstreams that ignore case would take.
+        (r#"{"model":"m","Model":"x","messages":[{"role":"user","content":"x"}]}"#, "Model"),
         (r#"{"model":"m"}"#, "messages"),
         (r#"{"model":"m","messages":"x"}"#, "messages"),
         (r#"{"model":"m","messages":[]}"#, "messages"),
