@@ -274,7 +274,8 @@ impl DataPlane {
             (Ok(finish), Some(completion)) if finish != Finish::None => {
                 fresh.body = completion;
                 fresh.finish = finish;
-                fresh.completion_tokens = finished.usage.map(|usage| usage.completion);
+                // An answer with text has tokens; a count of none means that it was not told.
+                fresh.completion_tokens = finished.usage.map(|usage| usage.completion).filter(|count| *count > 0);
                 self.cache.commit(fresh)
             }
             (Err(why), _) => Err(Reason::NotStorable(why)),

@@ -95,3 +95,37 @@ async fn what_one_tenant_had_embedded_is_embedded_again_for_another() {
     assert_eq!(probe.status, StatusCode::GATEWAY_TIMEOUT);
     assert_eq!((embedder.inferences(), embedder.cache_hits()), (2, 0));
 }
+
+fn answer_with_usage(usage: &Value) -> String {
+    let answer = json!({
+        "id": "chatcmpl-1", "object": "chat.completion", "created": 1, "model": "m",
+        "choices": [{ "index": 0, "message": { "role": "assistant", "content": "a long text" }, "finish_reason": "stop" }],
+        "usage": usage,
+    });
+    response("application/json", &answer.to_string())
+}
+
+/// Usage without `completion_tokens` counted as an answer of no tokens, which fits into any limit.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_answer_of_unknown_length_is_not_served_to_a_smaller_limit() {
+    let url = canned(|_| answer_with_usage(&json!({ "prompt_tokens": 5, "total_tokens": 900 }))).await;
+    let rig = rig_with(move |config| config.upstream.url.clone_from(&url)).await;
+    assert_eq!(rig.chat("sk-a", &chat("Hello")).await.cache(), "MISS");
+    assert_eq!(rig.chat("sk-a", &chat("Hello")).await.cache(), "HIT");
+    let mut short = chat("Hello");
+    short["max_tokens"] = 1.into();
+    let answer = rig.chat("sk-a", &short).await;
+    assert_eq!((answer.cache(), answer.reason()), ("MISS", "token_limit"));
+}
+
+/// Without `max_tokens` a text completion has 16 tokens at OpenAI, not as many as it likes.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_text_completion_without_a_limit_is_not_answered_by_a_longer_one() {
+    let rig = Rig::start().await;
+    let limited = json!({ "model": "gpt-3.5-turbo-instruct", "prompt": "Once", "max_tokens": 500 });
+    let open = json!({ "model": "gpt-3.5-turbo-instruct", "prompt": "Once" });
+    assert_eq!(post(&rig, "/v1/completions", &limited).await.cache(), "MISS");
+    let answer = post(&rig, "/v1/completions", &open).await;
+    assert_eq!((answer.cache(), answer.reason()), ("MISS", "token_limit"));
+    assert_eq!(post(&rig, "/v1/completions", &open).await.cache(), "HIT", "its own answer serves it again");
+}
