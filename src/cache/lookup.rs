@@ -188,10 +188,17 @@ pub(super) fn body_of(dialect: Dialect, bytes: bytes::Bytes) -> Option<Body> {
     }
 }
 
+/// Tokens of a text completion whose request sets no limit, at OpenAI and those who keep to it.
+const COMPLETION_TOKENS: u64 = 16;
+
 /// A stored answer ended by itself, so it may serve any request whose limit it stays within. If nobody told its length,
 /// only a request with the same limit is certain to get the same.
 fn fits(meta: &Meta, limit: Option<u64>) -> bool {
     match (limit, meta.completion_tokens) {
+        // Some servers have no limit here, so one without a limit may have made a long answer, for others like it.
+        (None, tokens) if meta.dialect == Dialect::Completions.as_str() => {
+            limit_equal(meta, None) || tokens.is_some_and(|tokens| tokens <= COMPLETION_TOKENS)
+        }
         (None, _) => true,
         (Some(limit), Some(tokens)) => tokens <= limit,
         (Some(_), None) => meta.dialect == Dialect::Embeddings.as_str() || limit_equal(meta, limit),
