@@ -359,6 +359,11 @@ impl Asked {
         let mut terms = Vec::with_capacity(64);
         let limit = self.call.token_limit;
         terms.push(u8::from(self.call.stream));
+        // Whether upstream is asked for usage, and what of it is shown, follows from the leader's wish.
+        terms.push(u8::from(self.call.include_usage));
+        // The leader's deadline ends the call for all.
+        let timeout = self.exchange.controls.timeout.map_or(u128::MAX, |wait| wait.as_millis());
+        terms.extend_from_slice(&timeout.to_le_bytes());
         terms.push(u8::from(limit.is_some()));
         terms.extend_from_slice(&limit.unwrap_or_default().to_le_bytes());
         terms.push(u8::from(self.plan.read == CacheMode::Semantic));

@@ -129,3 +129,45 @@ async fn a_text_completion_without_a_limit_is_not_answered_by_a_longer_one() {
     assert_eq!((answer.cache(), answer.reason()), ("MISS", "token_limit"));
     assert_eq!(post(&rig, "/v1/completions", &open).await.cache(), "HIT", "its own answer serves it again");
 }
+
+async fn slow(latency_ms: u64, chunk_ms: u64) -> Arc<Rig> {
+    let (latency, chunk_delay) = (Duration::from_millis(latency_ms), Duration::from_millis(chunk_ms));
+    Arc::new(Rig::with(Plan { simulate: Options { latency, chunk_delay, ..Options::default() }, ..Plan::default() }).await)
+}
+
+/// Waits until the simulator works on so many requests.
+async fn busy(rig: &Rig, requests: u64) {
+    while rig.sim.stats().in_flight < requests {
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_leaders_deadline_is_not_its_followers() {
+    let rig = slow(0, 30).await;
+    let leading = {
+        let rig = Arc::clone(&rig);
+        tokio::spawn(async move {
+            rig.chat_with("sk-a", &[("x-remora-timeout", "500ms")], &chat_stream("A long story")).await
+        })
+    };
+    busy(&rig, 1).await;
+    let patient = rig.chat("sk-a", &chat_stream("A long story")).await;
+    assert!(patient.text().ends_with("data: [DONE]\n\n"), "{}", patient.text());
+    assert!(leading.await.unwrap().text().contains("deadline_exceeded"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_follower_that_did_not_ask_for_usage_sees_none() {
+    let rig = slow(300, 0).await;
+    let mut asking = chat_stream("Who pays?");
+    asking["stream_options"] = json!({ "include_usage": true });
+    let leading = {
+        let (rig, asking) = (Arc::clone(&rig), asking.clone());
+        tokio::spawn(async move { rig.chat("sk-a", &asking).await })
+    };
+    busy(&rig, 1).await;
+    let plain = rig.chat("sk-a", &chat_stream("Who pays?")).await;
+    assert!(leading.await.unwrap().text().contains("\"choices\":[]"));
+    assert!(!plain.text().contains("\"choices\":[]") && !plain.text().contains("\"usage\""), "{}", plain.text());
+}
