@@ -73,8 +73,10 @@ impl DataPlane {
                 pilot.fail_followers(Head::Failed(error), End::Broken(error));
             }
             Landing::Whole(whole) => {
-                // What is wrong with the request is wrong for all who sent it; other failures others may not meet.
-                let shared = matches!(whole.head.status.as_u16(), 200..=299 | 400 | 401 | 403 | 404 | 413 | 422);
+                // A key that is not known or a model that is not there is so for all who asked the same; other failures
+                // others may not meet. 400, 403 and 422 may be due to headers or to members that are not in the key
+                // (`user`, `metadata`, `service_tier`), which the others need not have.
+                let shared = matches!(whole.head.status.as_u16(), 200..=299 | 401 | 404);
                 let head = Head::Whole(Arc::new(whole));
                 if shared {
                     pilot.head(head);

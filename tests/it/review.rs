@@ -171,3 +171,27 @@ async fn a_follower_that_did_not_ask_for_usage_sees_none() {
     assert!(leading.await.unwrap().text().contains("\"choices\":[]"));
     assert!(!plain.text().contains("\"choices\":[]") && !plain.text().contains("\"usage\""), "{}", plain.text());
 }
+
+/// `metadata` is not in the key, so a request with a bad one may lead others whose is good.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_follower_does_not_get_the_refusal_of_a_member_that_only_the_leader_has() {
+    let url = canned(|request| {
+        std::thread::sleep(Duration::from_millis(150));
+        if request.contains("too_long") {
+            let body = r#"{"error":{"message":"metadata","type":"invalid_request_error","param":"metadata","code":null}}"#;
+            return response("application/json", body).replace("200 OK", "400 Bad Request");
+        }
+        answer_with_usage(&json!({ "prompt_tokens": 5, "completion_tokens": 3 }))
+    })
+    .await;
+    let rig = Arc::new(rig_with(move |config| config.upstream.url.clone_from(&url)).await);
+    let mut bad = chat("Hello");
+    bad["metadata"] = json!({ "k": "too_long" });
+    let leading = {
+        let rig = Arc::clone(&rig);
+        tokio::spawn(async move { rig.chat("sk-a", &bad).await })
+    };
+    tokio::time::sleep(Duration::from_millis(40)).await;
+    assert_eq!(rig.chat("sk-a", &chat("Hello")).await.status, StatusCode::OK);
+    assert_eq!(leading.await.unwrap().status, StatusCode::BAD_REQUEST);
+}
