@@ -97,7 +97,7 @@ impl DataPlane {
         let status = answer.response.status();
         let (parts, body) = answer.response.into_parts();
         let head = AnswerHead { status, headers: headers::towards_client(&parts.headers) };
-        let is_stream = content_type(&parts.headers).starts_with("text/event-stream");
+        let is_stream = is_event_stream(&parts.headers, job.stream);
         let coded = parts.headers.contains_key(header::CONTENT_ENCODING);
         let landing = if is_stream && status == StatusCode::OK && !coded {
             pilot.head(Head::Stream(Arc::new(head)));
@@ -296,6 +296,10 @@ impl DataPlane {
     }
 }
 
-fn content_type(headers: &HeaderMap) -> &str {
-    headers.get(header::CONTENT_TYPE).and_then(|v| v.to_str().ok()).unwrap_or_default()
+/// Whether the body is an event stream. Clients that asked for one do not look at its type, and some servers send none
+/// or a general one.
+fn is_event_stream(headers: &HeaderMap, asked: bool) -> bool {
+    let kind = headers.get(header::CONTENT_TYPE).and_then(|v| v.to_str().ok()).unwrap_or_default();
+    let kind = kind.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
+    kind == "text/event-stream" || (asked && matches!(kind.as_str(), "" | "text/plain" | "application/octet-stream"))
 }

@@ -195,3 +195,18 @@ async fn a_follower_does_not_get_the_refusal_of_a_member_that_only_the_leader_ha
     assert_eq!(rig.chat("sk-a", &chat("Hello")).await.status, StatusCode::OK);
     assert_eq!(leading.await.unwrap().status, StatusCode::BAD_REQUEST);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stream_under_another_content_type_is_still_a_stream() {
+    for kind in ["Text/Event-Stream; charset=UTF-8", "text/plain", "application/octet-stream"] {
+        let url = canned(move |_| {
+            let delta = r#"{"id":"c","object":"chat.completion.chunk","created":1,"model":"m","choices":[{"index":0,"delta":{"role":"assistant","content":"hi"},"finish_reason":"stop"}]}"#;
+            response(kind, &format!("data: {delta}\n\ndata: [DONE]\n\n"))
+        })
+        .await;
+        let rig = rig_with(move |config| config.upstream.url.clone_from(&url)).await;
+        let answer = rig.chat("sk-a", &chat_stream("Hello")).await;
+        assert_eq!((answer.status, answer.streamed().as_str()), (StatusCode::OK, "hi"), "{kind}: {}", answer.text());
+        assert_eq!(rig.chat("sk-a", &chat_stream("Hello")).await.cache(), "HIT", "{kind}");
+    }
+}
