@@ -26,6 +26,9 @@ use crate::upstream::{Answer, Outgoing, UpstreamError, headers};
 /// How long to wait after `[DONE]` for the end of the body, so that the connection can be used again.
 const LINGER: Duration = Duration::from_millis(500);
 
+/// Bytes after `[DONE]` that are still taken.
+const HELD_BYTES: usize = 64 << 10;
+
 /// One completion on its way upstream.
 pub(super) struct Job {
     pub(super) dialect: Dialect,
@@ -175,8 +178,14 @@ impl DataPlane {
         let mut reader = StreamReader::new(job.dialect, view, self.cache.settings().max_entry_bytes);
         let idle = self.upstream.settings().idle;
         let mut held = Vec::new();
+        let mut linger = None;
         let broken = loop {
-            match timeout(if reader.is_done() { LINGER } else { idle }, body.frame()).await {
+            let until = match linger {
+                Some(until) => until,
+                None if reader.is_done() => *linger.insert(tokio::time::Instant::now() + LINGER),
+                None => tokio::time::Instant::now() + idle,
+            };
+            match timeout_at(until, body.frame()).await {
                 Ok(Some(Ok(frame))) => {
                     let Ok(data) = frame.into_data() else { continue };
                     framer.push(data);
@@ -192,7 +201,8 @@ impl DataPlane {
             if let Err(error) = self.hand_out(pilot, &mut framer, &mut reader, &mut held).await {
                 break Some(error);
             }
-            if reader.is_done() && http_body::Body::is_end_stream(&body) {
+            let held_bytes: usize = held.iter().map(|event| event.raw.len()).sum();
+            if reader.is_done() && (http_body::Body::is_end_stream(&body) || held_bytes > HELD_BYTES) {
                 break None;
             }
         };

@@ -210,3 +210,26 @@ async fn a_stream_under_another_content_type_is_still_a_stream() {
         assert_eq!(rig.chat("sk-a", &chat_stream("Hello")).await.cache(), "HIT", "{kind}");
     }
 }
+
+/// An upstream that goes on after `[DONE]` was read on, and kept in memory, until the deadline of the whole request.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_comes_after_the_terminator_is_not_waited_for() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}/v1", listener.local_addr().unwrap());
+    tokio::spawn(async move {
+        while let Ok((mut socket, _)) = listener.accept().await {
+            tokio::spawn(async move {
+                let mut request = [0; 4096];
+                let _ = socket.read(&mut request).await;
+                let _ = socket.write_all(b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n\r\n").await;
+                let _ = socket.write_all(b"data: [DONE]\n\n").await;
+                while socket.write_all(b": still here\n\n").await.is_ok() {
+                    tokio::time::sleep(Duration::from_millis(100)).await;
+                }
+            });
+        }
+    });
+    let rig = rig_with(move |config| config.upstream.url.clone_from(&url)).await;
+    let answer = tokio::time::timeout(Duration::from_secs(20), rig.chat("sk-a", &chat_stream("Hello"))).await;
+    assert!(answer.expect("the answer has ended").text().contains("data: [DONE]\n\n"));
+}
