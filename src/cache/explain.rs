@@ -115,7 +115,7 @@ impl Cache {
         if let Some(hit) = self.same_words(query).await.filter(|_| may_hit) {
             (report.result, report.tier) = ("hit", Some(hit.tier.as_str()));
         }
-        let vector = match self.vector(query.keys, query.text).await {
+        let vector = match self.vector(query.tenant, query.keys, query.text).await {
             Ok(vector) => vector,
             Err(reason) => {
                 report.reason.get_or_insert_with(|| reason.as_str().to_owned());

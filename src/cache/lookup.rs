@@ -87,7 +87,7 @@ impl Cache {
         if let Some(hit) = self.same_words(query).await {
             return Searched { found: Ok(hit), best: None, vector: None };
         }
-        let vector = match self.vector(query.keys, query.text).await {
+        let vector = match self.vector(query.tenant, query.keys, query.text).await {
             Ok(vector) => vector,
             Err(reason) => return Searched { found: Err(reason), best: None, vector: None },
         };
@@ -112,9 +112,9 @@ impl Cache {
     ///
     /// # Errors
     /// Why none could be made; the request goes on without the semantic tier.
-    pub async fn vector(&self, keys: &Keys, text: &str) -> Result<Vector, Reason> {
+    pub async fn vector(&self, tenant: &TenantId, keys: &Keys, text: &str) -> Result<Vector, Reason> {
         let began = Instant::now();
-        let embedded = self.embedder.embed(text).await;
+        let embedded = self.embedder.embed_for(tenant.as_str(), text).await;
         let failure = embedded.as_ref().err().map(crate::embed::EmbedError::reason);
         self.metrics.embedding(began.elapsed(), failure);
         let embedded = embedded.map_err(|error| Reason::Embedding(error.reason()))?;
@@ -188,10 +188,17 @@ pub(super) fn body_of(dialect: Dialect, bytes: bytes::Bytes) -> Option<Body> {
     }
 }
 
+/// Tokens of a text completion whose request sets no limit, at OpenAI and those who keep to it.
+const COMPLETION_TOKENS: u64 = 16;
+
 /// A stored answer ended by itself, so it may serve any request whose limit it stays within. If nobody told its length,
 /// only a request with the same limit is certain to get the same.
 fn fits(meta: &Meta, limit: Option<u64>) -> bool {
     match (limit, meta.completion_tokens) {
+        // Some servers have no limit here, so one without a limit may have made a long answer, for others like it.
+        (None, tokens) if meta.dialect == Dialect::Completions.as_str() => {
+            limit_equal(meta, None) || tokens.is_some_and(|tokens| tokens <= COMPLETION_TOKENS)
+        }
         (None, _) => true,
         (Some(limit), Some(tokens)) => tokens <= limit,
         (Some(_), None) => meta.dialect == Dialect::Embeddings.as_str() || limit_equal(meta, limit),

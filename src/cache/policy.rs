@@ -91,7 +91,7 @@ pub fn share(share: Share, key: &KeyId, user: Option<&str>) -> Option<String> {
     match share {
         Share::Tenant => Some("tenant".to_owned()),
         Share::Key => Some(format!("key:{key}")),
-        Share::User => user.map(|user| format!("user:{user}")),
+        Share::User => user.filter(|user| !user.trim().is_empty()).map(|user| format!("user:{user}")),
     }
 }
 
@@ -166,6 +166,7 @@ mod tests {
     fn sharing_by_user_needs_a_user() {
         let key = KeyId::new("k");
         assert_eq!(share(Share::User, &key, None), None);
+        assert_eq!(share(Share::User, &key, Some(" ")), None, "a blank name is no name");
         assert_ne!(share(Share::User, &key, Some("k")), share(Share::Key, &key, Some("k")));
     }
 }

@@ -12,6 +12,8 @@ use crate::json::{Member, Node, Value};
 
 const MAX_TAGS: usize = 10;
 const MAX_TEXT: usize = 256;
+/// Headers of others that say with whom an answer may be shared.
+const KEEP_APART: [&str; 3] = ["x-portkey-cache-namespace", "helicone-cache-seed", "helicone-user-id"];
 
 /// Cache controls of one request. The default allows everything the tenant allows.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -62,7 +64,14 @@ impl Controls {
             match name.as_str() {
                 "cache-control" => controls.cache_control(headers),
                 n if n.starts_with("x-remora-") => controls.own(n, headers)?,
-                n => controls.alias(n, text(headers, n).unwrap_or_default()),
+                n => {
+                    let bytes = headers.get(n).map(http::HeaderValue::as_bytes).unwrap_or_default();
+                    match std::str::from_utf8(bytes) {
+                        Ok(value) => controls.alias(n, value.trim()),
+                        Err(_) if KEEP_APART.contains(&n) => controls.limit(CacheMode::Off),
+                        Err(_) => {}
+                    }
+                }
             }
         }
         Ok(controls)
@@ -71,7 +80,7 @@ impl Controls {
     /// The same with the body's controls filling what the headers leave open.
     pub fn or(self, body: Self) -> Self {
         Self {
-            mode: self.mode.or(body.mode),
+            mode: [self.mode, body.mode].into_iter().flatten().min(),
             similarity: self.similarity.or(body.similarity),
             ttl: self.ttl.or(body.ttl),
             namespace: self.namespace.or(body.namespace),
@@ -98,19 +107,25 @@ impl Controls {
         let Some(cache) = cache else { return Self::default() };
         let flag = |name: &str| cache.get(name).and_then(Node::boolean).unwrap_or(false);
         let seconds = |name: &str| cache.get(name).and_then(Node::double).and_then(seconds);
-        Self {
+        let namespace = cache.get("namespace").filter(|n| !n.is_null() && n.text() != Some(""));
+        let mut controls = Self {
             no_cache: flag("no-cache"),
             no_store: flag("no-store"),
             ttl: seconds("ttl"),
             max_age: seconds("s-maxage").or_else(|| seconds("s-max-age")),
-            namespace: cache.get("namespace").and_then(Node::text).map(str::to_owned).filter(short),
+            namespace: namespace.and_then(Node::text).map(str::to_owned).filter(short),
             ..Self::default()
+        };
+        if namespace.is_some() && controls.namespace.is_none() {
+            controls.limit(CacheMode::Off);
         }
+        controls
     }
 
     fn cache_control(&mut self, headers: &HeaderMap) {
-        let lines = headers.get_all(header::CACHE_CONTROL).iter().filter_map(|v| v.to_str().ok());
-        for directive in lines.flat_map(|line| line.split(',')) {
+        let lines: Vec<_> =
+            headers.get_all(header::CACHE_CONTROL).iter().map(|v| String::from_utf8_lossy(v.as_bytes())).collect();
+        for directive in lines.iter().flat_map(|line| line.split(',')) {
             let (name, value) = directive.split_once('=').unwrap_or((directive, ""));
             match name.trim().to_ascii_lowercase().as_str() {
                 "no-cache" => self.no_cache = true,
@@ -118,7 +133,10 @@ impl Controls {
                     self.no_store = true;
                     self.limit(CacheMode::Off);
                 }
-                "max-age" => self.max_age = value.trim().trim_matches('"').parse().ok().map(Duration::from_secs),
+                "max-age" => {
+                    let age = whole_seconds(value.trim().trim_matches('"'));
+                    self.max_age = Some(self.max_age.map_or(age, |known| known.min(age)));
+                }
                 "only-if-cached" => self.only_if_cached = true,
                 _ => {}
             }
@@ -158,14 +176,19 @@ impl Controls {
     }
 
     fn tags(&mut self, value: &str) -> Result<(), BadControl> {
+        let mut tags = Vec::new();
         for pair in value.split(',').filter(|p| !p.trim().is_empty()) {
             let (key, value) =
                 pair.split_once('=').ok_or_else(|| bad("x-remora-tags", "must be `name=value, name=value`"))?;
-            self.tags.push((key.trim().to_owned(), value.trim().to_owned()));
+            tags.push((key.trim().to_owned(), value.trim().to_owned()));
         }
-        if self.tags.len() > MAX_TAGS {
+        if tags.len() > MAX_TAGS {
             return Err(bad("x-remora-tags", "has more than 10 tags"));
         }
+        // Those of other gateways take what room is left, whichever header came first.
+        tags.append(&mut self.tags);
+        tags.truncate(MAX_TAGS);
+        self.tags = tags;
         Ok(())
     }
 
@@ -175,9 +198,13 @@ impl Controls {
             "x-portkey-cache-force-refresh" => self.no_cache |= yes,
             "x-portkey-cache-namespace" | "helicone-cache-seed" if self.namespace.is_none() => {
                 self.namespace = Some(value.to_owned()).filter(short);
+                self.keep_apart(value);
             }
             "helicone-cache-enabled" if value.eq_ignore_ascii_case("false") => self.limit(CacheMode::Off),
-            "helicone-user-id" if self.user.is_none() => self.user = Some(value.to_owned()).filter(short),
+            "helicone-user-id" if self.user.is_none() => {
+                self.user = Some(value.to_owned()).filter(short);
+                self.keep_apart(value);
+            }
             "cf-aig-skip-cache" if yes => self.limit(CacheMode::Off),
             "cf-aig-cache-ttl" | "x-bf-cache-ttl" if self.ttl.is_none() => self.ttl = duration(value),
             "cf-aig-metadata" => self.metadata(value),
@@ -190,6 +217,14 @@ impl Controls {
                     self.tag(property, value);
                 }
             }
+        }
+    }
+
+    /// A namespace or a user that we cannot use must still keep apart what it was meant to keep apart: without it the
+    /// request would share with all others, so it goes without the cache.
+    fn keep_apart(&mut self, value: &str) {
+        if value.len() > MAX_TEXT {
+            self.limit(CacheMode::Off);
         }
     }
 
@@ -234,6 +269,15 @@ fn short_text(header: &'static str, value: &str) -> Result<String, BadControl> {
 
 fn seconds(value: f64) -> Option<Duration> {
     Duration::try_from_secs_f64(value).ok()
+}
+
+/// The age in a `max-age`. One that cannot be read accepts nothing, so that doubt is a miss; one too large for us is as
+/// good as any age (RFC 9111, 1.2.2).
+fn whole_seconds(text: &str) -> Duration {
+    if text.is_empty() || !text.bytes().all(|byte| byte.is_ascii_digit()) {
+        return Duration::ZERO;
+    }
+    Duration::from_secs(text.parse().unwrap_or(u64::MAX))
 }
 
 /// Seconds, or a number with one of `ms`, `s`, `m`, `h`, `d`.

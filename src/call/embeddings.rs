@@ -5,8 +5,8 @@ use std::ops::Range;
 use bytes::Bytes;
 
 use super::edit::{Edits, member_range};
-use super::scope::EXCLUDED;
-use super::{BadCall, Controls};
+use super::scope::is_excluded;
+use super::{BadCall, Controls, model_of};
 use crate::config::Limits;
 use crate::json::{Node, Value, canonical_members};
 
@@ -45,16 +45,11 @@ impl EmbeddingsCall {
     /// Names the first member that is wrong.
     pub fn read(body: &Bytes, limits: &Limits) -> Result<Self, BadCall> {
         let root = Node::parse(body, limits)?;
-        let model = match root.get("model").map(Node::text) {
-            Some(Some(model)) => model.to_owned(),
-            Some(None) => return Err(BadCall::param("model", "must be a string")),
-            None => return Err(BadCall::param("model", "is missing; name the model to use")),
-        };
+        let model = model_of(&root)?;
         let input = root.get("input").ok_or_else(|| BadCall::param("input", "is missing"))?;
         let items = items(input)?;
         let mut rest = Vec::with_capacity(128);
-        let kept = |name: &str| name != "input" && !EXCLUDED.contains(&name);
-        canonical_members(root.members().iter().filter(|m| kept(&m.name)), &mut rest);
+        canonical_members(root.members().iter().filter(|m| m.name != "input" && !is_excluded(m)), &mut rest);
         let cache_member = member_range(root.members(), Controls::is_body_member);
         let mut edits = Edits::default();
         cache_member.iter().cloned().for_each(|range| edits.remove(range));

@@ -18,7 +18,7 @@ pub use embeddings::{EmbeddingsCall, Item};
 pub use scope::{Keys, Scope, SecretKey};
 
 use crate::dialect::Dialect;
-use crate::json::JsonError;
+use crate::json::{JsonError, Member, Node};
 
 /// One chat or text completion request, read and within the limits.
 #[derive(Debug, Clone)]
@@ -148,6 +148,27 @@ impl BadCall {
     fn param(param: impl Into<String>, problem: impl Into<String>) -> Self {
         Self::Param { param: param.into(), problem: problem.into() }
     }
+}
+
+/// Longest name of a model; it goes into the ledger and stays in memory with each entry.
+const MODEL_BYTES: usize = 512;
+
+/// The model that a body asks for.
+///
+/// # Errors
+/// It is missing, not a text, too long, or stands there again in another spelling: some upstreams take names of members
+/// in any case, and would use a model that nobody has looked at.
+pub fn model_of(root: &Node<'_>) -> Result<String, BadCall> {
+    let again = |m: &Member<'_>| m.name != "model" && m.name.eq_ignore_ascii_case("model");
+    if let Some(member) = root.members().iter().find(|m| again(m)) {
+        return Err(BadCall::param(member.name.clone(), "must be written `model`"));
+    }
+    let model = root.get("model").ok_or_else(|| BadCall::param("model", "is missing; name the model to use"))?;
+    let model = model.text().ok_or_else(|| BadCall::param("model", "must be a string"))?;
+    if model.len() > MODEL_BYTES {
+        return Err(BadCall::param("model", format!("is longer than {MODEL_BYTES} bytes")));
+    }
+    Ok(model.to_owned())
 }
 
 #[cfg(test)]

@@ -3,8 +3,8 @@
 use bytes::Bytes;
 
 use super::edit::{Edits, member_range};
-use super::scope::EXCLUDED;
-use super::{BadCall, Call, Controls, ExactOnly, Uncacheable};
+use super::scope::is_excluded;
+use super::{BadCall, Call, Controls, ExactOnly, Uncacheable, model_of};
 use crate::config::Limits;
 use crate::dialect::Dialect;
 use crate::json::{Member, Node, Value, canonical_members, tagged};
@@ -19,10 +19,7 @@ impl Call {
         if !matches!(root.value, Value::Object(_)) {
             return Err(BadCall::param("body", "must be a JSON object"));
         }
-        let model = match root.get("model") {
-            Some(node) => node.text().ok_or_else(|| BadCall::param("model", "must be a string"))?.to_owned(),
-            None => return Err(BadCall::param("model", "is missing; name the model to use")),
-        };
+        let model = model_of(&root)?;
         let stream = flag(&root, "stream")?.unwrap_or(false);
         let options = root.get("stream_options").filter(|o| !o.is_null());
         let asked_usage = match options {
@@ -34,10 +31,9 @@ impl Call {
             _ => chat_turn(&root, limits)?,
         };
         check_counts(&root, limits)?;
-        let token_limit = match whole(&root, "max_completion_tokens")? {
-            Some(limit) => Some(limit),
-            None => whole(&root, "max_tokens")?,
-        };
+        // Which of the two an upstream heeds if both are there differs.
+        let limits = [limit(&root, "max_completion_tokens")?, limit(&root, "max_tokens")?];
+        let token_limit = limits.into_iter().flatten().min();
         let temperature = number(&root, "temperature")?.unwrap_or(1.0);
 
         let exact_only = exact_only(&root, temperature > max_temperature)?.or(turn.exact_only);
@@ -109,7 +105,8 @@ fn chat_turn(root: &Node<'_>, limits: &Limits) -> Result<Turn, BadCall> {
         Content::File => turn.uncacheable = Some(Uncacheable::External),
     }
     let tool_turn = |m: &Node<'_>| {
-        matches!(m.get("role").and_then(Node::text), Some("tool" | "function")) || m.get("tool_calls").is_some()
+        let role = m.get("role").and_then(Node::text);
+        matches!(role, Some("tool" | "function")) || m.get("tool_calls").is_some_and(|calls| !calls.is_null())
     };
     if messages.iter().any(tool_turn) {
         turn.exact_only = Some(ExactOnly::Tools);
@@ -186,7 +183,7 @@ fn completion_turn(root: &Node<'_>) -> Turn {
 }
 
 fn kept<'m, 'a>(root: &'m Node<'a>, besides: &'static str) -> impl Iterator<Item = &'m Member<'a>> {
-    root.members().iter().filter(move |m| m.name != besides && !EXCLUDED.contains(&m.name.as_ref()))
+    root.members().iter().filter(move |m| m.name != besides && !is_excluded(m))
 }
 
 fn exact_only(root: &Node<'_>, too_hot: bool) -> Result<Option<ExactOnly>, BadCall> {
@@ -208,13 +205,22 @@ fn exact_only(root: &Node<'_>, too_hot: bool) -> Result<Option<ExactOnly>, BadCa
     })
 }
 
+/// Members that let an answer draw on what is not in the request: OpenAI, xAI, OpenRouter, Azure, Qwen.
+const SEARCHES: [&str; 5] = ["web_search_options", "search_parameters", "plugins", "data_sources", "enable_search"];
+
+/// Whether a tool is run by the provider, as web or file search is; the caller's own are functions or custom tools.
+fn searches(tools: &Node<'_>) -> bool {
+    let own = |tool: &Node<'_>| matches!(tool.get("type").and_then(Node::text), None | Some("function" | "custom"));
+    tools.elements().is_some_and(|tools| !tools.iter().all(own))
+}
+
 fn uncacheable(root: &Node<'_>) -> Option<Uncacheable> {
     let given = |name: &str| root.get(name).is_some_and(|n| !n.is_null());
     let not_text = |n: &Node<'_>| n.elements().is_some_and(|kinds| kinds.iter().any(|k| k.text() != Some("text")));
     if root.get("store").and_then(Node::boolean) == Some(true) || given("previous_response_id") || given("conversation")
     {
         Some(Uncacheable::ProviderState)
-    } else if given("web_search_options") {
+    } else if SEARCHES.into_iter().any(given) || root.get("tools").is_some_and(searches) {
         Some(Uncacheable::External)
     } else if given("audio") || root.get("modalities").is_some_and(not_text) {
         Some(Uncacheable::Modality)
@@ -238,6 +244,8 @@ fn upstream_body(
     // cannot be accounted.
     if stream && asked_usage.is_none() {
         match (options, root.get("stream_options")) {
+            // Not an object (PHP writes an empty one as `[]`): upstream has its own opinion of that.
+            (Some(options), _) if !matches!(options.value, Value::Object(_)) => {}
             (Some(options), _) => match options.get("include_usage") {
                 Some(null) => edits.replace(null.start, null.end, "true"),
                 None => edits.append_member(options, r#""include_usage":true"#),
@@ -271,7 +279,24 @@ fn flag(node: &Node<'_>, name: &str) -> Result<Option<bool>, BadCall> {
 }
 
 fn whole(node: &Node<'_>, name: &str) -> Result<Option<u64>, BadCall> {
-    typed(node, name, Node::unsigned, "must be a whole number that is not negative")
+    typed(node, name, unsigned, "must be a whole number that is not negative")
+}
+
+/// A token limit. Servers of local models take -1 for none.
+fn limit(node: &Node<'_>, name: &str) -> Result<Option<u64>, BadCall> {
+    if node.get(name).and_then(Node::double).is_some_and(|limit| limit < 0.0) {
+        return Ok(None);
+    }
+    whole(node, name)
+}
+
+/// A whole number in any spelling: `5`, `5.0` and `5e0` are one number in JSON, and upstreams take them as such.
+fn unsigned(node: &Node<'_>) -> Option<u64> {
+    node.unsigned().or_else(|| {
+        let double = node.double().filter(|double| *double >= 0.0 && double.fract() == 0.0)?;
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "whole, and saturates above")]
+        Some(double as u64)
+    })
 }
 
 fn number(node: &Node<'_>, name: &str) -> Result<Option<f64>, BadCall> {

@@ -4,10 +4,10 @@
 //! *fingerprint* is the partition plus the last user turn. Mixing the two up is a known way to build a semantic cache
 //! that never hits (the whole request as the isolation filter) or one that leaks (no tenant in the key).
 
-use super::Call;
+use super::{Call, Controls};
 use crate::dialect::Dialect;
 use crate::ids::TenantId;
-use crate::json::tagged;
+use crate::json::{Member, tagged};
 use crate::store::Digest;
 
 /// Changes whenever the meaning of a key changes, so that entries made under other rules are never found.
@@ -15,7 +15,7 @@ const VERSION: u8 = 1;
 
 /// Members that are no part of any key: they change how an answer is delivered, billed or attributed, not what it says.
 /// `max_tokens` and `max_completion_tokens` are compared by value instead, when an answer is about to be served.
-pub(super) const EXCLUDED: [&str; 10] = [
+const EXCLUDED: [&str; 10] = [
     "stream",
     "stream_options",
     "user",
@@ -27,6 +27,12 @@ pub(super) const EXCLUDED: [&str; 10] = [
     "max_tokens",
     "max_completion_tokens",
 ];
+
+/// Whether a member is no part of any key. Of two meanings of `cache` only LiteLLM's is ours; another goes upstream and
+/// may shape the answer.
+pub(super) fn is_excluded(member: &Member<'_>) -> bool {
+    EXCLUDED.contains(&member.name.as_ref()) && (member.name != "cache" || Controls::is_body_member(member))
+}
 
 /// The secret that keys every hash. 32 bytes; has no `Debug`.
 #[derive(Clone)]
@@ -57,7 +63,7 @@ pub struct Scope<'a> {
     pub namespace: &'a str,
     /// The sharing scope in full: `tenant`, `key:…` or `user:…`.
     pub share: &'a str,
-    /// The upstream whose answers these are.
+    /// The upstream whose answers these are: its address, not its name.
     pub upstream: &'a str,
     /// Wire format.
     pub dialect: Dialect,

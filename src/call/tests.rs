@@ -85,6 +85,8 @@ fn regression_omniroute_14484_tools_and_response_format_are_in_the_key() {
         r#","reasoning_effort":"low""#,
         r#","parallel_tool_calls":true"#,
         r#","something_new":null"#,
+        r#","cache":{"kind":"x"}"#,
+        r#","cache":true"#,
     ] {
         assert_ne!(plain, fingerprint(other), "{other}");
     }
@@ -191,6 +193,10 @@ fn requests_that_keep_state_or_reach_outside_are_not_cached() {
         (r#","store":true"#, Some(Uncacheable::ProviderState)),
         (r#","store":false"#, None),
         (r#","web_search_options":{}"#, Some(Uncacheable::External)),
+        (r#","search_parameters":{"mode":"auto"}"#, Some(Uncacheable::External)),
+        (r#","plugins":[{"id":"web"}]"#, Some(Uncacheable::External)),
+        (r#","tools":[{"type":"web_search"}]"#, Some(Uncacheable::External)),
+        (r#","tools":[{"type":"function","function":{"name":"f"}}]"#, None),
         (r#","modalities":["text","audio"]"#, Some(Uncacheable::Modality)),
         (r#","modalities":["text"]"#, None),
     ] {
@@ -233,6 +239,8 @@ fn usage_is_asked_for_and_every_other_byte_stays() {
             r#"{"cache":{"ttl":1}, "model":"m","messages":[{"role":"user","content":"x"}]}"#.to_owned(),
             Some(r#"{"model":"m","messages":[{"role":"user","content":"x"}]}"#.to_owned()),
         ),
+        // Not an object: nothing can be put into it.
+        (r#"{"stream":true,"stream_options":[],"model":"m","messages":[{"role":"user","content":"x"}]}"#.to_owned(), None),
         // Not LiteLLM's: left for upstream.
         (r#"{"model":"m","cache":{"kind":"x"},"messages":[{"role":"user","content":"x"}]}"#.to_owned(), None),
     ] {
@@ -242,11 +250,49 @@ fn usage_is_asked_for_and_every_other_byte_stays() {
 }
 
 #[test]
+fn token_limits_are_read_in_every_spelling_that_upstreams_take() {
+    for (members, expected) in [
+        (r#","max_tokens":5"#, Some(5)),
+        (r#","max_tokens":5.0"#, Some(5)),
+        (r#","max_tokens":5e1"#, Some(50)),
+        (r#","max_tokens":null"#, None),
+        (r#","max_tokens":-1"#, None),
+        (r#","max_tokens":-1,"max_completion_tokens":9"#, Some(9)),
+        (r#","max_tokens":5,"max_completion_tokens":100"#, Some(5)),
+        (r#","max_tokens":100,"max_completion_tokens":5"#, Some(5)),
+        (r#","max_tokens":99999999999999999999999"#, Some(u64::MAX)),
+    ] {
+        assert_eq!(chat(members).token_limit, expected, "{members}");
+    }
+    assert_eq!(chat(r#","n":2.0"#).choices, 2);
+    assert_eq!(chat(r#","n":2.0"#).exact_only, Some(ExactOnly::Choices));
+    for wrong in [r#","max_tokens":5.5"#, r#","max_tokens":"5""#, r#","n":1.5"#] {
+        let body = format!(r#"{{"model":"m","messages":[{{"role":"user","content":"x"}}]{wrong}}}"#);
+        assert!(read(&body).is_err(), "{wrong}");
+    }
+}
+
+#[test]
+fn null_in_place_of_a_value_is_no_value() {
+    let nulls = r#","stream":null,"stream_options":null,"n":null,"stop":null,"temperature":null,"tools":null,
+        "seed":null,"max_tokens":null,"user":null,"logprobs":null,"store":null,"functions":null,"modalities":null"#;
+    let call = chat(nulls);
+    assert_eq!((call.exact_only, call.uncacheable, call.stream, call.choices), (None, None, false, 1));
+    let turns = r#"{"model":"m","messages":[
+        {"role":"assistant","content":"b","tool_calls":null,"function_call":null,"refusal":null},
+        {"role":"assistant","content":null},{"role":"wizard"},{"role":"user","content":"c"}]}"#;
+    let call = read(turns).unwrap();
+    assert_eq!((call.exact_only, call.text.as_deref()), (None, Some("c")));
+}
+
+#[test]
 fn wrong_types_name_the_member() {
     for (body, expected) in [
         ("[]", "body"),
         (r#"{"messages":[]}"#, "model"),
         (r#"{"model":1,"messages":[]}"#, "model"),
+        // A key that may use `m` only must not get at `x`, which upstreams that ignore case would take.
+        (r#"{"model":"m","Model":"x","messages":[{"role":"user","content":"x"}]}"#, "Model"),
         (r#"{"model":"m"}"#, "messages"),
         (r#"{"model":"m","messages":"x"}"#, "messages"),
         (r#"{"model":"m","messages":[1]}"#, "messages[0]"),
@@ -336,6 +382,22 @@ fn controls_are_read_from_our_headers_and_from_aliases() {
 }
 
 #[test]
+fn a_foreign_namespace_that_cannot_be_used_goes_without_the_cache() {
+    let long: &'static str = String::leak("x".repeat(300));
+    for (name, value) in [("helicone-cache-seed", long), ("x-portkey-cache-namespace", long), ("helicone-user-id", long)]
+    {
+        let read = controls(&[(name, value)]).unwrap();
+        assert_eq!((read.mode, read.namespace, read.user), (Some(CacheMode::Off), None, None), "{name}");
+    }
+    for namespace in [format!("\"{long}\""), "7".to_owned(), "[\"a\"]".to_owned()] {
+        let read = chat(&format!(r#","cache":{{"namespace":{namespace}}}"#)).controls;
+        assert_eq!(read.mode, Some(CacheMode::Off), "{namespace}");
+        assert_eq!(Controls::default().or(read).mode, Some(CacheMode::Off));
+    }
+    assert_eq!(chat(r#","cache":{"namespace":null}"#).controls, Controls::default());
+}
+
+#[test]
 fn a_mistake_in_our_own_header_is_told() {
     for (name, value) in [
         ("x-remora-cache", "on"),
@@ -348,6 +410,46 @@ fn a_mistake_in_our_own_header_is_told() {
         ("x-remora-namespace", ""),
     ] {
         assert_eq!(controls(&[(name, value)]).unwrap_err().header, name, "{value}");
+    }
+}
+
+#[test]
+fn an_age_that_cannot_be_read_accepts_nothing() {
+    use std::time::Duration;
+    for (value, expected) in [
+        ("max-age=60, max-age=5", Duration::from_secs(5)),
+        ("max-age=\"7\"", Duration::from_secs(7)),
+        ("max-age=99999999999999999999", Duration::from_secs(u64::MAX)),
+        ("max-age=18446744073709551615", Duration::from_secs(u64::MAX)),
+        ("max-age=-1", Duration::ZERO),
+        ("max-age", Duration::ZERO),
+        ("max-age=soon", Duration::ZERO),
+    ] {
+        assert_eq!(controls(&[("cache-control", value)]).unwrap().max_age, Some(expected), "{value}");
+    }
+    let mut headers = HeaderMap::new();
+    headers.insert("cache-control", HeaderValue::from_bytes(b"x=\xff, no-store").unwrap());
+    assert!(Controls::from_headers(&headers).unwrap().no_store);
+}
+
+#[test]
+fn no_duration_in_a_header_is_too_much() {
+    for value in ["1e300", "18446744073709551615", "1e19", "-1", "NaN", "inf", "99999999999999999999d", "0.0000001"] {
+        let value: &'static str = String::leak(value.to_owned());
+        for name in ["x-remora-ttl", "x-remora-timeout", "cf-aig-cache-ttl", "x-bf-cache-ttl"] {
+            let _ = controls(&[(name, value)]);
+        }
+    }
+}
+
+#[test]
+fn tags_of_other_gateways_never_refuse_our_own() {
+    let own = "a=1,b=1,c=1,d=1,e=1,f=1,g=1,h=1,i=1,j=1";
+    for pairs in [
+        [("x-remora-tags", own), ("helicone-property-k", "1")],
+        [("helicone-property-k", "1"), ("x-remora-tags", own)],
+    ] {
+        assert_eq!(controls(&pairs).unwrap().tags.len(), 10);
     }
 }
 

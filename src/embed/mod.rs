@@ -151,21 +151,30 @@ impl Embedder {
     /// # Errors
     /// Any [`EmbedError`]; none is remembered, the next call tries again.
     pub async fn embed(&self, text: &str) -> Result<Embedded, EmbedError> {
+        self.embed_for("", text).await
+    }
+
+    /// [`Self::embed`], remembered for `owner` only. A vector remembered for all would tell one tenant, by the time it
+    /// takes, what another has asked.
+    ///
+    /// # Errors
+    /// As [`Self::embed`].
+    pub async fn embed_for(&self, owner: &str, text: &str) -> Result<Embedded, EmbedError> {
         let began = Instant::now();
         if text.trim().is_empty() {
             return Err(EmbedError::Empty);
         }
-        let work = self.remembered_or_made(text);
+        let work = self.remembered_or_made(owner, text);
         let (reading, cached) =
             tokio::time::timeout(self.0.deadline, work).await.map_err(|_| EmbedError::Deadline)??;
         let micros = u64::try_from(began.elapsed().as_micros()).unwrap_or(u64::MAX);
         Ok(Embedded { vector: reading.vector, truncated: reading.unseen, cached, micros })
     }
 
-    async fn remembered_or_made(&self, text: &str) -> Result<(Reading, bool), EmbedError> {
+    async fn remembered_or_made(&self, owner: &str, text: &str) -> Result<(Reading, bool), EmbedError> {
         // The slot is held while the vector is made; others who want it wait. If we fail or are dropped, the next of
         // them takes our place.
-        let key = self.key(text);
+        let key = self.key(owner, text);
         match self.0.memory.get_value_or_guard_async(&key).await {
             Ok(reading) => {
                 self.0.counters.cache_hits.fetch_add(1, Ordering::Relaxed);
@@ -191,8 +200,8 @@ impl Embedder {
         }
     }
 
-    fn key(&self, text: &str) -> Key {
-        reading::digest([self.0.space.to_string().as_str(), text].into_iter())
+    fn key(&self, owner: &str, text: &str) -> Key {
+        reading::digest([self.0.space.to_string().as_str(), owner, text].into_iter())
     }
 
     /// Texts that wait for a thread, or are at the remote endpoint.

@@ -105,11 +105,12 @@ impl DataPlane {
         let share = share.unwrap_or_default();
         let namespace = exchange.controls.namespace.clone().unwrap_or_default();
         let variant = exchange.variant();
+        let upstream = self.upstream.place();
         let scope = Scope {
             tenant: &principal.tenant,
             namespace: &namespace,
             share: &share,
-            upstream: self.upstream.name(),
+            upstream: &upstream,
             dialect: call.dialect,
             variant: &variant,
         };
@@ -211,7 +212,7 @@ impl DataPlane {
         if outcome == Outcome::Refresh && asked.plan.store && self.cache.settings().mode == CacheMode::Semantic {
             // A fresh answer must be found by its neighbours as any other.
             if let Some(text) = &asked.call.text {
-                missed.vector = self.cache.vector(&asked.keys, text).await.ok();
+                missed.vector = self.cache.vector(&asked.exchange.principal.tenant, &asked.keys, text).await.ok();
             }
         }
         let unique = asked.keys.flight(self.cache.secret(), &asked.exchange.record.id().to_bytes());
@@ -364,6 +365,11 @@ impl Asked {
         let mut terms = Vec::with_capacity(64);
         let limit = self.call.token_limit;
         terms.push(u8::from(self.call.stream));
+        // Whether upstream is asked for usage, and what of it is shown, follows from the leader's wish.
+        terms.push(u8::from(self.call.include_usage));
+        // The leader's deadline ends the call for all.
+        let timeout = self.exchange.controls.timeout.map_or(u128::MAX, |wait| wait.as_millis());
+        terms.extend_from_slice(&timeout.to_le_bytes());
         terms.push(u8::from(limit.is_some()));
         terms.extend_from_slice(&limit.unwrap_or_default().to_le_bytes());
         terms.push(u8::from(self.plan.read == CacheMode::Semantic));

@@ -74,7 +74,7 @@ impl DataPlane {
             tenant: &principal.tenant,
             namespace: exchange.controls.namespace.as_deref().unwrap_or_default(),
             share: share.as_deref().unwrap_or_default(),
-            upstream: self.upstream.name(),
+            upstream: &self.upstream.place(),
             dialect: exchange.dialect,
             variant: &exchange.variant(),
         };

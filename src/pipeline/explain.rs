@@ -81,7 +81,7 @@ impl DataPlane {
             "tenant": asked.exchange.principal.tenant.as_str(),
             "namespace": asked.namespace,
             "share": share,
-            "upstream": self.upstream.name(),
+            "upstream": self.upstream.place(),
             "dialect": dialect.as_str(),
             "variant": asked.exchange.variant(),
             "members": asked.call.key_members,

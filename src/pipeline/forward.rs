@@ -26,6 +26,9 @@ use crate::upstream::{Answer, Outgoing, UpstreamError, headers};
 /// How long to wait after `[DONE]` for the end of the body, so that the connection can be used again.
 const LINGER: Duration = Duration::from_millis(500);
 
+/// Bytes after `[DONE]` that are still taken.
+const HELD_BYTES: usize = 64 << 10;
+
 /// One completion on its way upstream.
 pub(super) struct Job {
     pub(super) dialect: Dialect,
@@ -73,8 +76,10 @@ impl DataPlane {
                 pilot.fail_followers(Head::Failed(error), End::Broken(error));
             }
             Landing::Whole(whole) => {
-                // What is wrong with the request is wrong for all who sent it; other failures others may not meet.
-                let shared = matches!(whole.head.status.as_u16(), 200..=299 | 400 | 401 | 403 | 404 | 413 | 422);
+                // A key that is not known or a model that is not there is so for all who asked the same; other failures
+                // others may not meet. 400, 403 and 422 may be due to headers or to members that are not in the key
+                // (`user`, `metadata`, `service_tier`), which the others need not have.
+                let shared = matches!(whole.head.status.as_u16(), 200..=299 | 401 | 404);
                 let head = Head::Whole(Arc::new(whole));
                 if shared {
                     pilot.head(head);
@@ -95,7 +100,7 @@ impl DataPlane {
         let status = answer.response.status();
         let (parts, body) = answer.response.into_parts();
         let head = AnswerHead { status, headers: headers::towards_client(&parts.headers) };
-        let is_stream = content_type(&parts.headers).starts_with("text/event-stream");
+        let is_stream = is_event_stream(&parts.headers, job.stream);
         let coded = parts.headers.contains_key(header::CONTENT_ENCODING);
         let landing = if is_stream && status == StatusCode::OK && !coded {
             pilot.head(Head::Stream(Arc::new(head)));
@@ -173,8 +178,14 @@ impl DataPlane {
         let mut reader = StreamReader::new(job.dialect, view, self.cache.settings().max_entry_bytes);
         let idle = self.upstream.settings().idle;
         let mut held = Vec::new();
+        let mut linger = None;
         let broken = loop {
-            match timeout(if reader.is_done() { LINGER } else { idle }, body.frame()).await {
+            let until = match linger {
+                Some(until) => until,
+                None if reader.is_done() => *linger.insert(tokio::time::Instant::now() + LINGER),
+                None => tokio::time::Instant::now() + idle,
+            };
+            match timeout_at(until, body.frame()).await {
                 Ok(Some(Ok(frame))) => {
                     let Ok(data) = frame.into_data() else { continue };
                     framer.push(data);
@@ -190,7 +201,8 @@ impl DataPlane {
             if let Err(error) = self.hand_out(pilot, &mut framer, &mut reader, &mut held).await {
                 break Some(error);
             }
-            if reader.is_done() && http_body::Body::is_end_stream(&body) {
+            let held_bytes: usize = held.iter().map(|event| event.raw.len()).sum();
+            if reader.is_done() && (http_body::Body::is_end_stream(&body) || held_bytes > HELD_BYTES) {
                 break None;
             }
         };
@@ -274,7 +286,8 @@ impl DataPlane {
             (Ok(finish), Some(completion)) if finish != Finish::None => {
                 fresh.body = completion;
                 fresh.finish = finish;
-                fresh.completion_tokens = finished.usage.map(|usage| usage.completion);
+                // An answer with text has tokens; a count of none means that it was not told.
+                fresh.completion_tokens = finished.usage.map(|usage| usage.completion).filter(|count| *count > 0);
                 self.cache.commit(fresh)
             }
             (Err(why), _) => Err(Reason::NotStorable(why)),
@@ -293,6 +306,10 @@ impl DataPlane {
     }
 }
 
-fn content_type(headers: &HeaderMap) -> &str {
-    headers.get(header::CONTENT_TYPE).and_then(|v| v.to_str().ok()).unwrap_or_default()
+/// Whether the body is an event stream. Clients that asked for one do not look at its type, and some servers send none
+/// or a general one.
+fn is_event_stream(headers: &HeaderMap, asked: bool) -> bool {
+    let kind = headers.get(header::CONTENT_TYPE).and_then(|v| v.to_str().ok()).unwrap_or_default();
+    let kind = kind.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
+    kind == "text/event-stream" || (asked && matches!(kind.as_str(), "" | "text/plain" | "application/octet-stream"))
 }

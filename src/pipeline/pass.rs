@@ -12,6 +12,7 @@ use super::refusal::Refusal;
 use super::reply::Body;
 use super::{DataPlane, Exchange, bypass, json};
 use crate::cache::outcome::{Outcome, Reason};
+use crate::call::model_of;
 use crate::json::Node;
 use crate::server::RequestBody;
 use crate::tenant::AuthError;
@@ -97,8 +98,8 @@ impl DataPlane {
         let bytes = self.read(&exchange.headers, body).await?;
         if !bytes.is_empty() {
             let root = Node::parse(&bytes, &self.limits).map_err(|_| AuthError::Model)?;
-            let model = root.get("model").and_then(Node::text).ok_or(AuthError::Model)?;
-            exchange.principal.may_use(model)?;
+            let model = model_of(&root).map_err(|_| AuthError::Model)?;
+            exchange.principal.may_use(&model)?;
         }
         Ok(Outgoing::new(Full::new(bytes).map_err(|never| match never {})))
     }

@@ -65,6 +65,9 @@ pub enum AuthError {
 const IDENTITY: [&str; 6] =
     ["authorization", "x-api-key", "api-key", "cookie", "openai-organization", "openai-project"];
 
+/// Those of them by which callers can be told apart. The others only say under which account to book.
+const CREDENTIALS: [&str; 4] = ["authorization", "x-api-key", "api-key", "cookie"];
+
 /// All declared keys.
 pub struct Directory {
     secret: SecretKey,
@@ -121,9 +124,8 @@ impl Directory {
         let mut bytes = Vec::with_capacity(256);
         let mut anonymous = true;
         for name in IDENTITY {
-            let mut values = headers.get_all(name).iter().peekable();
-            anonymous &= values.peek().is_none();
-            for value in values {
+            for value in headers.get_all(name) {
+                anonymous &= !CREDENTIALS.contains(&name) || is_blank(value.as_bytes());
                 tagged(&mut bytes, b'h', name.as_bytes());
                 tagged(&mut bytes, b'v', value.as_bytes());
             }
@@ -185,6 +187,12 @@ fn credential(headers: &HeaderMap) -> Result<&str, AuthError> {
         Some(value) => value.to_str().ok().map(str::trim).filter(|k| !k.is_empty()).ok_or(AuthError::Malformed),
         None => Err(AuthError::Missing),
     }
+}
+
+/// Whether a credential header says nothing: no key, or a scheme with no key behind it.
+fn is_blank(value: &[u8]) -> bool {
+    let value = value.trim_ascii();
+    value.is_empty() || [b"bearer".as_slice(), b"basic"].iter().any(|scheme| value.eq_ignore_ascii_case(scheme))
 }
 
 /// Whether `text` matches a glob in which `*` stands for any run of characters.

@@ -167,6 +167,14 @@ impl Upstream {
         &self.name
     }
 
+    /// Where it is, as in `https://api.openai.com/v1`. Answers belong to this place and not to the name, which stays the
+    /// same when `--upstream` points elsewhere.
+    pub fn place(&self) -> String {
+        let (scheme, authority) = (self.base.scheme_str(), self.base.authority().map(http::uri::Authority::as_str));
+        let place = format!("{}://{}", scheme.unwrap_or_default(), authority.unwrap_or_default());
+        format!("{}{}", place.to_ascii_lowercase(), self.prefix)
+    }
+
     /// Its deadlines.
     pub fn settings(&self) -> &config::Upstream {
         &self.settings

@@ -16,4 +16,5 @@ mod child;
 mod lifecycle;
 mod line;
 mod process;
+mod review;
 mod rig;

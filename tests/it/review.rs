@@ -1,0 +1,235 @@
+//! Defects found by reading the data path, each with the scenario that showed it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{Method, StatusCode};
+use remora::clock::Clock;
+use remora::config::Config;
+use remora::simulate::{self, Options};
+use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpListener;
+
+use crate::rig::{Answer, Plan, Rig, chat, chat_stream};
+
+async fn rig_with(change: impl Fn(&mut Config) + Send + Sync + 'static) -> Rig {
+    Rig::with(Plan { change: Arc::new(change), ..Plan::default() }).await
+}
+
+async fn post(rig: &Rig, path: &str, body: &Value) -> Answer {
+    rig.send(Method::POST, path, "sk-a", &[], Bytes::from(body.to_string())).await
+}
+
+/// An upstream that answers every request with these bytes and closes.
+async fn canned(answer: impl Fn(&str) -> String + Send + Sync + 'static) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}/v1", listener.local_addr().unwrap());
+    let answer = Arc::new(answer);
+    tokio::spawn(async move {
+        while let Ok((mut socket, _)) = listener.accept().await {
+            let answer = Arc::clone(&answer);
+            tokio::spawn(async move {
+                let mut bytes = Vec::new();
+                loop {
+                    let text = String::from_utf8_lossy(&bytes).to_ascii_lowercase();
+                    if let Some((head, body)) = text.split_once("\r\n\r\n") {
+                        let length = head.lines().find_map(|line| line.strip_prefix("content-length: "));
+                        if body.len() >= length.map_or(0, |length| length.trim().parse().unwrap()) {
+                            break;
+                        }
+                    }
+                    if socket.read_buf(&mut bytes).await.unwrap_or(0) == 0 {
+                        return;
+                    }
+                }
+                let reply = answer(&String::from_utf8_lossy(&bytes));
+                let _ = socket.write_all(reply.as_bytes()).await;
+                let _ = socket.shutdown().await;
+            });
+        }
+    });
+    url
+}
+
+fn response(content_type: &str, body: &str) -> String {
+    let length = body.len();
+    format!("HTTP/1.1 200 OK\r\ncontent-type: {content_type}\r\ncontent-length: {length}\r\nconnection: close\r\n\r\n{body}")
+}
+
+/// The simulator first, then the real thing, on the same database: its answers must not come from the simulator.
+#[tokio::test(flavor = "multi_thread")]
+async fn another_upstream_does_not_inherit_the_answers_of_the_last_one() {
+    let place = Arc::new(std::sync::Mutex::new(None::<String>));
+    let other = Arc::clone(&place);
+    let mut rig = rig_with(move |config| {
+        if let Some(url) = &*other.lock().unwrap() {
+            config.upstream.url.clone_from(url);
+        }
+    })
+    .await;
+    assert_eq!(rig.chat("sk-a", &chat("Hello")).await.cache(), "MISS");
+    rig.settle().await;
+    let second = simulate::spawn(Options::default(), "127.0.0.1:0".parse().unwrap()).await.unwrap();
+    *place.lock().unwrap() = Some(format!("{}/v1", second.url()));
+    rig.restart().await;
+    assert_eq!(rig.chat("sk-a", &chat("Hello")).await.cache(), "MISS");
+    assert_eq!(second.stats().requests, 1);
+    // The same place in another spelling is the same upstream.
+    *place.lock().unwrap() = Some(format!("{}/v1/", second.url()));
+    rig.settle().await;
+    rig.restart().await;
+    assert_eq!(rig.chat("sk-a", &chat("Hello")).await.cache(), "HIT");
+}
+
+/// With `only-if-cached` the time of a refusal is the time of a look-up; a vector shared between tenants would show in
+/// it what others have asked.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_one_tenant_had_embedded_is_embedded_again_for_another() {
+    let rig = Rig::start().await;
+    let embedder = rig.app().cache.embedder().clone();
+    rig.chat("sk-a", &chat("A secret plan")).await;
+    assert_eq!((embedder.inferences(), embedder.cache_hits()), (1, 0));
+    let probe = rig.chat_with("sk-b", &[("cache-control", "only-if-cached")], &chat("A secret plan")).await;
+    assert_eq!(probe.status, StatusCode::GATEWAY_TIMEOUT);
+    assert_eq!((embedder.inferences(), embedder.cache_hits()), (2, 0));
+}
+
+fn answer_with_usage(usage: &Value) -> String {
+    let answer = json!({
+        "id": "chatcmpl-1", "object": "chat.completion", "created": 1, "model": "m",
+        "choices": [{ "index": 0, "message": { "role": "assistant", "content": "a long text" }, "finish_reason": "stop" }],
+        "usage": usage,
+    });
+    response("application/json", &answer.to_string())
+}
+
+/// Usage without `completion_tokens` counted as an answer of no tokens, which fits into any limit.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_answer_of_unknown_length_is_not_served_to_a_smaller_limit() {
+    let url = canned(|_| answer_with_usage(&json!({ "prompt_tokens": 5, "total_tokens": 900 }))).await;
+    let rig = rig_with(move |config| config.upstream.url.clone_from(&url)).await;
+    assert_eq!(rig.chat("sk-a", &chat("Hello")).await.cache(), "MISS");
+    assert_eq!(rig.chat("sk-a", &chat("Hello")).await.cache(), "HIT");
+    let mut short = chat("Hello");
+    short["max_tokens"] = 1.into();
+    let answer = rig.chat("sk-a", &short).await;
+    assert_eq!((answer.cache(), answer.reason()), ("MISS", "token_limit"));
+}
+
+/// Without `max_tokens` a text completion has 16 tokens at OpenAI, not as many as it likes.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_text_completion_without_a_limit_is_not_answered_by_a_longer_one() {
+    let rig = Rig::start().await;
+    let limited = json!({ "model": "gpt-3.5-turbo-instruct", "prompt": "Once", "max_tokens": 500 });
+    let open = json!({ "model": "gpt-3.5-turbo-instruct", "prompt": "Once" });
+    assert_eq!(post(&rig, "/v1/completions", &limited).await.cache(), "MISS");
+    let answer = post(&rig, "/v1/completions", &open).await;
+    assert_eq!((answer.cache(), answer.reason()), ("MISS", "token_limit"));
+    assert_eq!(post(&rig, "/v1/completions", &open).await.cache(), "HIT", "its own answer serves it again");
+}
+
+async fn slow(latency_ms: u64, chunk_ms: u64) -> Arc<Rig> {
+    let (latency, chunk_delay) = (Duration::from_millis(latency_ms), Duration::from_millis(chunk_ms));
+    Arc::new(Rig::with(Plan { simulate: Options { latency, chunk_delay, ..Options::default() }, ..Plan::default() }).await)
+}
+
+/// Waits until the simulator works on so many requests.
+async fn busy(rig: &Rig, requests: u64) {
+    while rig.sim.stats().in_flight < requests {
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_leaders_deadline_is_not_its_followers() {
+    let rig = slow(0, 30).await;
+    let leading = {
+        let rig = Arc::clone(&rig);
+        tokio::spawn(async move {
+            rig.chat_with("sk-a", &[("x-remora-timeout", "500ms")], &chat_stream("A long story")).await
+        })
+    };
+    busy(&rig, 1).await;
+    let patient = rig.chat("sk-a", &chat_stream("A long story")).await;
+    assert!(patient.text().ends_with("data: [DONE]\n\n"), "{}", patient.text());
+    assert!(leading.await.unwrap().text().contains("deadline_exceeded"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_follower_that_did_not_ask_for_usage_sees_none() {
+    let rig = slow(300, 0).await;
+    let mut asking = chat_stream("Who pays?");
+    asking["stream_options"] = json!({ "include_usage": true });
+    let leading = {
+        let (rig, asking) = (Arc::clone(&rig), asking.clone());
+        tokio::spawn(async move { rig.chat("sk-a", &asking).await })
+    };
+    busy(&rig, 1).await;
+    let plain = rig.chat("sk-a", &chat_stream("Who pays?")).await;
+    assert!(leading.await.unwrap().text().contains("\"choices\":[]"));
+    assert!(!plain.text().contains("\"choices\":[]") && !plain.text().contains("\"usage\""), "{}", plain.text());
+}
+
+/// `metadata` is not in the key, so a request with a bad one may lead others whose is good.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_follower_does_not_get_the_refusal_of_a_member_that_only_the_leader_has() {
+    let url = canned(|request| {
+        std::thread::sleep(Duration::from_millis(150));
+        if request.contains("too_long") {
+            let body = r#"{"error":{"message":"metadata","type":"invalid_request_error","param":"metadata","code":null}}"#;
+            return response("application/json", body).replace("200 OK", "400 Bad Request");
+        }
+        answer_with_usage(&json!({ "prompt_tokens": 5, "completion_tokens": 3 }))
+    })
+    .await;
+    let rig = Arc::new(rig_with(move |config| config.upstream.url.clone_from(&url)).await);
+    let mut bad = chat("Hello");
+    bad["metadata"] = json!({ "k": "too_long" });
+    let leading = {
+        let rig = Arc::clone(&rig);
+        tokio::spawn(async move { rig.chat("sk-a", &bad).await })
+    };
+    tokio::time::sleep(Duration::from_millis(40)).await;
+    assert_eq!(rig.chat("sk-a", &chat("Hello")).await.status, StatusCode::OK);
+    assert_eq!(leading.await.unwrap().status, StatusCode::BAD_REQUEST);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stream_under_another_content_type_is_still_a_stream() {
+    for kind in ["Text/Event-Stream; charset=UTF-8", "text/plain", "application/octet-stream"] {
+        let url = canned(move |_| {
+            let delta = r#"{"id":"c","object":"chat.completion.chunk","created":1,"model":"m","choices":[{"index":0,"delta":{"role":"assistant","content":"hi"},"finish_reason":"stop"}]}"#;
+            response(kind, &format!("data: {delta}\n\ndata: [DONE]\n\n"))
+        })
+        .await;
+        let rig = rig_with(move |config| config.upstream.url.clone_from(&url)).await;
+        let answer = rig.chat("sk-a", &chat_stream("Hello")).await;
+        assert_eq!((answer.status, answer.streamed().as_str()), (StatusCode::OK, "hi"), "{kind}: {}", answer.text());
+        assert_eq!(rig.chat("sk-a", &chat_stream("Hello")).await.cache(), "HIT", "{kind}");
+    }
+}
+
+/// An upstream that goes on after `[DONE]` was read on, and kept in memory, until the deadline of the whole request.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_comes_after_the_terminator_is_not_waited_for() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}/v1", listener.local_addr().unwrap());
+    tokio::spawn(async move {
+        while let Ok((mut socket, _)) = listener.accept().await {
+            tokio::spawn(async move {
+                let mut request = [0; 4096];
+                let _ = socket.read(&mut request).await;
+                let _ = socket.write_all(b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n\r\n").await;
+                let _ = socket.write_all(b"data: [DONE]\n\n").await;
+                while socket.write_all(b": still here\n\n").await.is_ok() {
+                    tokio::time::sleep(Duration::from_millis(100)).await;
+                }
+            });
+        }
+    });
+    let rig = rig_with(move |config| config.upstream.url.clone_from(&url)).await;
+    let answer = tokio::time::timeout(Duration::from_secs(20), rig.chat("sk-a", &chat_stream("Hello"))).await;
+    assert!(answer.expect("the answer has ended").text().contains("data: [DONE]\n\n"));
+}
