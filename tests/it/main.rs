@@ -10,5 +10,14 @@
 )]
 
 mod arrows;
+mod badinput;
+mod canned;
+mod coalesce;
+mod controls;
+mod embeddings;
+mod isolation;
 mod line;
+mod passthrough;
+mod peers;
 mod rig;
+mod streams;
