@@ -358,6 +358,8 @@ impl Asked {
         let mut terms = Vec::with_capacity(64);
         let limit = self.call.token_limit;
         terms.push(u8::from(self.call.stream));
+        // Upstream was asked for usage as the leader wished, and is shown as sent to a leader that asked.
+        terms.push(u8::from(self.call.include_usage));
         terms.push(u8::from(limit.is_some()));
         terms.extend_from_slice(&limit.unwrap_or_default().to_le_bytes());
         terms.push(u8::from(self.plan.read == CacheMode::Semantic));
@@ -366,6 +368,9 @@ impl Asked {
         terms.extend_from_slice(&self.plan.ttl.as_millis().to_le_bytes());
         let age = self.plan.max_age.map_or(u128::MAX, |age| age.as_millis());
         terms.extend_from_slice(&age.to_le_bytes());
+        // A follower waits as long as its leader may; one that asked for less must not.
+        let timeout = self.exchange.controls.timeout.map_or(u128::MAX, |timeout| timeout.as_millis());
+        terms.extend_from_slice(&timeout.to_le_bytes());
         terms
     }
 }
