@@ -240,7 +240,9 @@ async fn an_answer_over_the_limit_is_not_taken() {
         config.cache.max_entry_bytes = 20_000;
     })
     .await;
-    let sized = async |bytes: &str, body: &Value| rig.chat_with("sk-a", &[("x-simulate", bytes)], body).await;
+    // Only equal requests are to meet here.
+    let exact = ("x-remora-cache", "exact");
+    let sized = async |bytes: &str, body: &Value| rig.chat_with("sk-a", &[exact, ("x-simulate", bytes)], body).await;
     let over = sized("size=70000", &chat("Over the limit of a whole answer")).await;
     is_ours(&rig, &over, 502, "failed", "upstream_response_too_large").await;
     let large = sized("size=30000", &chat("Over the limit of an entry")).await;
@@ -249,7 +251,7 @@ async fn an_answer_over_the_limit_is_not_taken() {
     assert_eq!(long.streamed().len(), 30_000, "a long stream reaches the client");
     assert_eq!(rig.row(&long).await["reason"], "too_large");
     for body in [chat("Over the limit of an entry"), chat_stream("Over the limit of an entry, streamed")] {
-        assert_eq!(rig.chat("sk-a", &body).await.cache(), "MISS");
+        assert_eq!(rig.chat_with("sk-a", &[exact], &body).await.cache(), "MISS");
     }
 }
 

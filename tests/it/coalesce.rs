@@ -176,6 +176,24 @@ async fn requests_that_could_be_answered_differently_are_not_joined() {
     assert_eq!(rig.sim.stats().requests, 2, "nor are those of different callers");
 }
 
+/// A caller's own deadline holds, whoever else asks the same and has more time.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_request_with_a_deadline_does_not_wait_for_one_without() {
+    let rig = slow(1_500, 0).await;
+    let leading = {
+        let rig = Arc::clone(&rig);
+        tokio::spawn(async move { rig.chat("sk-a", &chat("Who has the time?")).await })
+    };
+    while rig.sim.stats().in_flight == 0 {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    let hurried = rig.chat_with("sk-a", &[("x-remora-timeout", "100ms")], &chat("Who has the time?")).await;
+    assert_eq!(hurried.status, 504, "{}", hurried.text());
+    assert_eq!(hurried.json()["error"]["code"], "deadline_exceeded");
+    let leader = leading.await.unwrap();
+    assert_eq!((leader.status.as_u16(), leader.cache()), (200, "MISS"));
+}
+
 /// Whoever joins a stream sees of usage what it asked for, not what the leader asked for.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_follower_sees_usage_if_and_only_if_it_asked() {

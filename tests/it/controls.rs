@@ -200,9 +200,9 @@ async fn expiry_is_absolute_and_reads_do_not_extend_it() {
     assert_eq!(line(&expired), ("MISS", "", "no_neighbour"));
     assert_eq!(rig.sim.stats().requests, 2);
 
-    let capped = rig.chat_with("sk-a", &[("x-remora-ttl", "365d")], &chat("Something else about mountains")).await;
+    let capped = rig.chat_with("sk-b", &[("x-remora-ttl", "365d")], &chat("Something else about mountains")).await;
     assert_eq!(capped.cache(), "MISS");
-    let hit = rig.chat("sk-a", &chat("Something else about mountains")).await;
+    let hit = rig.chat("sk-b", &chat("Something else about mountains")).await;
     assert!(hit.header("cache-status").contains("ttl=86400;"), "capped: {}", hit.header("cache-status"));
     let wrong = rig.chat_with("sk-a", &[("x-remora-ttl", "soon")], &chat(TIDES)).await;
     assert_eq!(wrong.json()["error"]["param"], "x-remora-ttl");

@@ -266,26 +266,26 @@ async fn pingora_a_truncated_body_is_never_stored() {
     let faults = ["truncate", "cut=0", "reset-after=0", "empty", "rubbish"];
     for fault in faults {
         let question = chat(&format!("A question with the fault {fault}"));
-        let broken = rig.chat_with("sk-a", &[("x-simulate", fault)], &question).await;
+        let broken = rig.chat_with(&format!("sk-{fault}"), &[("x-simulate", fault)], &question).await;
         assert_eq!(broken.status, 502, "{fault}: {}", broken.text());
-        let again = rig.chat("sk-a", &question).await;
+        let again = rig.chat(&format!("sk-{fault}"), &question).await;
         assert_eq!((again.status.as_u16(), again.cache()), (200, "MISS"), "{fault}");
     }
     let stream_faults =
         ["cut=3", "reset-after=3", "error-event=3", "no-done", "no-final-blank", "no-finish", "no-choices"];
     for fault in stream_faults {
         let question = chat_stream(&format!("A streamed question with the fault {fault}"));
-        let broken = rig.chat_with("sk-a", &[("x-simulate", fault)], &question).await;
+        let broken = rig.chat_with(&format!("sk-{fault}"), &[("x-simulate", fault)], &question).await;
         assert_eq!(broken.status, 200, "{fault}");
-        let again = rig.chat("sk-a", &question).await;
+        let again = rig.chat(&format!("sk-{fault}"), &question).await;
         assert_eq!((again.status.as_u16(), again.cache()), (200, "MISS"), "{fault}: {}", again.reason());
     }
     for fault in ["finish=length", "finish=content_filter", "no-finish", "no-choices", "error-event=0"] {
         let question = chat(&format!("A whole question with the fault {fault}"));
-        let odd = rig.chat_with("sk-a", &[("x-simulate", fault)], &question).await;
+        let odd = rig.chat_with(&format!("sk-{fault}"), &[("x-simulate", fault)], &question).await;
         assert_eq!((odd.status.as_u16(), odd.header("x-remora-entry")), (200, ""), "{fault}");
         assert!(!odd.reason().is_empty() && odd.reason() != "no_neighbour", "{fault}: says why it was not stored");
-        assert_eq!(rig.chat("sk-a", &question).await.cache(), "MISS", "{fault}");
+        assert_eq!(rig.chat(&format!("sk-{fault}"), &question).await.cache(), "MISS", "{fault}");
     }
     assert_eq!(rig.sim.stats().requests, 2 * (faults.len() + stream_faults.len() + 5) as u64);
 }
