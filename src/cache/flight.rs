@@ -41,7 +41,8 @@ pub struct Flights<H, E> {
 
 struct Flight<H, E> {
     state: Mutex<State<H, E>>,
-    /// Told when the last seat is empty, and when a reader has made room.
+    /// Told when the last seat is empty, and when a reader has made room. Two may wait on it, [`Pilot::push`] and
+    /// [`Pilot::abandoned`], so all are woken: one woken for the other would let the other wait for ever.
     pilot: Notify,
 }
 
@@ -328,7 +329,7 @@ impl<H: Clone, E: Clone> Seat<H, E> {
                 place.next = next + 1;
             }
             drop(state);
-            self.flight.pilot.notify_one();
+            self.flight.pilot.notify_waiters();
             return Poll::Ready(Next::Frame(frame));
         }
         if let Some(end) = &state.end {
@@ -359,7 +360,7 @@ impl<H, E> Drop for Seat<H, E> {
         }
         state.taken = state.taken.saturating_sub(1);
         drop(state);
-        self.flight.pilot.notify_one();
+        self.flight.pilot.notify_waiters();
     }
 }
 

@@ -257,7 +257,8 @@ impl DataPlane {
             // Nobody left to read it: the answer is stored all the same.
             let _ = pilot.push(Frame { raw: event.raw, plain: None }).await;
         }
-        if let Tail::Incomplete(raw) = tail {
+        // The first half of an event that broke off would swallow the error event that follows it.
+        if let (Tail::Incomplete(raw), true) = (tail, broken.is_none() || done) {
             let _ = pilot.push(Frame { raw, plain: None }).await;
         }
         if failed {

@@ -125,6 +125,7 @@ impl DataPlane {
         let (head, body) = request.into_parts();
         let path = head.uri.path();
         let dialect = Dialect::of(&head.method, path);
+        let bodiless = head.method == Method::HEAD;
         let record = Record::begin(route(&head.method, path), &self.clock, &self.writer, &self.metrics);
         record.with(|row| row.dialect = dialect.as_str().into());
         let mut reply = match self.stages(head, body, dialect, &record).await {
@@ -135,6 +136,10 @@ impl DataPlane {
             Served::default().write(reply.headers_mut(), &record);
         }
         record.replied(reply.status().as_u16());
+        if bodiless {
+            // The body of such a reply is dropped unread, which is no sign of a client that left.
+            record.finished();
+        }
         reply
     }
 
