@@ -137,7 +137,7 @@ impl App {
         let admin_limits = admin::limits(limits);
         let admin =
             Listener::bind(config.admin.listen, config.admin.tls.as_ref(), &admin_limits, &config.server.deadlines)?
-                .with_error_body(admin::problem);
+                .with_error_body(admin::problem, admin::PROBLEM_TYPE);
         let upstream = Arc::new(Upstream::new(&config.upstream)?);
         let metrics = Arc::new(Metrics::new(
             config.tenants.iter().map(|tenant| tenant.name.clone()),

@@ -25,12 +25,14 @@ use subtle::ConstantTimeEq;
 use crate::cache::Cache;
 use crate::config::{Limits, Secret};
 use crate::pipeline::DataPlane;
-use crate::server::RequestBody;
+use crate::server::{BodyError, RequestBody};
 use crate::store::Stores;
 use crate::telemetry::metrics::Metrics;
 
 /// Bytes of an admin request body.
 const BODY_BYTES: usize = 1 << 20;
+/// Content type of a problem document.
+pub const PROBLEM_TYPE: &str = "application/problem+json";
 
 /// Whether requests are served: false until the cache is loaded, and again once the drain begins.
 #[derive(Clone, Default)]
@@ -85,7 +87,7 @@ impl Problem {
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
         let body = problem(self.status, "", &self.detail);
-        (self.status, [(header::CONTENT_TYPE, "application/problem+json")], body).into_response()
+        (self.status, [(header::CONTENT_TYPE, PROBLEM_TYPE)], body).into_response()
     }
 }
 
@@ -104,7 +106,16 @@ impl From<QueryRejection> for Problem {
 
 impl From<JsonRejection> for Problem {
     fn from(rejection: JsonRejection) -> Self {
-        Self::new(rejection.status(), rejection.body_text())
+        // axum does not know our body's errors and calls each of them 400.
+        let first = std::error::Error::source(&rejection);
+        let mut chain = std::iter::successors(first, |error| error.source());
+        match chain.find_map(|error| error.downcast_ref::<BodyError>()) {
+            Some(error @ BodyError::TooLarge) => Self::new(StatusCode::PAYLOAD_TOO_LARGE, error.to_string()),
+            Some(error @ (BodyError::Idle | BodyError::Timeout)) => {
+                Self::new(StatusCode::REQUEST_TIMEOUT, error.to_string())
+            }
+            _ => Self::new(rejection.status(), rejection.body_text()),
+        }
     }
 }
 

@@ -48,6 +48,8 @@ pub(super) struct Rules {
     pub(super) limits: Limits,
     pub(super) deadlines: Deadlines,
     pub(super) error_body: ErrorBody,
+    /// Its content type.
+    pub(super) error_type: &'static str,
     pub(super) stats: Arc<Stats>,
 }
 
@@ -156,7 +158,7 @@ where
         let body = (self.rules.error_body)(status, code, message);
         let mut response = Response::new(ReplyBody::own(body, Arc::clone(&self.rules.stats), open));
         *response.status_mut() = status;
-        response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(self.rules.error_type));
         if !self.info.http2 {
             response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
         }

@@ -90,15 +90,17 @@ impl Listener {
             limits: limits.clone(),
             deadlines: deadlines.clone(),
             error_body: openai_error_body,
+            error_type: "application/json",
             stats: Arc::default(),
         };
         Ok(Self { socket, address, tls, rules })
     }
 
-    /// The same with another shape of error bodies.
+    /// The same with another shape of error bodies, and their content type.
     #[must_use]
-    pub fn with_error_body(mut self, error_body: ErrorBody) -> Self {
+    pub fn with_error_body(mut self, error_body: ErrorBody, content_type: &'static str) -> Self {
         self.rules.error_body = error_body;
+        self.rules.error_type = content_type;
         self
     }
 

@@ -14,6 +14,11 @@ async fn simulator() -> simulate::Handle {
     simulate::spawn(options, "127.0.0.1:0".parse().unwrap()).await.unwrap()
 }
 
+/// Ids are in the order of time to the millisecond, so what is to come later must be made later.
+async fn next_millisecond() {
+    tokio::time::sleep(std::time::Duration::from_millis(2)).await;
+}
+
 /// Metrics in the text format, read as strictly as a scraper reads them.
 struct Exposition {
     /// Type by family.
@@ -184,7 +189,9 @@ async fn every_request_can_be_looked_up_by_its_id() {
     let running = home.start().await;
     let headers = [("x-remora-user", "ada"), ("x-remora-tags", "team=blue")];
     let miss = running.chat_with("sk-one", &headers, &chat("What is a remora?")).await;
+    next_millisecond().await;
     let hit = running.chat("sk-one", &chat("What is a remora?")).await;
+    next_millisecond().await;
     let refused = running.chat("sk-one", &json!({ "model": "m", "messages": "none" })).await;
     let row = running.row(&miss).await;
     let expected = json!({
@@ -347,6 +354,7 @@ impl Stocked {
         for nth in 0..STOCK.len() {
             let answer = stocked.ask(nth).await;
             assert_eq!(answer.cache(), "MISS", "{}", answer.text());
+            next_millisecond().await;
         }
         stocked.written(STOCK.len()).await;
         stocked
@@ -519,7 +527,7 @@ async fn explain_tells_what_would_happen_and_changes_nothing() {
     let home = Home::new(&sim.url()).with("[embedding]\ndeadline = \"20s\"").with(TENANTS);
     let home = home.env("ACME_KEY", ACME).env("UMBRELLA_KEY", UMBRELLA);
     let running = home.start().await;
-    running.chat(ACME, &chat("Where is my order 7781?")).await;
+    running.row(&running.chat(ACME, &chat("Where is my order 7781?")).await).await;
     let explain = async |tenant: &str, prompt: &str| {
         let key = format!("{tenant}/app");
         let ask = json!({ "tenant": tenant, "key": key, "body": chat(prompt) });

@@ -77,7 +77,7 @@ async fn check_says_yes_with_0_and_wrong_usage_is_2() {
 
     for wrong in [&["chekc"][..], &["serve", "--lisen", "x"], &["check", "--config"], &["migrate"], &["cache", "bogus"]]
     {
-        says(home.run(wrong).await.failed(2), &["error:"]);
+        says(home.run(wrong).await.failed(2), &["--help"]);
     }
     says(home.run(&["chekc"]).await.failed(2), &["check"]);
     says(home.run(&["--help"]).await.ok(), &["serve", "check", "simulate", "cache", "request", "migrate", "Example"]);
@@ -89,7 +89,7 @@ async fn a_variable_of_the_environment_is_checked_like_a_key_of_the_file() {
     let home = Home::nowhere().env("REMORA__CACHE__TTL", "soon");
     refuses(&home, &[], &["REMORA__CACHE__TTL", "cache.ttl", "fix:"]).await;
     let home = Home::nowhere().env("REMORA__CACHE__TTTL", "1h");
-    refuses(&home, &[], &["REMORA__CACHE__TTTL", "cache.ttl"]).await;
+    refuses(&home, &[], &["REMORA__CACHE__TTTL", "did you mean `ttl`", "set REMORA__CACHE__TTL instead"]).await;
 }
 
 #[tokio::test]
@@ -97,8 +97,9 @@ async fn a_port_in_use_is_told_with_the_address_and_what_to_do() {
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap().to_string();
     let home = Home::nowhere().exact();
-    refuses(&home, &["--listen", &address], &[&address, "already in use", "--listen", "listen"]).await;
-    refuses(&home, &["--admin-listen", &address], &[&address, "already in use", "listen"]).await;
+    refuses(&home, &["--listen", &address], &[&address, "already in use", "Stop it", "`listen` key or flag"]).await;
+    refuses(&home, &["--admin-listen", &address], &[&address, "already in use", "Stop it", "`listen` key or flag"])
+        .await;
     assert!(home.files().is_empty(), "no database is made before the ports are ours");
     refuses(&home, &["--listen", "192.0.2.1:8080"], &["192.0.2.1:8080", "not an address of this machine"]).await;
 }

@@ -136,14 +136,18 @@ impl Home {
         SqliteStore::open(&self.database(), Migrate::Auto).await.unwrap()
     }
 
-    /// Every file in the directory but the configuration, byte for byte.
-    pub(crate) fn files(&self) -> BTreeMap<String, Vec<u8>> {
+    /// Every file in the directory, as length and digest. Left out are the configuration and what SQLite puts beside a
+    /// database without anything in it: the index of the log, and an empty log.
+    pub(crate) fn files(&self) -> BTreeMap<String, String> {
         let entries = std::fs::read_dir(self.dir.path()).unwrap().map(|entry| entry.unwrap().path());
         let named = entries.filter(|path| path.is_file()).map(|path| {
             let name = path.file_name().unwrap().to_string_lossy().into_owned();
-            (name, std::fs::read(&path).unwrap())
+            let content = std::fs::read(&path).unwrap();
+            let empty_log = name.ends_with("-wal") && content.is_empty();
+            let left_out = empty_log || name.ends_with("-shm") || name == "remora.toml";
+            (!left_out).then(|| (name, format!("{} bytes, {}", content.len(), blake3::hash(&content).to_hex())))
         });
-        named.filter(|(name, _)| name != "remora.toml").collect()
+        named.flatten().collect()
     }
 
     fn command(&self, args: &[&str]) -> Command {

@@ -153,7 +153,8 @@ async fn error_bodies_are_openais_shape_unless_the_caller_gives_another() {
     assert_eq!(body, want);
 
     let listener = Listener::bind(local(), None, &limits(), &deadlines()).unwrap();
-    let listener = listener.with_error_body(|status, code, _| format!("{} {code}", status.as_u16()).into());
+    let listener =
+        listener.with_error_body(|status, code, _| format!("{} {code}", status.as_u16()).into(), "text/plain");
     let server = Server::with(listener, super::Log::default(), |request, _| async { ok(request).unwrap() });
     let mut socket = server.connect().await;
     socket.write_all(b"GET / HTTP/1.1\r\n\r\n").await.unwrap();
