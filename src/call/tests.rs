@@ -384,7 +384,8 @@ fn controls_are_read_from_our_headers_and_from_aliases() {
 #[test]
 fn a_foreign_namespace_that_cannot_be_used_goes_without_the_cache() {
     let long: &'static str = String::leak("x".repeat(300));
-    for (name, value) in [("helicone-cache-seed", long), ("x-portkey-cache-namespace", long), ("helicone-user-id", long)]
+    for (name, value) in
+        [("helicone-cache-seed", long), ("x-portkey-cache-namespace", long), ("helicone-user-id", long)]
     {
         let read = controls(&[(name, value)]).unwrap();
         assert_eq!((read.mode, read.namespace, read.user), (Some(CacheMode::Off), None, None), "{name}");
@@ -445,10 +446,9 @@ fn no_duration_in_a_header_is_too_much() {
 #[test]
 fn tags_of_other_gateways_never_refuse_our_own() {
     let own = "a=1,b=1,c=1,d=1,e=1,f=1,g=1,h=1,i=1,j=1";
-    for pairs in [
-        [("x-remora-tags", own), ("helicone-property-k", "1")],
-        [("helicone-property-k", "1"), ("x-remora-tags", own)],
-    ] {
+    for pairs in
+        [[("x-remora-tags", own), ("helicone-property-k", "1")], [("helicone-property-k", "1"), ("x-remora-tags", own)]]
+    {
         assert_eq!(controls(&pairs).unwrap().tags.len(), 10);
     }
 }

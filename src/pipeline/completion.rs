@@ -378,9 +378,6 @@ impl Asked {
         terms.extend_from_slice(&self.plan.ttl.as_millis().to_le_bytes());
         let age = self.plan.max_age.map_or(u128::MAX, |age| age.as_millis());
         terms.extend_from_slice(&age.to_le_bytes());
-        // A follower waits as long as its leader may; one that asked for less must not.
-        let timeout = self.exchange.controls.timeout.map_or(u128::MAX, |timeout| timeout.as_millis());
-        terms.extend_from_slice(&timeout.to_le_bytes());
         terms
     }
 }

@@ -55,7 +55,9 @@ async fn canned(answer: impl Fn(&str) -> String + Send + Sync + 'static) -> Stri
 
 fn response(content_type: &str, body: &str) -> String {
     let length = body.len();
-    format!("HTTP/1.1 200 OK\r\ncontent-type: {content_type}\r\ncontent-length: {length}\r\nconnection: close\r\n\r\n{body}")
+    format!(
+        "HTTP/1.1 200 OK\r\ncontent-type: {content_type}\r\ncontent-length: {length}\r\nconnection: close\r\n\r\n{body}"
+    )
 }
 
 /// The simulator first, then the real thing, on the same database: its answers must not come from the simulator.
@@ -132,7 +134,9 @@ async fn a_text_completion_without_a_limit_is_not_answered_by_a_longer_one() {
 
 async fn slow(latency_ms: u64, chunk_ms: u64) -> Arc<Rig> {
     let (latency, chunk_delay) = (Duration::from_millis(latency_ms), Duration::from_millis(chunk_ms));
-    Arc::new(Rig::with(Plan { simulate: Options { latency, chunk_delay, ..Options::default() }, ..Plan::default() }).await)
+    Arc::new(
+        Rig::with(Plan { simulate: Options { latency, chunk_delay, ..Options::default() }, ..Plan::default() }).await,
+    )
 }
 
 /// Waits until the simulator works on so many requests.
@@ -178,7 +182,8 @@ async fn a_follower_does_not_get_the_refusal_of_a_member_that_only_the_leader_ha
     let url = canned(|request| {
         std::thread::sleep(Duration::from_millis(150));
         if request.contains("too_long") {
-            let body = r#"{"error":{"message":"metadata","type":"invalid_request_error","param":"metadata","code":null}}"#;
+            let body =
+                r#"{"error":{"message":"metadata","type":"invalid_request_error","param":"metadata","code":null}}"#;
             return response("application/json", body).replace("200 OK", "400 Bad Request");
         }
         answer_with_usage(&json!({ "prompt_tokens": 5, "completion_tokens": 3 }))
