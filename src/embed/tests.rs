@@ -93,7 +93,7 @@ async fn a_slow_vector_ends_at_the_deadline_and_serves_the_next_who_asks() {
     assert_eq!(embedder.embed("slow").await.unwrap_err(), EmbedError::Deadline);
     assert_eq!(embedder.embed("never begun").await.unwrap_err(), EmbedError::Deadline);
     open.send(()).unwrap();
-    while embedder.0.memory.peek(&embedder.key("slow")).is_none() {
+    while embedder.0.memory.peek(&embedder.key("", "slow")).is_none() {
         tokio::time::sleep(Duration::from_millis(2)).await;
     }
     assert!(embedder.embed("slow").await.unwrap().cached);

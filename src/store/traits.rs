@@ -15,7 +15,6 @@ use crate::ids::{EntryId, KeyId, RequestId, TenantId};
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = Result<T, StoreError>> + Send + 'a>>;
 
 /// One change to the stored entries.
-#[expect(clippy::large_enum_variant, reason = "writes are few, short-lived and mostly the large variant")]
 #[derive(Clone, Debug, PartialEq)]
 #[expect(
     clippy::large_enum_variant,

@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::{Method, StatusCode};
-use remora::clock::Clock;
 use remora::config::Config;
 use remora::simulate::{self, Options};
 use serde_json::{Value, json};
