@@ -82,6 +82,8 @@ fn micros(duration: Duration) -> f64 {
 pub(crate) fn percentile(values: &[f64], share: f64) -> f64 {
     let mut sorted = values.to_vec();
     sorted.sort_unstable_by(f64::total_cmp);
-    let at = (share * sorted.len().saturating_sub(1) as f64).round();
-    sorted.get(at as usize).copied().unwrap_or(0.0)
+    let last = sorted.len().saturating_sub(1);
+    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "between 0 and the last index")]
+    let at = (share * last as f64).round() as usize;
+    sorted.get(at).copied().unwrap_or(0.0)
 }

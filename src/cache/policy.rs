@@ -118,10 +118,10 @@ mod tests {
         }
     }
 
-    fn plan(tenant: TenantCache, controls: Controls) -> Plan {
+    fn plan(tenant: TenantCache, controls: &Controls) -> Plan {
         let principal =
             Principal::declared(TenantId::new("t"), KeyId::new("t/k"), Credential::Caller, tenant, Vec::new(), false);
-        Plan::of(&settings(), &principal, &controls, Traits::default())
+        Plan::of(&settings(), &principal, controls, Traits::default())
     }
 
     #[test]
@@ -138,7 +138,7 @@ mod tests {
             similarity: Some(0.5),
             ..Controls::default()
         };
-        let both = plan(narrow.clone(), wide);
+        let both = plan(narrow.clone(), &wide);
         assert_eq!((both.read, both.ttl, both.floor), (CacheMode::Exact, Duration::from_secs(50), 0.97));
         let tighter = Controls {
             similarity: Some(0.99),
@@ -146,19 +146,19 @@ mod tests {
             mode: Some(CacheMode::Off),
             ..Controls::default()
         };
-        let both = plan(narrow, tighter);
+        let both = plan(narrow, &tighter);
         assert_eq!((both.read, both.ttl, both.floor), (CacheMode::Off, Duration::from_secs(5), 0.99));
         assert!(both.is_bypass() && !both.store);
     }
 
     #[test]
     fn no_cache_reads_nothing_but_stores() {
-        let fresh = plan(TenantCache::default(), Controls { no_cache: true, ..Controls::default() });
+        let fresh = plan(TenantCache::default(), &Controls { no_cache: true, ..Controls::default() });
         assert!(fresh.refresh && fresh.store && !fresh.is_bypass());
         assert_eq!(fresh.read, CacheMode::Off);
-        let kept_out = plan(TenantCache::default(), Controls { no_store: true, ..Controls::default() });
+        let kept_out = plan(TenantCache::default(), &Controls { no_store: true, ..Controls::default() });
         assert!(!kept_out.store && kept_out.read == CacheMode::Semantic);
-        let no_time = plan(TenantCache::default(), Controls { ttl: Some(Duration::ZERO), ..Controls::default() });
+        let no_time = plan(TenantCache::default(), &Controls { ttl: Some(Duration::ZERO), ..Controls::default() });
         assert!(!no_time.store);
     }
 

@@ -309,7 +309,7 @@ fn wrong_types_name_the_member() {
             other => panic!("{body} gave {other:?}"),
         }
     }
-    let five = format!("[{}]", vec![r#"{"role":"user","content":"x"}"#; 5].join(","));
+    let five = format!("[{}]", [r#"{"role":"user","content":"x"}"#; 5].join(","));
     assert!(read(&format!(r#"{{"model":"m","messages":{five}}}"#)).is_err());
 }
 
