@@ -340,6 +340,7 @@ async fn sweep(gauges: Gauges) {
             }
             gauges.set(&sizes);
         }
+        gauges.cache.sweep_store().await;
         tokio::select! {
             () = &mut draining => return,
             () = tokio::time::sleep(SWEEP) => {}

@@ -233,3 +233,44 @@ async fn what_comes_after_the_terminator_is_not_waited_for() {
     let answer = tokio::time::timeout(Duration::from_secs(20), rig.chat("sk-a", &chat_stream("Hello"))).await;
     assert!(answer.expect("the answer has ended").text().contains("data: [DONE]\n\n"));
 }
+
+/// Entries that ended while the program was down are not loaded, so nothing ever removed them: the database only grew.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_expired_while_the_program_was_down_is_removed_from_the_store() {
+    let clock = Clock::manual(1_700_000_000_000);
+    let mut rig = Rig::with(Plan { clock: clock.clone(), ..Plan::default() }).await;
+    rig.chat("sk-a", &chat("Hello")).await;
+    rig.settle().await;
+    assert_eq!(rig.app().stores.entries.counts().await.unwrap().entries, 1);
+    rig.app.take().unwrap().stop_within(Duration::from_secs(5)).await;
+    clock.advance_ms(48 * 3_600 * 1_000);
+    rig.launch_again().await;
+    for _ in 0..200 {
+        rig.app().flush().await;
+        if rig.app().stores.entries.counts().await.unwrap().entries == 0 {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    panic!("the expired entry is still in the store");
+}
+
+/// An entry that is in the store only, as after an eviction that found the write queue full.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_invalidation_reaches_entries_that_are_in_the_store_only() {
+    let mut rig = rig_with(|config| config.cache.max_entries = 100).await;
+    rig.chat("sk-a", &chat("Hello")).await;
+    rig.settle().await;
+    let kept = rig.app().stores.entries.scan(0, None, 10).await.unwrap().remove(0);
+    let whole = rig.app().stores.entries.entry(&kept.meta.entry.tenant, kept.meta.entry.id).await.unwrap().unwrap();
+    let clear = json!({ "all": true });
+    rig.admin(Method::POST, "/admin/v1/cache/invalidate", Some(clear.clone())).await;
+    let put = remora::store::EntryWrite::Put { entry: Arc::new(whole), points: kept.points };
+    rig.app().stores.entries.apply(&[put]).await.unwrap();
+    assert_eq!(rig.chat("sk-b", &chat("Another")).await.cache(), "MISS");
+    rig.settle().await;
+    rig.admin(Method::POST, "/admin/v1/cache/invalidate", Some(clear)).await;
+    assert_eq!(rig.app().stores.entries.counts().await.unwrap().entries, 0);
+    rig.restart().await;
+    assert_eq!(rig.chat("sk-a", &chat("Hello")).await.cache(), "MISS");
+}
