@@ -142,10 +142,18 @@ impl Record {
         self.state().upstream_wait += waited;
     }
 
-    /// Tokens and where their number comes from: `billed`, `estimated` or `replayed`.
+    /// Tokens and where their number comes from: `billed`, `estimated` or `replayed`. Where upstream is asked twice for
+    /// one request, both count.
     pub fn tokens(&self, tokens: Tokens, source: &'static str) {
         let mut state = self.state();
-        state.row.tokens = tokens;
+        let before = state.row.tokens;
+        state.row.tokens = Tokens {
+            input: before.input.saturating_add(tokens.input),
+            cache_read: before.cache_read.saturating_add(tokens.cache_read),
+            cache_write: before.cache_write.saturating_add(tokens.cache_write),
+            output: before.output.saturating_add(tokens.output),
+            reasoning: before.reasoning.saturating_add(tokens.reasoning),
+        };
         state.row.tokens_source = Some(source.into());
     }
 

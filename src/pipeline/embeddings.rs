@@ -99,7 +99,11 @@ impl DataPlane {
         let hits: Vec<&Hit> = known.iter().flatten().collect();
         let lists: Vec<EmbeddingList> = hits.iter().filter_map(|hit| stored(hit)).collect();
         let first = lists.first().filter(|_| lists.len() == known.len())?;
-        let tokens = lists.iter().map(prompt_tokens).sum();
+        // Vectors of different models do not belong into one list, whatever name they were asked for by.
+        if lists.iter().any(|list| list.model != first.model) {
+            return None;
+        }
+        let tokens = lists.iter().map(prompt_tokens).fold(0, u64::saturating_add);
         let items: Vec<Bytes> = lists.iter().flat_map(|list| list.items.iter().cloned()).collect();
         let body = join(&first.model, &items, tokens).ok()?;
         let oldest = hits.iter().min_by_key(|hit| hit.meta.created_at)?;
@@ -151,12 +155,12 @@ impl DataPlane {
         let body = match fresh {
             Some(Ok(list)) => {
                 self.take_in_items(&asked, if all { None } else { Some(&missing) }, &list, &mut served);
-                if all { whole } else { merge(&known, &missing, &list).ok_or(UpstreamError::Rubbish)? }
+                match if all { Some(whole) } else { merge(&known, &missing, &list) } {
+                    Some(body) => body,
+                    None => return self.fetch_all(asked).await,
+                }
             }
-            Some(Err(why)) if !all => {
-                tracing::warn!(reason = why.as_str(), "an embeddings answer cannot be joined with cached items");
-                return Err(UpstreamError::Rubbish.into());
-            }
+            Some(Err(_)) if !all => return self.fetch_all(asked).await,
             Some(Err(why)) => {
                 if serde_json::from_slice::<serde::de::IgnoredAny>(&whole).is_err() {
                     return Err(UpstreamError::Rubbish.into());
@@ -170,6 +174,12 @@ impl DataPlane {
         *reply.headers_mut() = towards_client(&head.headers);
         served.write(reply.headers_mut(), record);
         Ok(reply)
+    }
+
+    /// Asks for all items, as if none were known: those that are cannot be joined with what upstream says now.
+    async fn fetch_all(&self, asked: Asked) -> Result<Response<Body>, Refusal> {
+        let known = asked.keys.iter().map(|_| None).collect();
+        Box::pin(self.fetch_items(asked, known, Vec::new())).await
     }
 
     /// Accounts for fresh items and stores them. `missing` tells which inputs they answer, all if `None`.
@@ -222,7 +232,7 @@ fn merge(known: &[Option<Hit>], missing: &[usize], fresh: &EmbeddingList) -> Opt
     let items: Option<Vec<Bytes>> = known
         .iter()
         .map(|hit| match hit {
-            Some(hit) => stored(hit)?.items.into_iter().next(),
+            Some(hit) => stored(hit).filter(|list| list.model == fresh.model)?.items.into_iter().next(),
             None => fresh_items.next().cloned(),
         })
         .collect();

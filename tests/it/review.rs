@@ -274,3 +274,42 @@ async fn an_invalidation_reaches_entries_that_are_in_the_store_only() {
     rig.restart().await;
     assert_eq!(rig.chat("sk-a", &chat("Hello")).await.cache(), "MISS");
 }
+
+fn vectors(request: &str, model: &str, tokens: u64) -> String {
+    let body: Value = serde_json::from_str(request.split_once("\r\n\r\n").unwrap().1).unwrap();
+    let count = body["input"].as_array().map_or(1, Vec::len);
+    let data: Vec<Value> = (0..count).map(|i| json!({ "object": "embedding", "index": i, "embedding": [0.5] })).collect();
+    let usage = json!({ "prompt_tokens": tokens, "total_tokens": tokens });
+    response("application/json", &json!({ "object": "list", "data": data, "model": model, "usage": usage }).to_string())
+}
+
+/// A name that has been moved to another model: its old vectors and its new ones cannot be compared.
+#[tokio::test(flavor = "multi_thread")]
+async fn vectors_of_two_models_never_stand_in_one_list() {
+    let model = Arc::new(std::sync::Mutex::new("one"));
+    let now = Arc::clone(&model);
+    let url = canned(move |request| vectors(request, *now.lock().unwrap(), 4)).await;
+    let rig = rig_with(move |config| config.upstream.url.clone_from(&url)).await;
+    let ask = |input: Value| json!({ "model": "alias", "input": input });
+    assert_eq!(post(&rig, "/v1/embeddings", &ask(json!(["a", "b"]))).await.cache(), "MISS");
+    *model.lock().unwrap() = "two";
+    let mixed = post(&rig, "/v1/embeddings", &ask(json!(["a", "c"]))).await;
+    assert_eq!((mixed.status, &mixed.json()["model"]), (StatusCode::OK, &json!("two")));
+    assert_eq!(mixed.json()["data"].as_array().unwrap().len(), 2);
+    assert_eq!(rig.row(&mixed).await["tokens"]["input"], 8, "asked twice, billed twice");
+    // "b" is the old model's still, "a" the new one's.
+    let both = post(&rig, "/v1/embeddings", &ask(json!(["a", "b"]))).await;
+    assert_eq!((both.cache(), &both.json()["model"]), ("MISS", &json!("two")));
+    assert_eq!(post(&rig, "/v1/embeddings", &ask(json!(["a", "b"]))).await.cache(), "HIT");
+}
+
+/// The sum overflowed, which is a panic.
+#[tokio::test(flavor = "multi_thread")]
+async fn absurd_token_counts_do_not_end_in_a_panic() {
+    let url = canned(|request| vectors(request, "m", u64::MAX)).await;
+    let rig = rig_with(move |config| config.upstream.url.clone_from(&url)).await;
+    let ask = |input: Value| json!({ "model": "m", "input": input });
+    for input in [json!("a"), json!("b"), json!(["a", "b"])] {
+        assert_eq!(post(&rig, "/v1/embeddings", &ask(input)).await.status, StatusCode::OK);
+    }
+}
