@@ -1,6 +1,6 @@
 //! Routes that are passed through: every byte of the body, both ways, as a stream.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -14,7 +14,7 @@ use super::{DataPlane, Exchange, bypass, json};
 use crate::cache::outcome::{Outcome, Reason};
 use crate::call::model_of;
 use crate::json::Node;
-use crate::server::RequestBody;
+use crate::server::{BodyError, RequestBody};
 use crate::tenant::AuthError;
 use crate::upstream::headers::{towards_client, towards_upstream};
 use crate::upstream::{Answer, Outgoing, UpstreamError};
@@ -26,12 +26,21 @@ impl DataPlane {
         exchange: Exchange,
         body: RequestBody,
     ) -> Result<Response<Body>, Refusal> {
+        // What ends a body that is passed on while it comes; upstream only sees a request that was broken off.
+        let broken = Arc::new(OnceLock::new());
         let body = if exchange.principal.is_limited() && !exchange.method.is_safe() {
             self.check_model(&exchange, body).await?
         } else {
-            Outgoing::new(body.map_err(Into::into))
+            let broken = Arc::clone(&broken);
+            Outgoing::new(body.map_err(move |error: BodyError| {
+                let _ = broken.set(error);
+                error.into()
+            }))
         };
-        let answer = self.ask(&exchange, body, false).await?;
+        let answer = match self.ask(&exchange, body, false).await {
+            Ok(answer) => answer,
+            Err(error) => return Err(broken.get().map_or_else(|| error.into(), |error| (*error).into())),
+        };
         let idle = self.wait(&exchange);
         let (head, body) = answer.response.into_parts();
         let mut reply = Response::new(Body::passed(body, answer.permit, idle, exchange.record.clone()));

@@ -313,3 +313,23 @@ async fn absurd_token_counts_do_not_end_in_a_panic() {
         assert_eq!(post(&rig, "/v1/embeddings", &ask(input)).await.status, StatusCode::OK);
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_body_that_is_passed_on_and_too_large_is_413_and_not_upstreams_fault() {
+    let rig = rig_with(|config| config.server.limits.body_bytes = 10_000).await;
+    let answer = rig.send(Method::POST, "/v1/files", "sk-a", &[], Bytes::from(vec![b'x'; 20_000])).await;
+    assert_eq!((answer.status, answer.reason()), (StatusCode::PAYLOAD_TOO_LARGE, "body_too_large"));
+    let row = rig.row(&answer).await;
+    assert_eq!((&row["outcome"], &row["status"]), (&json!("refused"), &json!(413)));
+
+    // The length is not known beforehand.
+    let mut socket = tokio::net::TcpStream::connect(rig.app().data).await.unwrap();
+    let head = "POST /v1/files HTTP/1.1\r\nhost: x\r\nauthorization: Bearer sk-a\r\ntransfer-encoding: chunked\r\n\r\n";
+    socket.write_all(head.as_bytes()).await.unwrap();
+    for _ in 0..4 {
+        socket.write_all(format!("{:x}\r\n{}\r\n", 4_000, "x".repeat(4_000)).as_bytes()).await.unwrap();
+    }
+    let mut reply = [0; 12];
+    socket.read_exact(&mut reply).await.unwrap();
+    assert_eq!(&reply, b"HTTP/1.1 413");
+}
