@@ -333,3 +333,43 @@ async fn a_body_that_is_passed_on_and_too_large_is_413_and_not_upstreams_fault()
     socket.read_exact(&mut reply).await.unwrap();
     assert_eq!(&reply, b"HTTP/1.1 413");
 }
+
+/// The time in which the client did not read counted as a pause of upstream.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_that_reads_slowly_does_not_make_upstream_idle() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}/v1", listener.local_addr().unwrap());
+    const SIZE: usize = 64 << 20;
+    tokio::spawn(async move {
+        let (mut socket, _) = listener.accept().await.unwrap();
+        let mut request = [0; 4096];
+        let _ = socket.read(&mut request).await;
+        let head = format!("HTTP/1.1 200 OK\r\ncontent-type: a/b\r\ncontent-length: {SIZE}\r\n\r\n");
+        let _ = socket.write_all(head.as_bytes()).await;
+        let piece = vec![b'x'; 1 << 20];
+        for _ in 0..SIZE >> 20 {
+            if socket.write_all(&piece).await.is_err() {
+                return;
+            }
+        }
+        tokio::time::sleep(Duration::from_secs(30)).await;
+    });
+    let rig = rig_with(move |config| {
+        config.upstream.url.clone_from(&url);
+        config.upstream.idle = Duration::from_millis(300);
+    })
+    .await;
+    let mut socket = tokio::net::TcpStream::connect(rig.app().data).await.unwrap();
+    socket.write_all(b"GET /v1/files HTTP/1.1\r\nhost: x\r\nauthorization: Bearer sk-a\r\n\r\n").await.unwrap();
+    let mut got = 0;
+    let mut buffer = vec![0; 1 << 20];
+    for pause in [700, 700] {
+        tokio::time::sleep(Duration::from_millis(pause)).await;
+        got += socket.read(&mut buffer).await.unwrap();
+    }
+    while got < SIZE {
+        let read = socket.read(&mut buffer).await.unwrap();
+        assert!(read > 0, "cut after {got} bytes");
+        got += read;
+    }
+}
