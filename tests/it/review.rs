@@ -373,3 +373,24 @@ async fn a_client_that_reads_slowly_does_not_make_upstream_idle() {
         got += read;
     }
 }
+
+/// A host that accepts and never speaks TLS; only TCP was under the deadline.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_deadline_for_connecting_covers_the_tls_handshake() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("https://{}/v1", listener.local_addr().unwrap());
+    let held = tokio::spawn(async move {
+        let mut held = Vec::new();
+        while let Ok((socket, _)) = listener.accept().await {
+            held.push(socket);
+        }
+    });
+    let rig = rig_with(move |config| {
+        config.upstream.url.clone_from(&url);
+        config.upstream.connect = Duration::from_millis(200);
+    })
+    .await;
+    let answer = tokio::time::timeout(Duration::from_secs(20), rig.chat("sk-a", &chat("Hello"))).await.expect("in time");
+    assert_eq!((answer.status, answer.reason()), (StatusCode::BAD_GATEWAY, "upstream_connect_timeout"));
+    held.abort();
+}
