@@ -15,7 +15,7 @@ use super::{DataPlane, Exchange};
 use crate::cache::outcome::{Outcome, Reason, Tier};
 use crate::cache::policy::{Plan, Traits, share};
 use crate::cache::{self, Ask, FreshItem, Hit};
-use crate::call::{EmbeddingsCall, Scope};
+use crate::call::{BadCall, EmbeddingsCall, Scope};
 use crate::config::CacheMode;
 use crate::dialect::embeddings::{EmbeddingList, join, split};
 use crate::server::RequestBody;
@@ -38,7 +38,10 @@ impl DataPlane {
         body: RequestBody,
     ) -> Result<Response<Body>, Refusal> {
         let body = self.read(body).await?;
-        let call = EmbeddingsCall::read(&body, &self.limits)?;
+        let call = match EmbeddingsCall::read(&body, &self.limits) {
+            Err(BadCall::Foreign) => return self.pass(exchange, RequestBody::from_bytes(body)).await,
+            read => read?,
+        };
         exchange.principal.may_use(&call.model)?;
         exchange.controls = std::mem::take(&mut exchange.controls).or(call.controls.clone());
         let asked = self.plan_items(exchange, call);

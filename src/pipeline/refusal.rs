@@ -88,6 +88,7 @@ impl From<BadCall> for Refusal {
     fn from(error: BadCall) -> Self {
         match &error {
             BadCall::Json(_) => Self::bad_request("invalid_json", error.to_string()),
+            BadCall::Foreign => Self::bad_request("invalid_request", error.to_string()),
             BadCall::Param { param, .. } => {
                 Self { param: Some(param.clone()), ..Self::bad_request("invalid_parameter", error.to_string()) }
             }
