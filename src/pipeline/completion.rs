@@ -237,8 +237,7 @@ impl DataPlane {
 
     fn job(&self, asked: &Asked, vector: Option<Vector>) -> Job {
         let Asked { exchange, call, plan, .. } = asked;
-        let total = self.upstream.settings().total;
-        let total = exchange.controls.timeout.map_or(total, |asked| asked.min(total));
+        let total = self.total(exchange);
         let fresh = plan.store.then(|| Fresh {
             tenant: exchange.principal.tenant.clone(),
             writer: exchange.principal.key.clone(),

@@ -8,6 +8,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::{Response, StatusCode};
 use http_body_util::{BodyExt, Full};
+use tokio::time::{Instant, timeout, timeout_at};
 
 use super::refusal::Refusal;
 use super::reply::{Body, Served, json};
@@ -22,6 +23,9 @@ use crate::server::RequestBody;
 use crate::store::{Digest, Tokens};
 use crate::upstream::headers::towards_client;
 use crate::upstream::{Outgoing, UpstreamError};
+
+/// Longest wait for all items that have to be read from the store.
+const LOOKUP: Duration = Duration::from_millis(250);
 
 /// An embeddings request with everything that has been decided about it.
 struct Asked {
@@ -61,7 +65,8 @@ impl DataPlane {
         if asked.plan.only_if_cached {
             return Err(Refusal::only_if_cached());
         }
-        self.fetch_items(asked, known, missing).await
+        let total = self.total(&asked.exchange);
+        timeout(total, self.fetch_items(asked, known, missing)).await.unwrap_or(Err(UpstreamError::TotalTimeout.into()))
     }
 
     fn plan_items(&self, exchange: Exchange, call: EmbeddingsCall) -> Asked {
@@ -92,8 +97,11 @@ impl DataPlane {
         }
         let ask = Ask { token_limit: None, max_age: asked.plan.max_age };
         let mut known = Vec::with_capacity(asked.keys.len());
+        // One deadline for all reads from the store. After it what is in memory is still found, since that needs no wait.
+        let until = Instant::now() + LOOKUP;
         for key in &asked.keys {
-            known.push(self.cache.exact(&asked.exchange.principal.tenant, key, ask).await.ok());
+            let found = timeout_at(until, self.cache.exact(&asked.exchange.principal.tenant, key, ask)).await;
+            known.push(found.ok().and_then(Result::ok));
         }
         known
     }
@@ -141,9 +149,11 @@ impl DataPlane {
         let answer = self.ask(&asked.exchange, outgoing, true).await?;
         let (head, body) = answer.response.into_parts();
         let coded = head.headers.contains_key(http::header::CONTENT_ENCODING);
+        let began = Instant::now();
         let whole = self.read_whole(body).await?;
         drop(answer.permit);
         let record = &asked.exchange.record;
+        record.upstream_waited(began.elapsed());
         let (outcome, reason) = match (asked.plan.why_not, asked.plan.refresh) {
             (Some(reason), true) => (Outcome::Refresh, Some(reason)),
             (Some(reason), false) => (Outcome::Bypass, Some(reason)),

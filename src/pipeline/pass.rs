@@ -7,6 +7,7 @@ use bytes::Bytes;
 use http::{HeaderMap, Response, StatusCode, header};
 use http_body_util::{BodyExt, Empty, Full};
 use serde_json::Value;
+use tokio::time::timeout;
 
 use super::refusal::Refusal;
 use super::reply::Body;
@@ -51,6 +52,11 @@ impl DataPlane {
 
     /// `GET /v1/models`: upstream's list, cut down to what the key may use.
     pub(super) async fn models(self: &Arc<Self>, exchange: Exchange) -> Result<Response<Body>, Refusal> {
+        let total = self.total(&exchange);
+        timeout(total, self.list_models(exchange)).await.unwrap_or(Err(UpstreamError::TotalTimeout.into()))
+    }
+
+    async fn list_models(&self, exchange: Exchange) -> Result<Response<Body>, Refusal> {
         let body = Outgoing::new(Empty::<Bytes>::new().map_err(|never| match never {}));
         let answer = self.ask(&exchange, body, exchange.principal.is_limited()).await?;
         let (head, body) = answer.response.into_parts();
@@ -95,6 +101,12 @@ impl DataPlane {
         let answer = self.upstream.send(exchange.method.clone(), &exchange.path, headers, body, wait).await;
         exchange.record.upstream_answered(answer.as_ref().ok().map(|a| a.response.status().as_u16()));
         answer
+    }
+
+    /// Longest time for a whole answer.
+    pub(super) fn total(&self, exchange: &Exchange) -> Duration {
+        let total = self.upstream.settings().total;
+        exchange.controls.timeout.map_or(total, |asked| asked.min(total))
     }
 
     fn wait(&self, exchange: &Exchange) -> Duration {

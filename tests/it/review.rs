@@ -394,3 +394,33 @@ async fn the_deadline_for_connecting_covers_the_tls_handshake() {
     assert_eq!((answer.status, answer.reason()), (StatusCode::BAD_GATEWAY, "upstream_connect_timeout"));
     held.abort();
 }
+
+/// Each part came in time, the whole never.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_answer_that_drips_ends_at_the_total_deadline_on_every_route() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}/v1", listener.local_addr().unwrap());
+    tokio::spawn(async move {
+        while let Ok((mut socket, _)) = listener.accept().await {
+            tokio::spawn(async move {
+                let mut request = [0; 4096];
+                let _ = socket.read(&mut request).await;
+                let _ = socket.write_all(b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\n\r\n").await;
+                while socket.write_all(b" ").await.is_ok() {
+                    tokio::time::sleep(Duration::from_millis(50)).await;
+                }
+            });
+        }
+    });
+    let rig = rig_with(move |config| config.upstream.url.clone_from(&url)).await;
+    let wait = [("x-remora-timeout", "300ms")];
+    let body = Bytes::from_static(br#"{"model":"m","input":"x"}"#);
+    for (method, path, body) in
+        [(Method::POST, "/v1/embeddings", body), (Method::GET, "/v1/models", Bytes::new())]
+    {
+        let sent = rig.send(method, path, "sk-a", &wait, body);
+        let answer = tokio::time::timeout(Duration::from_secs(20), sent).await.expect("in time");
+        assert_eq!((answer.status, answer.reason()), (StatusCode::GATEWAY_TIMEOUT, "deadline_exceeded"), "{path}");
+        assert_eq!(rig.row(&answer).await["outcome"], "failed");
+    }
+}
