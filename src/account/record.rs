@@ -197,8 +197,25 @@ impl Drop for Inner {
         self.metrics.in_flight().fetch_sub(1, Ordering::Relaxed);
         self.metrics.request(row, state.cacheable);
         if let Some(slot) = state.slot.take() {
+            for text in [&mut row.user, &mut row.model_asked, &mut row.model_answered].into_iter().flatten() {
+                shorten(text);
+            }
+            row.tags.iter_mut().for_each(|(name, value)| {
+                shorten(name);
+                shorten(value);
+            });
             slot.send(row.clone());
         }
+    }
+}
+
+/// Longest text of callers or of upstream in a row, bytes. Anybody may send megabytes as the `user` of a request; a row
+/// must not be larger for that.
+const TEXT: usize = 256;
+
+fn shorten(text: &mut String) {
+    if text.len() > TEXT {
+        text.truncate(text.floor_char_boundary(TEXT));
     }
 }
 

@@ -424,3 +424,13 @@ async fn an_answer_that_drips_ends_at_the_total_deadline_on_every_route() {
         assert_eq!(rig.row(&answer).await["outcome"], "failed");
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_row_of_the_ledger_is_not_as_large_as_the_caller_likes() {
+    let rig = Rig::start().await;
+    let mut body = chat("Hello");
+    body["user"] = "é".repeat(500_000).into();
+    let answer = rig.chat("sk-a", &body).await;
+    let user = rig.row(&answer).await["user"].as_str().unwrap().to_owned();
+    assert!(user.len() <= 256 && user.starts_with("éé"));
+}
