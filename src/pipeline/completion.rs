@@ -126,7 +126,11 @@ impl DataPlane {
             match self.flights.join(key) {
                 Joined::Lead(pilot, seat) => return self.lead(asked, missed, pilot, seat).await,
                 Joined::Follow(seat) => {
-                    if let Ok(head) = seat.head().await {
+                    let began = Instant::now();
+                    let head = seat.head().await;
+                    // What the leader waits for is not time that this program adds.
+                    asked.exchange.record.upstream_waited(began.elapsed());
+                    if let Ok(head) = head {
                         asked.exchange.record.outcome(Outcome::Coalesced, None, None);
                         return self.land(&asked, head, seat, Outcome::Coalesced, Some(missed));
                     }

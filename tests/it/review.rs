@@ -434,3 +434,18 @@ async fn a_row_of_the_ledger_is_not_as_large_as_the_caller_likes() {
     let user = rig.row(&answer).await["user"].as_str().unwrap().to_owned();
     assert!(user.len() <= 256 && user.starts_with("éé"));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_time_a_follower_waits_for_upstream_is_not_called_overhead() {
+    let rig = slow(600, 0).await;
+    let leading = {
+        let rig = Arc::clone(&rig);
+        tokio::spawn(async move { rig.chat("sk-a", &chat("Hello")).await })
+    };
+    busy(&rig, 1).await;
+    let follower = rig.chat("sk-a", &chat("Hello")).await;
+    leading.await.unwrap();
+    assert_eq!(follower.cache(), "COALESCED");
+    let row = rig.row(&follower).await;
+    assert!(row["overhead_us"].as_u64().unwrap() * 2 < row["latency_us"].as_u64().unwrap(), "{row}");
+}
