@@ -60,6 +60,10 @@ impl Refusal {
         Self::new(StatusCode::NOT_FOUND, ErrorKind::NotFound, "unknown_endpoint", text)
     }
 
+    pub(super) fn climbing_path() -> Self {
+        Self::bad_request("invalid_path", "the path must not have `.` or `..` segments; write it out")
+    }
+
     pub(super) fn only_if_cached() -> Self {
         let text = "the request asks for a cached answer only (`only-if-cached`), and there is none";
         Self::new(StatusCode::GATEWAY_TIMEOUT, ErrorKind::Api, "not_cached", text)

@@ -449,3 +449,19 @@ async fn the_time_a_follower_waits_for_upstream_is_not_called_overhead() {
     let row = rig.row(&follower).await;
     assert!(row["overhead_us"].as_u64().unwrap() * 2 < row["latency_us"].as_u64().unwrap(), "{row}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_path_climbs_out_of_the_base_url() {
+    let rig = Rig::start().await;
+    for path in ["/v1/../stats", "/v1/files/../../x", "/v1/%2e%2E/stats", "/v1/..%2Fstats", "/v1/./files", "/v1/a/.."] {
+        let mut socket = tokio::net::TcpStream::connect(rig.app().data).await.unwrap();
+        let head = format!("GET {path} HTTP/1.1\r\nhost: x\r\nauthorization: Bearer sk-a\r\nconnection: close\r\n\r\n");
+        socket.write_all(head.as_bytes()).await.unwrap();
+        let mut reply = String::new();
+        socket.read_to_string(&mut reply).await.unwrap();
+        assert!(reply.starts_with("HTTP/1.1 400"), "{path}: {reply}");
+    }
+    assert_eq!(rig.sim.stats().requests, 0);
+    let dots = rig.send(Method::GET, "/v1/files/...a..b.json", "sk-a", &[], Bytes::new()).await;
+    assert_eq!(dots.status, StatusCode::OK);
+}
