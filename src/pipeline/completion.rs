@@ -213,14 +213,8 @@ impl DataPlane {
                 missed.vector = self.cache.vector(&asked.exchange.principal.tenant, &asked.keys, text).await.ok();
             }
         }
-        let unique = asked.keys.flight(self.cache.secret(), &asked.exchange.record.id().to_bytes());
-        match self.flights.join(unique) {
-            Joined::Lead(pilot, seat) => self.launch(asked, outcome, missed, pilot, seat).await,
-            Joined::Follow(seat) => {
-                let head = seat.head().await.unwrap_or(Head::Failed(crate::upstream::UpstreamError::Closed));
-                self.land(&asked, head, seat, outcome, missed.reason)
-            }
-        }
+        let (pilot, seat) = self.flights.alone();
+        self.launch(asked, outcome, missed, pilot, seat).await
     }
 
     /// Starts the task that owns the upstream call, and waits for the head of its answer.
