@@ -374,6 +374,7 @@ async fn sweep(mut gauges: Gauges) {
             }
             gauges.set(&sizes);
         }
+        gauges.cache.sweep_store().await;
         tokio::select! {
             () = &mut draining => return,
             () = tokio::time::sleep(SWEEP) => {}

@@ -142,10 +142,18 @@ impl Record {
         self.state().upstream_wait += waited;
     }
 
-    /// Tokens and where their number comes from: `billed`, `estimated` or `replayed`.
+    /// Tokens and where their number comes from: `billed`, `estimated` or `replayed`. Where upstream is asked twice for
+    /// one request, both count.
     pub fn tokens(&self, tokens: Tokens, source: &'static str) {
         let mut state = self.state();
-        state.row.tokens = tokens;
+        let before = state.row.tokens;
+        state.row.tokens = Tokens {
+            input: before.input.saturating_add(tokens.input),
+            cache_read: before.cache_read.saturating_add(tokens.cache_read),
+            cache_write: before.cache_write.saturating_add(tokens.cache_write),
+            output: before.output.saturating_add(tokens.output),
+            reasoning: before.reasoning.saturating_add(tokens.reasoning),
+        };
         state.row.tokens_source = Some(source.into());
     }
 
@@ -189,8 +197,25 @@ impl Drop for Inner {
         self.metrics.in_flight().fetch_sub(1, Ordering::Relaxed);
         self.metrics.request(row, state.cacheable);
         if let Some(slot) = state.slot.take() {
+            for text in [&mut row.user, &mut row.model_asked, &mut row.model_answered].into_iter().flatten() {
+                shorten(text);
+            }
+            row.tags.iter_mut().for_each(|(name, value)| {
+                shorten(name);
+                shorten(value);
+            });
             slot.send(row.clone());
         }
+    }
+}
+
+/// Longest text of callers or of upstream in a row, bytes. Anybody may send megabytes as the `user` of a request; a row
+/// must not be larger for that.
+const TEXT: usize = 256;
+
+fn shorten(text: &mut String) {
+    if text.len() > TEXT {
+        text.truncate(text.floor_char_boundary(TEXT));
     }
 }
 

@@ -165,12 +165,13 @@ impl Cache {
         let id = entry.id;
         let meta = meta_of(&entry, entry.body.len() as u64, std::slice::from_ref(&point));
         self.add_point(&point).map_err(|_| Reason::CacheFault)?;
-        self.shelf.keep_body(id, Arc::new(body));
-        let gone = self.shelf.put(meta);
+        // Queued before it can be found, so that whoever finds it and takes it out queues the deletion behind it.
         let stored = self.writer.entry(EntryWrite::Put { entry: Arc::new(entry), points: vec![point] });
         if stored.is_err() {
-            tracing::warn!(entry = %id, "the write queue is full: this entry will not survive a restart");
+            tracing::debug!(entry = %id, "the write queue is full: this entry will not survive a restart");
         }
+        self.shelf.keep_body(id, Arc::new(body));
+        let gone = self.shelf.put(meta);
         self.drop_all(&gone);
         Ok(id)
     }

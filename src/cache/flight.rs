@@ -56,6 +56,8 @@ struct State<H, E> {
     failed: bool,
     /// Position of each seat, `None` for one that is empty again.
     seats: Vec<Option<Place>>,
+    /// Seats to be given again; never the first, which is the leader's.
+    free: Vec<usize>,
     taken: usize,
     joinable: bool,
 }
@@ -78,7 +80,8 @@ pub enum Joined<H, E> {
 pub struct Pilot<H, E> {
     flight: Arc<Flight<H, E>>,
     flights: Arc<Flights<H, E>>,
-    key: Digest,
+    /// Where others find the flight; `None` if they cannot.
+    key: Option<Digest>,
 }
 
 /// One reader of a flight.
@@ -119,7 +122,15 @@ impl<H: Clone, E: Clone> Flights<H, E> {
         let flight = Arc::new(Flight { state: Mutex::new(State::new()), pilot: Notify::new() });
         let seat = Seat { index: lock(&flight.state).seat(), flight: Arc::clone(&flight) };
         map.insert(key, Arc::clone(&flight));
-        Joined::Lead(Pilot { flight, flights: Arc::clone(self), key }, seat)
+        Joined::Lead(Pilot { flight, flights: Arc::clone(self), key: Some(key) }, seat)
+    }
+
+    /// Begins a flight that nobody can join. What its reader has had is forgotten at once.
+    pub fn alone(self: &Arc<Self>) -> (Pilot<H, E>, Seat<H, E>) {
+        let state = State { joinable: false, ..State::new() };
+        let flight = Arc::new(Flight { state: Mutex::new(state), pilot: Notify::new() });
+        let seat = Seat { index: lock(&flight.state).seat(), flight: Arc::clone(&flight) };
+        (Pilot { flight, flights: Arc::clone(self), key: None }, seat)
     }
 
     /// Flights under way.
@@ -130,13 +141,6 @@ impl<H: Clone, E: Clone> Flights<H, E> {
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
-    }
-
-    fn forget(&self, key: &Digest, flight: &Arc<Flight<H, E>>) {
-        let mut map = lock(&self.map);
-        if map.get(key).is_some_and(|known| Arc::ptr_eq(known, flight)) {
-            map.remove(key);
-        }
     }
 }
 
@@ -150,14 +154,21 @@ impl<H, E> State<H, E> {
             end: None,
             failed: false,
             seats: Vec::with_capacity(1),
+            free: Vec::new(),
             taken: 0,
             joinable: true,
         }
     }
 
     fn seat(&mut self) -> usize {
-        self.seats.push(Some(Place::default()));
         self.taken += 1;
+        if let Some(index) = self.free.pop() {
+            if let Some(seat) = self.seats.get_mut(index) {
+                *seat = Some(Place::default());
+            }
+            return index;
+        }
+        self.seats.push(Some(Place::default()));
         self.seats.len() - 1
     }
 
@@ -236,18 +247,18 @@ impl<H: Clone, E: Clone> Pilot<H, E> {
 
     /// Number of readers besides the first.
     pub fn followers(&self) -> usize {
-        lock(&self.flight.state).seats.len().saturating_sub(1)
+        lock(&self.flight.state).seats.iter().skip(1).flatten().count()
     }
 
     /// Ends the flight. What it made must be in the cache by now, so that the next equal request is a hit.
     pub fn end(self, end: E) {
-        self.flights.forget(&self.key, &self.flight);
+        self.leave_map();
         self.update(|state| state.end = Some(end));
     }
 
     /// Gives the head to the first seat only; the others have to find another leader.
     pub fn fail_followers(self, head: H, end: E) {
-        self.flights.forget(&self.key, &self.flight);
+        self.leave_map();
         self.update(|state| {
             state.failed = true;
             state.head = Some(head);
@@ -265,14 +276,20 @@ impl<H: Clone, E: Clone> Pilot<H, E> {
     }
 }
 
+impl<H, E> Pilot<H, E> {
+    /// From here on nobody finds the flight.
+    fn leave_map(&self) {
+        let Some(key) = &self.key else { return };
+        let mut map = lock(&self.flights.map);
+        if map.get(key).is_some_and(|known| Arc::ptr_eq(known, &self.flight)) {
+            map.remove(key);
+        }
+    }
+}
+
 impl<H, E> Drop for Pilot<H, E> {
     fn drop(&mut self) {
-        {
-            let mut map = lock(&self.flights.map);
-            if map.get(&self.key).is_some_and(|known| Arc::ptr_eq(known, &self.flight)) {
-                map.remove(&self.key);
-            }
-        }
+        self.leave_map();
         let wakers = {
             let mut state = lock(&self.flight.state);
             if state.end.is_none() {
@@ -357,6 +374,9 @@ impl<H, E> Drop for Seat<H, E> {
         let mut state = lock(&self.flight.state);
         if let Some(seat) = state.seats.get_mut(self.index) {
             *seat = None;
+        }
+        if self.index > 0 {
+            state.free.push(self.index);
         }
         state.taken = state.taken.saturating_sub(1);
         drop(state);

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use super::commit::meta_of;
 use super::{Cache, Meta, NEIGHBOURS};
-use crate::ids::{EntryId, TenantId};
-use crate::store::{EntryWrite, Loaded, StoreError};
+use crate::ids::{EntryId, KeyId, TenantId};
+use crate::store::{EntryFilter, EntryMeta, EntryWrite, Loaded, StoreError};
 
 /// Entries read from the store at a time while loading.
 const PAGE: u32 = 2_000;
@@ -148,7 +148,54 @@ impl Cache {
         for batch in deletes.chunks(PAGE as usize) {
             self.store.apply(batch).await?;
         }
+        if filter.id.is_none() && (filter.all || !filter.is_open()) {
+            self.remove_strays(filter).await?;
+        }
         Ok(found.len())
+    }
+
+    /// Removes entries that the filter means from the store that are not on the shelf: when the write queue is full, what
+    /// is evicted stays there, and would be served again after a restart.
+    async fn remove_strays(&self, filter: &Filter) -> Result<(), StoreError> {
+        let now = self.clock.now_ms();
+        let stored = EntryFilter {
+            model: filter.model.clone(),
+            namespace: filter.namespace.clone(),
+            tag: filter.tag.clone(),
+            writer: filter.writer.as_deref().map(KeyId::new),
+        };
+        let old_enough = |created: u64| {
+            filter.older_than.is_none_or(|least| Duration::from_millis(now.saturating_sub(created)) >= least)
+        };
+        let mut after = None;
+        loop {
+            let page = self.store.list(filter.tenant.as_ref(), &stored, after.as_ref(), PAGE).await?;
+            let Some(last) = page.last() else { return Ok(()) };
+            after = Some(last.cursor());
+            let stray = |meta: &&EntryMeta| {
+                old_enough(meta.entry.created_at) && self.shelf.get(&meta.entry.tenant, meta.entry.id, now).is_none()
+            };
+            let strays = page.iter().filter(stray).map(|meta| &meta.entry);
+            let deletes: Vec<EntryWrite> = strays
+                .map(|entry| EntryWrite::Delete { tenant: entry.tenant.clone(), entry: entry.id })
+                .collect();
+            self.store.apply(&deletes).await?;
+        }
+    }
+
+    /// Removes from the store what has expired there and is not on the shelf: what ended while the program was down, or
+    /// whose deletion found the queue full.
+    pub async fn sweep_store(&self) {
+        match self.store.expired(self.clock.now_ms(), PAGE).await {
+            Ok(expired) => {
+                for (tenant, entry) in expired {
+                    if self.writer.entry(EntryWrite::Delete { tenant, entry }).is_err() {
+                        return;
+                    }
+                }
+            }
+            Err(error) => tracing::debug!(%error, "expired entries cannot be looked for in the store now"),
+        }
     }
 
     /// Upkeep of the indexes; runs on a blocking thread.

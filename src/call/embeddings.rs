@@ -46,7 +46,12 @@ impl EmbeddingsCall {
     pub fn read(body: &Bytes, limits: &Limits) -> Result<Self, BadCall> {
         let root = Node::parse(body, limits)?;
         let model = model_of(&root)?;
-        let input = root.get("input").ok_or_else(|| BadCall::param("input", "is missing"))?;
+        let input = match root.get("input") {
+            Some(input) => input,
+            // Servers of multi-modal models take a conversation instead.
+            None if root.get("messages").is_some() => return Err(BadCall::Foreign),
+            None => return Err(BadCall::param("input", "is missing")),
+        };
         let items = items(input)?;
         let mut rest = Vec::with_capacity(128);
         canonical_members(root.members().iter().filter(|m| m.name != "input" && !is_excluded(m)), &mut rest);
@@ -94,6 +99,8 @@ fn items(input: &Node<'_>) -> Result<Vec<Item>, BadCall> {
     match &input.value {
         Value::String(_) => Ok(vec![item(input)]),
         Value::Array(list) if tokens(list) => Ok(vec![item(input)]),
+        // Texts, images and so on of servers of multi-modal models.
+        Value::Array(list) if !list.is_empty() && list.iter().all(|n| !n.members().is_empty()) => Err(BadCall::Foreign),
         Value::Array(list) if !list.is_empty() => list
             .iter()
             .map(|node| match &node.value {

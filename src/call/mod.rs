@@ -134,6 +134,9 @@ pub enum BadCall {
     /// Not acceptable as JSON.
     #[error(transparent)]
     Json(#[from] JsonError),
+    /// A form that other servers of this endpoint take and we do not read; to be passed on as it is.
+    #[error("the request is of a form that cannot be cached")]
+    Foreign,
     /// A member has the wrong type or value.
     #[error("`{param}` {problem}")]
     Param {

@@ -322,6 +322,11 @@ fn embedding_items_are_cut_out_of_the_body() {
     assert_eq!(call.body_for(&[2, 1]), &br#"{"input": [[1, 2],"b\n"],"model":"e"}"#[..]);
     let single = EmbeddingsCall::read(&Bytes::from_static(br#"{"model":"e","input":[1,2,3]}"#), &limits()).unwrap();
     assert_eq!(single.items.len(), 1);
+    for foreign in
+        [r#"{"model":"e","input":[{"image":"u"},{"text":"t"}]}"#, r#"{"model":"e","messages":[{"role":"user"}]}"#]
+    {
+        assert_eq!(EmbeddingsCall::read(&Bytes::from(foreign), &limits()).err(), Some(BadCall::Foreign), "{foreign}");
+    }
     for bad in [r#"{"model":"e","input":[]}"#, r#"{"model":"e","input":[1,"a"]}"#, r#"{"model":"e","input":{}}"#] {
         assert!(EmbeddingsCall::read(&Bytes::from(bad), &limits()).is_err(), "{bad}");
     }

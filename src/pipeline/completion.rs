@@ -126,7 +126,11 @@ impl DataPlane {
             match self.flights.join(key) {
                 Joined::Lead(pilot, seat) => return self.lead(asked, missed, pilot, seat).await,
                 Joined::Follow(seat) => {
-                    if let Ok(head) = seat.head().await {
+                    let began = Instant::now();
+                    let head = seat.head().await;
+                    // What the leader waits for is not time that this program adds.
+                    asked.exchange.record.upstream_waited(began.elapsed());
+                    if let Ok(head) = head {
                         asked.exchange.record.outcome(Outcome::Coalesced, None, None);
                         return self.land(&asked, head, seat, Outcome::Coalesced, Some(missed));
                     }
@@ -215,14 +219,8 @@ impl DataPlane {
                 missed.vector = self.cache.vector(&asked.exchange.principal.tenant, &asked.keys, text).await.ok();
             }
         }
-        let unique = asked.keys.flight(self.cache.secret(), &asked.exchange.record.id().to_bytes());
-        match self.flights.join(unique) {
-            Joined::Lead(pilot, seat) => self.launch(asked, outcome, missed, pilot, seat).await,
-            Joined::Follow(seat) => {
-                let head = seat.head().await.unwrap_or(Head::Failed(crate::upstream::UpstreamError::Closed));
-                self.land(&asked, head, seat, outcome, missed.reason)
-            }
-        }
+        let (pilot, seat) = self.flights.alone();
+        self.launch(asked, outcome, missed, pilot, seat).await
     }
 
     /// Starts the task that owns the upstream call, and waits for the head of its answer.
@@ -243,8 +241,7 @@ impl DataPlane {
 
     fn job(&self, asked: &Asked, vector: Option<Vector>) -> Job {
         let Asked { exchange, call, plan, .. } = asked;
-        let total = self.upstream.settings().total;
-        let total = exchange.controls.timeout.map_or(total, |asked| asked.min(total));
+        let total = self.total(exchange);
         let fresh = plan.store.then(|| Fresh {
             tenant: exchange.principal.tenant.clone(),
             writer: exchange.principal.key.clone(),

@@ -8,6 +8,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::{Response, StatusCode};
 use http_body_util::{BodyExt, Full};
+use tokio::time::{Instant, timeout, timeout_at};
 
 use super::refusal::Refusal;
 use super::reply::{Body, Served, json};
@@ -15,13 +16,16 @@ use super::{DataPlane, Exchange};
 use crate::cache::outcome::{Outcome, Reason, Tier};
 use crate::cache::policy::{Plan, Traits, share};
 use crate::cache::{self, Ask, FreshItem, Hit};
-use crate::call::{EmbeddingsCall, Scope};
+use crate::call::{BadCall, EmbeddingsCall, Scope};
 use crate::config::CacheMode;
 use crate::dialect::embeddings::{EmbeddingList, join, split};
 use crate::server::RequestBody;
 use crate::store::{Digest, Tokens};
 use crate::upstream::headers::towards_client;
 use crate::upstream::{Outgoing, UpstreamError};
+
+/// Longest wait for all items that have to be read from the store.
+const LOOKUP: Duration = Duration::from_millis(250);
 
 /// An embeddings request with everything that has been decided about it.
 struct Asked {
@@ -38,7 +42,10 @@ impl DataPlane {
         body: RequestBody,
     ) -> Result<Response<Body>, Refusal> {
         let body = self.read(&exchange.headers, body).await?;
-        let call = EmbeddingsCall::read(&body, &self.limits)?;
+        let call = match EmbeddingsCall::read(&body, &self.limits) {
+            Err(BadCall::Foreign) => return self.pass(exchange, RequestBody::from_bytes(body)).await,
+            read => read?,
+        };
         exchange.principal.may_use(&call.model)?;
         exchange.controls = std::mem::take(&mut exchange.controls).or(call.controls.clone());
         let asked = self.plan_items(exchange, call);
@@ -58,7 +65,8 @@ impl DataPlane {
         if asked.plan.only_if_cached {
             return Err(Refusal::only_if_cached());
         }
-        self.fetch_items(asked, known, missing).await
+        let total = self.total(&asked.exchange);
+        timeout(total, self.fetch_items(asked, known, missing)).await.unwrap_or(Err(UpstreamError::TotalTimeout.into()))
     }
 
     fn plan_items(&self, exchange: Exchange, call: EmbeddingsCall) -> Asked {
@@ -89,8 +97,11 @@ impl DataPlane {
         }
         let ask = Ask { token_limit: None, max_age: asked.plan.max_age };
         let mut known = Vec::with_capacity(asked.keys.len());
+        // One deadline for all reads from the store. After it what is in memory is still found, since that needs no wait.
+        let until = Instant::now() + LOOKUP;
         for key in &asked.keys {
-            known.push(self.cache.exact(&asked.exchange.principal.tenant, key, ask).await.ok());
+            let found = timeout_at(until, self.cache.exact(&asked.exchange.principal.tenant, key, ask)).await;
+            known.push(found.ok().and_then(Result::ok));
         }
         known
     }
@@ -99,7 +110,11 @@ impl DataPlane {
         let hits: Vec<&Hit> = known.iter().flatten().collect();
         let lists: Vec<EmbeddingList> = hits.iter().filter_map(|hit| stored(hit)).collect();
         let first = lists.first().filter(|_| lists.len() == known.len())?;
-        let tokens = lists.iter().map(prompt_tokens).sum();
+        // Vectors of different models do not belong into one list, whatever name they were asked for by.
+        if lists.iter().any(|list| list.model != first.model) {
+            return None;
+        }
+        let tokens = lists.iter().map(prompt_tokens).fold(0, u64::saturating_add);
         let items: Vec<Bytes> = lists.iter().flat_map(|list| list.items.iter().cloned()).collect();
         let body = join(&first.model, &items, tokens).ok()?;
         let oldest = hits.iter().min_by_key(|hit| hit.meta.created_at)?;
@@ -134,9 +149,11 @@ impl DataPlane {
         let answer = self.ask(&asked.exchange, outgoing, true).await?;
         let (head, body) = answer.response.into_parts();
         let coded = head.headers.contains_key(http::header::CONTENT_ENCODING);
+        let began = Instant::now();
         let whole = self.read_whole(body).await?;
         drop(answer.permit);
         let record = &asked.exchange.record;
+        record.upstream_waited(began.elapsed());
         let (outcome, reason) = match (asked.plan.why_not, asked.plan.refresh) {
             (Some(reason), true) => (Outcome::Refresh, Some(reason)),
             (Some(reason), false) => (Outcome::Bypass, Some(reason)),
@@ -151,12 +168,12 @@ impl DataPlane {
         let body = match fresh {
             Some(Ok(list)) => {
                 self.take_in_items(&asked, if all { None } else { Some(&missing) }, &list, &mut served);
-                if all { whole } else { merge(&known, &missing, &list).ok_or(UpstreamError::Rubbish)? }
+                match if all { Some(whole) } else { merge(&known, &missing, &list) } {
+                    Some(body) => body,
+                    None => return self.fetch_all(asked).await,
+                }
             }
-            Some(Err(why)) if !all => {
-                tracing::warn!(reason = why.as_str(), "an embeddings answer cannot be joined with cached items");
-                return Err(UpstreamError::Rubbish.into());
-            }
+            Some(Err(_)) if !all => return self.fetch_all(asked).await,
             Some(Err(why)) => {
                 if serde_json::from_slice::<serde::de::IgnoredAny>(&whole).is_err() {
                     return Err(UpstreamError::Rubbish.into());
@@ -170,6 +187,12 @@ impl DataPlane {
         *reply.headers_mut() = towards_client(&head.headers);
         served.write(reply.headers_mut(), record);
         Ok(reply)
+    }
+
+    /// Asks for all items, as if none were known: those that are cannot be joined with what upstream says now.
+    async fn fetch_all(&self, asked: Asked) -> Result<Response<Body>, Refusal> {
+        let known = asked.keys.iter().map(|_| None).collect();
+        Box::pin(self.fetch_items(asked, known, Vec::new())).await
     }
 
     /// Accounts for fresh items and stores them. `missing` tells which inputs they answer, all if `None`.
@@ -222,7 +245,7 @@ fn merge(known: &[Option<Hit>], missing: &[usize], fresh: &EmbeddingList) -> Opt
     let items: Option<Vec<Bytes>> = known
         .iter()
         .map(|hit| match hit {
-            Some(hit) => stored(hit)?.items.into_iter().next(),
+            Some(hit) => stored(hit).filter(|list| list.model == fresh.model)?.items.into_iter().next(),
             None => fresh_items.next().cloned(),
         })
         .collect();

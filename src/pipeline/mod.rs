@@ -154,6 +154,9 @@ impl DataPlane {
         let Some(path) = target.strip_prefix("/v1").filter(|rest| rest.starts_with('/')) else {
             return Err(Refusal::unknown_route(head.uri.path()));
         };
+        if climbs(head.uri.path()) {
+            return Err(Refusal::climbing_path());
+        }
         let principal = self.directory.authenticate(&head.headers)?;
         let controls = Controls::from_headers(&head.headers)?;
         record.with(|row| {
@@ -206,6 +209,13 @@ fn variant(path: &str, headers: &HeaderMap) -> String {
         }
     }
     text
+}
+
+/// Whether a path has a segment `.` or `..`, plain or percent-encoded. Upstreams and what stands before them resolve such
+/// segments, so that `/v1/../x` would reach with our credential what is not under the configured base URL.
+fn climbs(path: &str) -> bool {
+    let path = path.to_ascii_lowercase().replace("%2e", ".").replace("%2f", "/").replace("%5c", "/").replace('\\', "/");
+    path.split('/').any(|segment| matches!(segment, "." | ".."))
 }
 
 fn route(method: &Method, path: &str) -> String {

@@ -1,12 +1,13 @@
 //! Routes that are passed through: every byte of the body, both ways, as a stream.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderMap, Response, StatusCode, header};
 use http_body_util::{BodyExt, Empty, Full};
 use serde_json::Value;
+use tokio::time::timeout;
 
 use super::refusal::Refusal;
 use super::reply::Body;
@@ -14,7 +15,7 @@ use super::{DataPlane, Exchange, bypass, json};
 use crate::cache::outcome::{Outcome, Reason};
 use crate::call::model_of;
 use crate::json::Node;
-use crate::server::RequestBody;
+use crate::server::{BodyError, RequestBody};
 use crate::tenant::AuthError;
 use crate::upstream::headers::{towards_client, towards_upstream};
 use crate::upstream::{Answer, Outgoing, UpstreamError};
@@ -26,12 +27,21 @@ impl DataPlane {
         exchange: Exchange,
         body: RequestBody,
     ) -> Result<Response<Body>, Refusal> {
+        // What ends a body that is passed on while it comes; upstream only sees a request that was broken off.
+        let broken = Arc::new(OnceLock::new());
         let body = if exchange.principal.is_limited() && !exchange.method.is_safe() {
             self.check_model(&exchange, body).await?
         } else {
-            Outgoing::new(body.map_err(Into::into))
+            let broken = Arc::clone(&broken);
+            Outgoing::new(body.map_err(move |error: BodyError| {
+                let _ = broken.set(error);
+                error.into()
+            }))
         };
-        let answer = self.ask(&exchange, body, false).await?;
+        let answer = match self.ask(&exchange, body, false).await {
+            Ok(answer) => answer,
+            Err(error) => return Err(broken.get().map_or_else(|| error.into(), |error| (*error).into())),
+        };
         let idle = self.wait(&exchange);
         let (head, body) = answer.response.into_parts();
         let mut reply = Response::new(Body::passed(body, answer.permit, idle, exchange.record.clone()));
@@ -42,6 +52,11 @@ impl DataPlane {
 
     /// `GET /v1/models`: upstream's list, cut down to what the key may use.
     pub(super) async fn models(self: &Arc<Self>, exchange: Exchange) -> Result<Response<Body>, Refusal> {
+        let total = self.total(&exchange);
+        timeout(total, self.list_models(exchange)).await.unwrap_or(Err(UpstreamError::TotalTimeout.into()))
+    }
+
+    async fn list_models(&self, exchange: Exchange) -> Result<Response<Body>, Refusal> {
         let body = Outgoing::new(Empty::<Bytes>::new().map_err(|never| match never {}));
         let answer = self.ask(&exchange, body, exchange.principal.is_limited()).await?;
         let (head, body) = answer.response.into_parts();
@@ -86,6 +101,12 @@ impl DataPlane {
         let answer = self.upstream.send(exchange.method.clone(), &exchange.path, headers, body, wait).await;
         exchange.record.upstream_answered(answer.as_ref().ok().map(|a| a.response.status().as_u16()));
         answer
+    }
+
+    /// Longest time for a whole answer.
+    pub(super) fn total(&self, exchange: &Exchange) -> Duration {
+        let total = self.upstream.settings().total;
+        exchange.controls.timeout.map_or(total, |asked| asked.min(total))
     }
 
     fn wait(&self, exchange: &Exchange) -> Duration {

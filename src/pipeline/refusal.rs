@@ -70,6 +70,10 @@ impl Refusal {
         Self::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, ErrorKind::InvalidRequest, "unsupported_content_encoding", text)
     }
 
+    pub(super) fn climbing_path() -> Self {
+        Self::bad_request("invalid_path", "the path must not have `.` or `..` segments; write it out")
+    }
+
     pub(super) fn only_if_cached() -> Self {
         let text = "the request asks for a cached answer only (`only-if-cached`), and there is none";
         Self::new(StatusCode::GATEWAY_TIMEOUT, ErrorKind::Api, "not_cached", text)
@@ -98,6 +102,7 @@ impl From<BadCall> for Refusal {
     fn from(error: BadCall) -> Self {
         match &error {
             BadCall::Json(_) => Self::bad_request("invalid_json", error.to_string()),
+            BadCall::Foreign => Self::bad_request("invalid_request", error.to_string()),
             BadCall::Param { param, .. } => {
                 Self { param: Some(param.clone()), ..Self::bad_request("invalid_parameter", error.to_string()) }
             }

@@ -41,7 +41,14 @@ pub struct Body {
 enum Source {
     Whole(Bytes),
     Stream { seat: Seat<Head, End>, plain: bool },
-    Passed { incoming: Incoming, idle: Duration, wait: Pin<Box<Sleep>>, _permit: OwnedSemaphorePermit },
+    Passed {
+        incoming: Incoming,
+        idle: Duration,
+        wait: Pin<Box<Sleep>>,
+        /// Whether `wait` runs: only while upstream is waited for, not while the client is.
+        waiting: bool,
+        _permit: OwnedSemaphorePermit,
+    },
     Ended,
 }
 
@@ -64,7 +71,8 @@ impl Body {
     /// Upstream's body byte for byte.
     pub(super) fn passed(incoming: Incoming, permit: OwnedSemaphorePermit, idle: Duration, record: Record) -> Self {
         let wait = Box::pin(sleep_until(Instant::now() + idle));
-        Self { source: Source::Passed { incoming, idle, wait, _permit: permit }, record, last_call: None }
+        let source = Source::Passed { incoming, idle, wait, waiting: false, _permit: permit };
+        Self { source, record, last_call: None }
     }
 
     fn end(&mut self) {
@@ -115,14 +123,17 @@ impl Body {
     }
 
     fn poll_passed(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BrokenOff>>> {
-        let Source::Passed { incoming, idle, wait, .. } = &mut self.source else { return Poll::Ready(None) };
+        let Source::Passed { incoming, idle, wait, waiting, .. } = &mut self.source else { return Poll::Ready(None) };
         let Poll::Ready(frame) = Pin::new(incoming).poll_frame(cx) else {
+            if !std::mem::replace(waiting, true) {
+                wait.as_mut().reset(Instant::now() + *idle);
+            }
             ready!(wait.as_mut().poll(cx));
             self.record.with(|row| row.outcome = Outcome::Failed.as_str().into());
             self.end();
             return Poll::Ready(Some(Err(BrokenOff)));
         };
-        wait.as_mut().reset(Instant::now() + *idle);
+        *waiting = false;
         match frame {
             Some(Ok(frame)) => {
                 self.record.first_byte();

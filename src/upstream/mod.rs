@@ -5,6 +5,7 @@
 //!
 //! Must never follow a redirect, use a proxy from the environment, or put an upstream's error text into our own.
 
+mod connect;
 pub mod headers;
 
 use std::path::Path;
@@ -25,10 +26,14 @@ use rustls_pki_types::pem::PemObject;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 
+use self::connect::Within;
 use crate::config;
 
 /// Idle connections are closed before a provider's load balancer does it under a request.
 const POOL_IDLE: Duration = Duration::from_secs(30);
+/// How often an HTTP/2 connection with open requests is asked whether it is alive, and how long it may think about that.
+const PING: Duration = Duration::from_secs(20);
+const PING_ANSWER: Duration = Duration::from_secs(10);
 /// Longest wait for a free place when too many requests are in flight.
 const QUEUE_WAIT: Duration = Duration::from_secs(10);
 
@@ -40,7 +45,7 @@ pub struct Upstream {
     name: String,
     base: Uri,
     prefix: String,
-    client: Client<HttpsConnector<HttpConnector>, Outgoing>,
+    client: Client<Within<HttpsConnector<HttpConnector>>, Outgoing>,
     settings: config::Upstream,
     places: Arc<Semaphore>,
 }
@@ -105,9 +110,9 @@ impl UpstreamError {
         }
     }
 
-    /// Whether waiting, not failing, was the trouble.
+    /// Whether an upstream that had the request kept us waiting. One that cannot be connected to in time is down.
     pub fn is_timeout(self) -> bool {
-        matches!(self, Self::ConnectTimeout | Self::FirstByteTimeout | Self::IdleTimeout | Self::TotalTimeout)
+        matches!(self, Self::FirstByteTimeout | Self::IdleTimeout | Self::TotalTimeout)
     }
 }
 
@@ -151,7 +156,11 @@ impl Upstream {
             .timer(TokioTimer::new())
             .pool_idle_timeout(POOL_IDLE)
             .pool_max_idle_per_host(settings.max_in_flight)
-            .build(connector);
+            // Over HTTP/2 all requests share a connection; when its other end is gone without a word, they would all wait
+            // for their deadlines, and so would the next ones.
+            .http2_keep_alive_interval(PING)
+            .http2_keep_alive_timeout(PING_ANSWER)
+            .build(Within::new(connector, settings.connect));
         Ok(Self {
             name: settings.name.clone(),
             prefix: base.path().trim_end_matches('/').to_owned(),

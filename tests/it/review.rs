@@ -237,3 +237,235 @@ async fn what_comes_after_the_terminator_is_not_waited_for() {
     let answer = tokio::time::timeout(Duration::from_secs(20), rig.chat("sk-a", &chat_stream("Hello"))).await;
     assert!(answer.expect("the answer has ended").text().contains("data: [DONE]\n\n"));
 }
+
+/// Entries that ended while the program was down are not loaded, so nothing ever removed them: the database only grew.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_expired_while_the_program_was_down_is_removed_from_the_store() {
+    let clock = Clock::manual(1_700_000_000_000);
+    let mut rig = Rig::with(Plan { clock: clock.clone(), ..Plan::default() }).await;
+    rig.chat("sk-a", &chat("Hello")).await;
+    rig.settle().await;
+    assert_eq!(rig.app().stores.entries.counts().await.unwrap().entries, 1);
+    rig.app.take().unwrap().stop_within(Duration::from_secs(5)).await;
+    clock.advance_ms(48 * 3_600 * 1_000);
+    rig.launch_again().await;
+    for _ in 0..200 {
+        rig.app().flush().await;
+        if rig.app().stores.entries.counts().await.unwrap().entries == 0 {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    panic!("the expired entry is still in the store");
+}
+
+/// An entry that is in the store only, as after an eviction that found the write queue full.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_invalidation_reaches_entries_that_are_in_the_store_only() {
+    let mut rig = rig_with(|config| config.cache.max_entries = 100).await;
+    rig.chat("sk-a", &chat("Hello")).await;
+    rig.settle().await;
+    let kept = rig.app().stores.entries.scan(0, None, 10).await.unwrap().remove(0);
+    let whole = rig.app().stores.entries.entry(&kept.meta.entry.tenant, kept.meta.entry.id).await.unwrap().unwrap();
+    let clear = json!({ "all": true });
+    rig.admin(Method::POST, "/admin/v1/cache/invalidate", Some(clear.clone())).await;
+    let put = remora::store::EntryWrite::Put { entry: Arc::new(whole), points: kept.points };
+    rig.app().stores.entries.apply(&[put]).await.unwrap();
+    assert_eq!(rig.chat("sk-b", &chat("Another")).await.cache(), "MISS");
+    rig.settle().await;
+    rig.admin(Method::POST, "/admin/v1/cache/invalidate", Some(clear)).await;
+    assert_eq!(rig.app().stores.entries.counts().await.unwrap().entries, 0);
+    rig.restart().await;
+    assert_eq!(rig.chat("sk-a", &chat("Hello")).await.cache(), "MISS");
+}
+
+fn vectors(request: &str, model: &str, tokens: u64) -> String {
+    let body: Value = serde_json::from_str(request.split_once("\r\n\r\n").unwrap().1).unwrap();
+    let count = body["input"].as_array().map_or(1, Vec::len);
+    let data: Vec<Value> = (0..count).map(|i| json!({ "object": "embedding", "index": i, "embedding": [0.5] })).collect();
+    let usage = json!({ "prompt_tokens": tokens, "total_tokens": tokens });
+    response("application/json", &json!({ "object": "list", "data": data, "model": model, "usage": usage }).to_string())
+}
+
+/// A name that has been moved to another model: its old vectors and its new ones cannot be compared.
+#[tokio::test(flavor = "multi_thread")]
+async fn vectors_of_two_models_never_stand_in_one_list() {
+    let model = Arc::new(std::sync::Mutex::new("one"));
+    let now = Arc::clone(&model);
+    let url = canned(move |request| vectors(request, *now.lock().unwrap(), 4)).await;
+    let rig = rig_with(move |config| config.upstream.url.clone_from(&url)).await;
+    let ask = |input: Value| json!({ "model": "alias", "input": input });
+    assert_eq!(post(&rig, "/v1/embeddings", &ask(json!(["a", "b"]))).await.cache(), "MISS");
+    *model.lock().unwrap() = "two";
+    let mixed = post(&rig, "/v1/embeddings", &ask(json!(["a", "c"]))).await;
+    assert_eq!((mixed.status, &mixed.json()["model"]), (StatusCode::OK, &json!("two")));
+    assert_eq!(mixed.json()["data"].as_array().unwrap().len(), 2);
+    assert_eq!(rig.row(&mixed).await["tokens"]["input"], 8, "asked twice, billed twice");
+    // "b" is the old model's still, "a" the new one's.
+    let both = post(&rig, "/v1/embeddings", &ask(json!(["a", "b"]))).await;
+    assert_eq!((both.cache(), &both.json()["model"]), ("MISS", &json!("two")));
+    assert_eq!(post(&rig, "/v1/embeddings", &ask(json!(["a", "b"]))).await.cache(), "HIT");
+}
+
+/// The sum overflowed, which is a panic.
+#[tokio::test(flavor = "multi_thread")]
+async fn absurd_token_counts_do_not_end_in_a_panic() {
+    let url = canned(|request| vectors(request, "m", u64::MAX)).await;
+    let rig = rig_with(move |config| config.upstream.url.clone_from(&url)).await;
+    let ask = |input: Value| json!({ "model": "m", "input": input });
+    for input in [json!("a"), json!("b"), json!(["a", "b"])] {
+        assert_eq!(post(&rig, "/v1/embeddings", &ask(input)).await.status, StatusCode::OK);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_body_that_is_passed_on_and_too_large_is_413_and_not_upstreams_fault() {
+    let rig = rig_with(|config| config.server.limits.body_bytes = 10_000).await;
+    let answer = rig.send(Method::POST, "/v1/files", "sk-a", &[], Bytes::from(vec![b'x'; 20_000])).await;
+    assert_eq!((answer.status, answer.reason()), (StatusCode::PAYLOAD_TOO_LARGE, "body_too_large"));
+    let row = rig.row(&answer).await;
+    assert_eq!((&row["outcome"], &row["status"]), (&json!("refused"), &json!(413)));
+
+    // The length is not known beforehand.
+    let mut socket = tokio::net::TcpStream::connect(rig.app().data).await.unwrap();
+    let head = "POST /v1/files HTTP/1.1\r\nhost: x\r\nauthorization: Bearer sk-a\r\ntransfer-encoding: chunked\r\n\r\n";
+    socket.write_all(head.as_bytes()).await.unwrap();
+    for _ in 0..4 {
+        socket.write_all(format!("{:x}\r\n{}\r\n", 4_000, "x".repeat(4_000)).as_bytes()).await.unwrap();
+    }
+    let mut reply = [0; 12];
+    socket.read_exact(&mut reply).await.unwrap();
+    assert_eq!(&reply, b"HTTP/1.1 413");
+}
+
+/// The time in which the client did not read counted as a pause of upstream.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_that_reads_slowly_does_not_make_upstream_idle() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}/v1", listener.local_addr().unwrap());
+    const SIZE: usize = 64 << 20;
+    tokio::spawn(async move {
+        let (mut socket, _) = listener.accept().await.unwrap();
+        let mut request = [0; 4096];
+        let _ = socket.read(&mut request).await;
+        let head = format!("HTTP/1.1 200 OK\r\ncontent-type: a/b\r\ncontent-length: {SIZE}\r\n\r\n");
+        let _ = socket.write_all(head.as_bytes()).await;
+        let piece = vec![b'x'; 1 << 20];
+        for _ in 0..SIZE >> 20 {
+            if socket.write_all(&piece).await.is_err() {
+                return;
+            }
+        }
+        tokio::time::sleep(Duration::from_secs(30)).await;
+    });
+    let rig = rig_with(move |config| {
+        config.upstream.url.clone_from(&url);
+        config.upstream.idle = Duration::from_millis(300);
+    })
+    .await;
+    let mut socket = tokio::net::TcpStream::connect(rig.app().data).await.unwrap();
+    socket.write_all(b"GET /v1/files HTTP/1.1\r\nhost: x\r\nauthorization: Bearer sk-a\r\n\r\n").await.unwrap();
+    let mut got = 0;
+    let mut buffer = vec![0; 1 << 20];
+    for pause in [700, 700] {
+        tokio::time::sleep(Duration::from_millis(pause)).await;
+        got += socket.read(&mut buffer).await.unwrap();
+    }
+    while got < SIZE {
+        let read = socket.read(&mut buffer).await.unwrap();
+        assert!(read > 0, "cut after {got} bytes");
+        got += read;
+    }
+}
+
+/// A host that accepts and never speaks TLS; only TCP was under the deadline.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_deadline_for_connecting_covers_the_tls_handshake() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("https://{}/v1", listener.local_addr().unwrap());
+    let held = tokio::spawn(async move {
+        let mut held = Vec::new();
+        while let Ok((socket, _)) = listener.accept().await {
+            held.push(socket);
+        }
+    });
+    let rig = rig_with(move |config| {
+        config.upstream.url.clone_from(&url);
+        config.upstream.connect = Duration::from_millis(200);
+    })
+    .await;
+    let answer = tokio::time::timeout(Duration::from_secs(20), rig.chat("sk-a", &chat("Hello"))).await.expect("in time");
+    assert_eq!((answer.status, answer.reason()), (StatusCode::BAD_GATEWAY, "upstream_connect_timeout"));
+    held.abort();
+}
+
+/// Each part came in time, the whole never.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_answer_that_drips_ends_at_the_total_deadline_on_every_route() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}/v1", listener.local_addr().unwrap());
+    tokio::spawn(async move {
+        while let Ok((mut socket, _)) = listener.accept().await {
+            tokio::spawn(async move {
+                let mut request = [0; 4096];
+                let _ = socket.read(&mut request).await;
+                let _ = socket.write_all(b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\n\r\n").await;
+                while socket.write_all(b" ").await.is_ok() {
+                    tokio::time::sleep(Duration::from_millis(50)).await;
+                }
+            });
+        }
+    });
+    let rig = rig_with(move |config| config.upstream.url.clone_from(&url)).await;
+    let wait = [("x-remora-timeout", "300ms")];
+    let body = Bytes::from_static(br#"{"model":"m","input":"x"}"#);
+    for (method, path, body) in
+        [(Method::POST, "/v1/embeddings", body), (Method::GET, "/v1/models", Bytes::new())]
+    {
+        let sent = rig.send(method, path, "sk-a", &wait, body);
+        let answer = tokio::time::timeout(Duration::from_secs(20), sent).await.expect("in time");
+        assert_eq!((answer.status, answer.reason()), (StatusCode::GATEWAY_TIMEOUT, "deadline_exceeded"), "{path}");
+        assert_eq!(rig.row(&answer).await["outcome"], "failed");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_row_of_the_ledger_is_not_as_large_as_the_caller_likes() {
+    let rig = Rig::start().await;
+    let mut body = chat("Hello");
+    body["user"] = "é".repeat(500_000).into();
+    let answer = rig.chat("sk-a", &body).await;
+    let user = rig.row(&answer).await["user"].as_str().unwrap().to_owned();
+    assert!(user.len() <= 256 && user.starts_with("éé"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_time_a_follower_waits_for_upstream_is_not_called_overhead() {
+    let rig = slow(600, 0).await;
+    let leading = {
+        let rig = Arc::clone(&rig);
+        tokio::spawn(async move { rig.chat("sk-a", &chat("Hello")).await })
+    };
+    busy(&rig, 1).await;
+    let follower = rig.chat("sk-a", &chat("Hello")).await;
+    leading.await.unwrap();
+    assert_eq!(follower.cache(), "COALESCED");
+    let row = rig.row(&follower).await;
+    assert!(row["overhead_us"].as_u64().unwrap() * 2 < row["latency_us"].as_u64().unwrap(), "{row}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_path_climbs_out_of_the_base_url() {
+    let rig = Rig::start().await;
+    for path in ["/v1/../stats", "/v1/files/../../x", "/v1/%2e%2E/stats", "/v1/..%2Fstats", "/v1/./files", "/v1/a/.."] {
+        let mut socket = tokio::net::TcpStream::connect(rig.app().data).await.unwrap();
+        let head = format!("GET {path} HTTP/1.1\r\nhost: x\r\nauthorization: Bearer sk-a\r\nconnection: close\r\n\r\n");
+        socket.write_all(head.as_bytes()).await.unwrap();
+        let mut reply = String::new();
+        socket.read_to_string(&mut reply).await.unwrap();
+        assert!(reply.starts_with("HTTP/1.1 400"), "{path}: {reply}");
+    }
+    assert_eq!(rig.sim.stats().requests, 0);
+    let dots = rig.send(Method::GET, "/v1/files/...a..b.json", "sk-a", &[], Bytes::new()).await;
+    assert_eq!(dots.status, StatusCode::OK);
+}

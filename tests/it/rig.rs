@@ -167,6 +167,11 @@ impl Rig {
         self.app = Some(self.launch().await);
     }
 
+    /// Starts the proxy again after it has been taken out and stopped.
+    pub(crate) async fn launch_again(&mut self) {
+        self.app = Some(self.launch().await);
+    }
+
     /// Waits until everything queued so far is in the store.
     pub(crate) async fn settle(&self) {
         for _ in 0..500 {

@@ -157,3 +157,31 @@ async fn the_pilot_waits_for_a_reader_that_is_far_behind() {
     assert_eq!(next(&leader).await, Next::Frame(big));
     pilot.push(frame("a")).await.unwrap();
 }
+
+#[tokio::test]
+async fn a_flight_that_nobody_can_join_keeps_nothing_that_was_read() {
+    let flights = Test::new(1 << 20);
+    let (pilot, seat) = flights.alone();
+    assert!(flights.is_empty());
+    pilot.head(200);
+    for text in ["a", "b", "c"] {
+        pilot.push(frame(text)).await.unwrap();
+        assert_eq!(next(&seat).await, Next::Frame(frame(text)));
+        assert!(lock(&pilot.flight.state).frames.len() <= 1);
+    }
+    pilot.end("done");
+    assert_eq!(next(&seat).await, Next::End("done"));
+}
+
+#[tokio::test]
+async fn clients_that_come_and_go_leave_no_seats_behind() {
+    let flights = Test::new(1 << 20);
+    let (pilot, _leader) = lead(&flights);
+    pilot.head(200);
+    pilot.push(frame("a")).await.unwrap();
+    for _ in 0..1_000 {
+        let follower = follow(&flights);
+        assert_eq!(next(&follower).await, Next::Frame(frame("a")), "from the first byte");
+    }
+    assert_eq!(lock(&pilot.flight.state).seats.len(), 2);
+}
