@@ -114,7 +114,7 @@ async fn measure(what: &str, home: &Home, entries: usize) {
         println!(
             "{what}, start {round}: ready after {ready:.2?}, {memory} MiB resident, {loaded} of {entries} entries"
         );
-        if round == 2 {
+        if round == 2 && entries > 0 {
             println!("    index {}", stats["index"]);
             tokio::time::sleep(Duration::from_secs(60)).await;
             assert_eq!(running.admin(Method::GET, "/readyz", None).await.status, 200);
@@ -126,7 +126,7 @@ async fn measure(what: &str, home: &Home, entries: usize) {
             println!("    {line}");
         }
         // Some may go: the cap is as many, and is held in parts.
-        assert!(loaded > entries as u64 * 98 / 100);
+        assert!(loaded >= entries as u64 * 98 / 100);
     }
 }
 
