@@ -176,9 +176,8 @@ impl Cache {
                 old_enough(meta.entry.created_at) && self.shelf.get(&meta.entry.tenant, meta.entry.id, now).is_none()
             };
             let strays = page.iter().filter(stray).map(|meta| &meta.entry);
-            let deletes: Vec<EntryWrite> = strays
-                .map(|entry| EntryWrite::Delete { tenant: entry.tenant.clone(), entry: entry.id })
-                .collect();
+            let deletes: Vec<EntryWrite> =
+                strays.map(|entry| EntryWrite::Delete { tenant: entry.tenant.clone(), entry: entry.id }).collect();
             self.store.apply(&deletes).await?;
         }
     }

@@ -40,7 +40,10 @@ pub struct Body {
 
 enum Source {
     Whole(Bytes),
-    Stream { seat: Seat<Head, End>, plain: bool },
+    Stream {
+        seat: Seat<Head, End>,
+        plain: bool,
+    },
     Passed {
         incoming: Incoming,
         idle: Duration,

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::{Method, StatusCode};
+use remora::clock::Clock;
 use remora::config::Config;
 use remora::simulate::{self, Options};
 use serde_json::{Value, json};
@@ -282,7 +283,8 @@ async fn an_invalidation_reaches_entries_that_are_in_the_store_only() {
 fn vectors(request: &str, model: &str, tokens: u64) -> String {
     let body: Value = serde_json::from_str(request.split_once("\r\n\r\n").unwrap().1).unwrap();
     let count = body["input"].as_array().map_or(1, Vec::len);
-    let data: Vec<Value> = (0..count).map(|i| json!({ "object": "embedding", "index": i, "embedding": [0.5] })).collect();
+    let data: Vec<Value> =
+        (0..count).map(|i| json!({ "object": "embedding", "index": i, "embedding": [0.5] })).collect();
     let usage = json!({ "prompt_tokens": tokens, "total_tokens": tokens });
     response("application/json", &json!({ "object": "list", "data": data, "model": model, "usage": usage }).to_string())
 }
@@ -394,7 +396,8 @@ async fn the_deadline_for_connecting_covers_the_tls_handshake() {
         config.upstream.connect = Duration::from_millis(200);
     })
     .await;
-    let answer = tokio::time::timeout(Duration::from_secs(20), rig.chat("sk-a", &chat("Hello"))).await.expect("in time");
+    let answer =
+        tokio::time::timeout(Duration::from_secs(20), rig.chat("sk-a", &chat("Hello"))).await.expect("in time");
     assert_eq!((answer.status, answer.reason()), (StatusCode::BAD_GATEWAY, "upstream_connect_timeout"));
     held.abort();
 }
@@ -419,9 +422,7 @@ async fn an_answer_that_drips_ends_at_the_total_deadline_on_every_route() {
     let rig = rig_with(move |config| config.upstream.url.clone_from(&url)).await;
     let wait = [("x-remora-timeout", "300ms")];
     let body = Bytes::from_static(br#"{"model":"m","input":"x"}"#);
-    for (method, path, body) in
-        [(Method::POST, "/v1/embeddings", body), (Method::GET, "/v1/models", Bytes::new())]
-    {
+    for (method, path, body) in [(Method::POST, "/v1/embeddings", body), (Method::GET, "/v1/models", Bytes::new())] {
         let sent = rig.send(method, path, "sk-a", &wait, body);
         let answer = tokio::time::timeout(Duration::from_secs(20), sent).await.expect("in time");
         assert_eq!((answer.status, answer.reason()), (StatusCode::GATEWAY_TIMEOUT, "deadline_exceeded"), "{path}");
