@@ -7,12 +7,12 @@
 //! Invariant: a key that leads to an answer is removed with it, and an answer is handed out only to its own tenant.
 
 use std::collections::HashMap;
-use std::hash::{BuildHasherDefault, Hasher};
+use std::hash::{BuildHasherDefault, DefaultHasher, Hasher};
 use std::sync::{Arc, PoisonError, RwLock};
 
 use bytes::Bytes;
 use quick_cache::sync::Cache as Bounded;
-use quick_cache::{DefaultHashBuilder, Lifecycle, OptionsBuilder, Weighter};
+use quick_cache::{Lifecycle, OptionsBuilder, Weighter};
 
 use crate::clock::UnixMs;
 use crate::config;
@@ -126,9 +126,13 @@ impl Hasher for FirstBytes {
 /// A map from digests.
 pub(super) type ByDigest<V> = HashMap<Digest, V, BuildHasherDefault<FirstBytes>>;
 
+/// Puts an answer into the same shard in every process. Were it another after each start, a full cache would lose some
+/// answers with each, those that their new shard has no room for. Nobody outside can choose ids, so no seed is needed.
+type Steady = BuildHasherDefault<DefaultHasher>;
+
 /// See the module.
 pub(super) struct Shelf {
-    metas: Bounded<EntryId, Arc<Meta>, Share, DefaultHashBuilder, Collect>,
+    metas: Bounded<EntryId, Arc<Meta>, Share, Steady, Collect>,
     bodies: Bounded<EntryId, Arc<Body>, Size>,
     keys: RwLock<ByDigest<EntryId>>,
 }
@@ -146,8 +150,8 @@ impl Shelf {
         };
         let (capacity, weighter) = (settings.max_bytes, Share { least });
         let metas = match options(capacity) {
-            Ok(options) => Bounded::with_options(options, weighter, DefaultHashBuilder::default(), Collect),
-            Err(_) => Bounded::with(1_024, capacity, weighter, DefaultHashBuilder::default(), Collect),
+            Ok(options) => Bounded::with_options(options, weighter, Steady::default(), Collect),
+            Err(_) => Bounded::with(1_024, capacity, weighter, Steady::default(), Collect),
         };
         Self { metas, bodies: Bounded::with_weighter(1_024, settings.memory_bytes, Size), keys: RwLock::default() }
     }
@@ -224,5 +228,51 @@ impl Shelf {
                 keys.remove(key);
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{Config, Overrides};
+    use crate::ids::KeyId;
+
+    fn shelf() -> Shelf {
+        let mut settings = Config::load(None, std::iter::empty(), &Overrides::default()).unwrap().cache;
+        settings.max_entries = 10_000;
+        Shelf::new(&settings)
+    }
+
+    fn answer(n: u64) -> Meta {
+        let fingerprint = *blake3::hash(&n.to_le_bytes()).as_bytes();
+        let mut id = [0; 16];
+        id[8..].copy_from_slice(&n.to_be_bytes());
+        Meta {
+            id: EntryId::from_bytes(id),
+            tenant: TenantId::new("t"),
+            namespace: "".into(),
+            model: "m".into(),
+            dialect: "chat",
+            fingerprints: [fingerprint].into_iter().collect(),
+            points: Vec::new().into_iter().collect(),
+            bytes: 1_000,
+            completion_tokens: None,
+            token_limit: None,
+            writer: KeyId::new("k"),
+            tags: Vec::new(),
+            created_at: 0,
+            expires_at: UnixMs::MAX,
+        }
+    }
+
+    #[test]
+    fn a_full_shelf_loses_nothing_when_it_is_loaded_again() {
+        let full = shelf();
+        let evicted: usize = (0..20_000).map(|n| full.put(answer(n)).len()).sum();
+        let kept = full.select(|_| true);
+        assert_eq!((evicted + kept.len(), kept.len() > 9_500, kept.len() <= 10_000), (20_000, true, true));
+        let again = shelf();
+        let lost: usize = kept.iter().map(|meta| again.put(Meta::clone(meta)).len()).sum();
+        assert_eq!((lost, again.size().0), (0, kept.len()));
     }
 }
