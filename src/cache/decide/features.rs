@@ -155,6 +155,11 @@ impl Reading {
         self.words.get(usize::from(index)).map_or(Kind::Plain, |w| w.kind)
     }
 
+    /// One index per distinct stem, in the order of the stems.
+    pub(super) fn distinct(&self) -> &[u16] {
+        &self.distinct
+    }
+
     /// How many different words with a topic there are.
     pub(super) fn topics(&self) -> usize {
         self.distinct.iter().filter(|index| self.has_topic(**index)).count()

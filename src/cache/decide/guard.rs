@@ -8,6 +8,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use super::entities::Kind;
+use super::evidence::GuardSet;
 use super::extent;
 use super::features::{Features, Form, Reading};
 use super::language::{self, Language, Script};
@@ -172,13 +173,34 @@ impl Guards {
     /// # Errors
     /// The first objection.
     pub fn check(&self, new: &Features, candidate: &Features) -> Result<(), Objection> {
+        self.check_unless(new, candidate, |_| false)
+    }
+
+    /// [`Self::check`] without the guards for which `moot` holds.
+    ///
+    /// # Errors
+    /// The first objection.
+    pub fn check_unless(
+        &self,
+        new: &Features,
+        candidate: &Features,
+        moot: impl Fn(Guard) -> bool,
+    ) -> Result<(), Objection> {
         let pair = match Pair::of(new, candidate) {
             Comparable::Equal => return Ok(()),
             other => other,
         };
-        let on = Guard::ALL.into_iter().filter(|guard| self.is_on(*guard));
+        let on = Guard::ALL.into_iter().filter(|guard| self.is_on(*guard) && !moot(*guard));
         let mut objections = on.filter_map(|guard| pair.objection(guard).map(|evidence| Objection { guard, evidence }));
         objections.next().map_or(Ok(()), Err)
+    }
+
+    /// All guards that are on and object.
+    pub fn objections(&self, new: &Features, candidate: &Features) -> GuardSet {
+        match Pair::of(new, candidate) {
+            Comparable::Equal => GuardSet::default(),
+            pair => Guard::ALL.into_iter().filter(|g| self.is_on(*g) && pair.objection(*g).is_some()).collect(),
+        }
     }
 
     /// What every guard says, in order. Some finding rejects exactly if [`Self::check`] objects.

@@ -8,24 +8,36 @@
 //! with itself; doubt is a miss. It must never turn a miss into a hit, look beyond the candidates it was given, or fail.
 
 mod dates;
+mod difference;
 mod direction;
 mod entities;
+mod evidence;
 mod extent;
 mod features;
 mod guard;
+mod interval;
 mod language;
+mod learner;
 mod lexicon;
 mod literals;
 mod numbers;
 mod polarity;
+mod state;
 mod text;
 mod verdict;
+mod weights;
 mod words;
 
+pub use difference::Difference;
+pub use evidence::{Evidence, GuardSet, INPUT_NAMES, INPUTS, Inputs, Near, WAIVED_FROM, Waivers, weigh};
 pub use features::Features;
 pub use guard::{Finding, Guard, Guards, Objection, Opinion, UnknownGuard};
+pub use interval::{Interval, Z95, Z99};
+pub use learner::{Judgement, Learner, Lesson, Source, Stage, Turn};
+pub use state::{BadState, Saved};
 pub use text::normalise;
 pub use verdict::{Reject, Verdict, judge};
+pub use weights::{Observation, Weights, WeightsError, WeightsFile};
 
 #[cfg(test)]
 mod pairs;

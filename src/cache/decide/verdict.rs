@@ -24,6 +24,14 @@ pub enum Reject {
     BelowThreshold,
     /// This guard objected to the best candidate, and some guard to each further one.
     Guard(Guard),
+    /// Nothing but the words speaks for the candidate, and they differ too much.
+    Words,
+    /// Its answer is not likely enough to be right, for the error budget.
+    LowProbability,
+    /// The error budget is zero, or broken: only equal requests are served.
+    ErrorBudget,
+    /// Only one writer vouches for the answer, and it is not the one who asks.
+    OneWriter,
 }
 
 impl Reject {
@@ -32,6 +40,10 @@ impl Reject {
         match self {
             Self::NoNeighbour => "no_neighbour",
             Self::BelowThreshold => "below_threshold",
+            Self::Words => "words_differ",
+            Self::LowProbability => "low_probability",
+            Self::ErrorBudget => "error_budget",
+            Self::OneWriter => "one_writer",
             Self::Guard(Guard::Numbers) => "guard_numbers",
             Self::Guard(Guard::Dates) => "guard_dates",
             Self::Guard(Guard::Negation) => "guard_negation",
