@@ -1,13 +1,12 @@
-//! Looking into the cache, and taking things out of it.
+//! Looking into the cache.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use axum::Json;
 use axum::extract::rejection::{JsonRejection, QueryRejection};
 use axum::extract::{Path, Query, State};
 use http::StatusCode;
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::{Admin, Problem};
@@ -17,33 +16,6 @@ use crate::pipeline::ExplainRequest;
 
 /// Most entries of one answer.
 const MOST: usize = 1_000;
-/// Entries shown by a dry run.
-const EXAMPLES: usize = 5;
-
-/// Which entries; all parts that are given must hold.
-#[derive(Debug, Default, Deserialize, Serialize)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct Wanted {
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) tenant: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) id: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) model: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) namespace: Option<String>,
-    /// `name=value`
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) tag: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) writer: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) older_than_s: Option<u64>,
-    #[serde(default)]
-    pub(crate) all: bool,
-    #[serde(default)]
-    pub(crate) dry_run: bool,
-}
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -94,7 +66,7 @@ pub(super) async fn entries(
         tenant: ask.tenant.as_deref().map(TenantId::new),
         model: ask.model,
         namespace: ask.namespace,
-        tag: ask.tag.as_deref().map(tag).transpose()?,
+        tags: ask.tag.as_deref().map(tag).transpose()?.into_iter().collect(),
         ..Filter::default()
     };
     let found = state.cache.list(&filter, cursor, limit);
@@ -113,14 +85,6 @@ pub(super) async fn entry(State(state): State<Admin>, Path(id): Path<String>) ->
         members.insert("body".to_owned(), body.into());
     }
     Ok(Json(view))
-}
-
-/// `DELETE /admin/v1/cache/entries/{id}`
-pub(super) async fn delete(State(state): State<Admin>, Path(id): Path<String>) -> Result<Json<Value>, Problem> {
-    let meta = find(&state, &id)?;
-    let filter = Filter { id: Some(meta.id), ..Filter::default() };
-    let removed = state.cache.invalidate(&filter).await?;
-    Ok(Json(json!({ "removed": removed })))
 }
 
 /// `GET /admin/v1/cache/search?q=…`: prompts that contain the text.
@@ -153,57 +117,22 @@ pub(super) async fn explain(
     explained.map(Json).map_err(|error| Problem::new(StatusCode::BAD_REQUEST, error.to_string()))
 }
 
-/// `POST /admin/v1/cache/invalidate`. With `dry_run` nothing is removed.
-pub(super) async fn invalidate(
-    State(state): State<Admin>,
-    ask: Result<Json<Wanted>, JsonRejection>,
-) -> Result<Json<Value>, Problem> {
-    let Json(ask) = ask?;
-    let filter = filter(&ask)?;
-    if filter.is_open() && !filter.all {
-        let text = "nothing narrows the selection; give tenant, id, model, namespace, tag, writer or older_than_s, \
-                    or `\"all\": true` for everything";
-        return Err(Problem::new(StatusCode::BAD_REQUEST, text));
-    }
-    if ask.dry_run {
-        let found = state.cache.select(&filter);
-        let examples: Vec<Value> = found.iter().take(EXAMPLES).map(|meta| view(&state, meta)).collect();
-        return Ok(Json(json!({ "dry_run": true, "would_remove": found.len(), "examples": examples })));
-    }
-    let removed = state.cache.invalidate(&filter).await?;
-    tracing::info!(removed, "entries invalidated by the admin API");
-    Ok(Json(json!({ "dry_run": false, "removed": removed })))
-}
-
-fn filter(ask: &Wanted) -> Result<Filter, Problem> {
-    Ok(Filter {
-        tenant: ask.tenant.as_deref().map(TenantId::new),
-        id: ask.id.as_deref().map(entry_id).transpose()?,
-        model: ask.model.clone(),
-        namespace: ask.namespace.clone(),
-        tag: ask.tag.as_deref().map(tag).transpose()?,
-        writer: ask.writer.clone(),
-        older_than: ask.older_than_s.map(Duration::from_secs),
-        all: ask.all,
-    })
-}
-
-fn find(state: &Admin, id: &str) -> Result<Arc<Meta>, Problem> {
+pub(super) fn find(state: &Admin, id: &str) -> Result<Arc<Meta>, Problem> {
     let filter = Filter { id: Some(entry_id(id)?), ..Filter::default() };
-    state.cache.select(&filter).pop().ok_or_else(|| Problem::not_found("entry"))
+    state.cache.list(&filter, None, 1).pop().ok_or_else(|| Problem::not_found("entry"))
 }
 
-fn entry_id(text: &str) -> Result<EntryId, Problem> {
+pub(super) fn entry_id(text: &str) -> Result<EntryId, Problem> {
     text.parse().map_err(|error| Problem::new(StatusCode::BAD_REQUEST, format!("`{text}` is {error}")))
 }
 
-fn tag(text: &str) -> Result<(String, String), Problem> {
+pub(super) fn tag(text: &str) -> Result<(String, String), Problem> {
     let (name, value) =
         text.split_once('=').ok_or_else(|| Problem::new(StatusCode::BAD_REQUEST, "a tag is given as `name=value`"))?;
     Ok((name.trim().to_owned(), value.trim().to_owned()))
 }
 
-fn view(state: &Admin, meta: &Meta) -> Value {
+pub(super) fn view(state: &Admin, meta: &Meta) -> Value {
     json!({
         "entry": meta.id.to_string(),
         "tenant": meta.tenant.as_str(),

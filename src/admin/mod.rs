@@ -3,8 +3,10 @@
 //! Served by our own listener on its own port; axum only routes. Needs the admin token unless none is configured, which
 //! the configuration allows on loopback only. Errors are RFC 9457 problem details.
 
+mod audit;
 mod cache;
 mod health;
+mod invalidate;
 mod requests;
 
 use std::sync::Arc;
@@ -65,6 +67,15 @@ pub struct Admin {
     pub plane: Arc<DataPlane>,
     /// Bearer token.
     pub token: Option<Secret>,
+}
+
+impl Admin {
+    /// Who makes changes, for the audit: the start of the token's keyed hash, which tells tokens apart and gives none away.
+    fn actor(&self) -> String {
+        let Some(token) = &self.token else { return "loopback".to_owned() };
+        let hash = blake3::Hash::from_bytes(self.cache.secret().digest("admin token", token.expose().as_bytes()));
+        hash.to_hex().chars().take(8).collect()
+    }
 }
 
 /// An error as RFC 9457 problem details.
@@ -141,10 +152,11 @@ pub fn router(state: Admin) -> Router {
         .route("/requests/{id}", get(requests::one))
         .route("/cache/stats", get(cache::stats))
         .route("/cache/entries", get(cache::entries))
-        .route("/cache/entries/{id}", get(cache::entry).delete(cache::delete))
+        .route("/cache/entries/{id}", get(cache::entry).delete(invalidate::delete))
         .route("/cache/search", get(cache::search))
         .route("/cache/explain", post(cache::explain))
-        .route("/cache/invalidate", post(cache::invalidate));
+        .route("/cache/invalidate", post(invalidate::invalidate))
+        .route("/audit", get(audit::trail));
     Router::new()
         .route("/metrics", get(health::metrics))
         .nest("/admin/v1", api)

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use super::invalidate::Epoch;
 use super::lookup::{Vector, body_of};
 use super::outcome::Reason;
 use super::shelf::Meta;
@@ -48,6 +49,8 @@ pub struct Fresh {
     pub text: Option<String>,
     /// Its vector.
     pub vector: Option<Vector>,
+    /// [`Cache::epoch`] from before upstream was asked.
+    pub epoch: Epoch,
 }
 
 /// One item of an embeddings answer.
@@ -69,6 +72,8 @@ pub struct FreshItem {
     pub tags: Vec<(String, String)>,
     /// Lifetime.
     pub ttl: std::time::Duration,
+    /// [`Cache::epoch`] from before upstream was asked.
+    pub epoch: Epoch,
 }
 
 impl Cache {
@@ -116,7 +121,7 @@ impl Cache {
             created_at: now,
         };
         let body = body_of(fresh.dialect, entry.body.clone()).ok_or(Reason::CacheFault)?;
-        self.take_in(entry, point, body)
+        self.take_in(entry, point, body, fresh.epoch)
     }
 
     /// Stores one item of an embeddings answer.
@@ -155,13 +160,14 @@ impl Cache {
             created_at: now,
         };
         let body = Body::Item(entry.body.clone());
-        self.take_in(entry, point, body)
+        self.take_in(entry, point, body, fresh.epoch)
     }
 
-    fn take_in(&self, entry: Entry, point: Point, body: Body) -> Result<EntryId, Reason> {
+    fn take_in(&self, entry: Entry, point: Point, body: Body, epoch: Epoch) -> Result<EntryId, Reason> {
         if entry.body.len() > self.settings.max_entry_bytes {
             return Err(Reason::EntryTooLarge);
         }
+        let _admission = self.admit(epoch, &entry, std::slice::from_ref(&point))?;
         let id = entry.id;
         let meta = meta_of(&entry, entry.body.len() as u64, std::slice::from_ref(&point));
         self.add_point(&point).map_err(|_| Reason::CacheFault)?;

@@ -12,6 +12,7 @@ pub mod policy;
 
 mod commit;
 mod explain;
+mod invalidate;
 mod lookup;
 mod manage;
 mod points;
@@ -22,12 +23,16 @@ use std::time::Duration;
 
 pub use commit::{Fresh, FreshItem};
 pub use explain::{Explanation, NeighbourReport};
+pub use invalidate::{
+    DEFAULT_RADIUS, Epoch, Filter, InvalidateError, Near, Order, Removed, Selected, Selection, Selector,
+};
 pub use lookup::{Ask, Hit, Query, Searched, Vector};
-pub use manage::{Filter, LoadError, Sizes};
+pub use manage::{LoadError, Sizes};
 pub use points::{Candidate, IndexSize, PointMeta};
 pub use shelf::{Body, Meta};
 
 use self::decide::Guards;
+use self::invalidate::Invalidations;
 use self::points::Points;
 use self::shelf::Shelf;
 use crate::call::SecretKey;
@@ -55,6 +60,7 @@ pub struct Cache {
     store: Arc<dyn EntryStore>,
     writer: WriterHandle,
     metrics: Arc<Metrics>,
+    invalidations: Invalidations,
 }
 
 /// What a cache is made of.
@@ -92,6 +98,7 @@ impl Cache {
             store,
             writer,
             metrics,
+            invalidations: Invalidations::default(),
         }
     }
 

@@ -106,6 +106,8 @@ pub enum Reason {
     NotStorable(NotStorable),
     /// The answer is larger than the limit for one entry.
     EntryTooLarge,
+    /// The answer was invalidated while it was under way.
+    Invalidated,
 }
 
 impl Reason {
@@ -127,6 +129,7 @@ impl Reason {
             Self::NoStore => "no_store",
             Self::NotStorable(why) => why.as_str(),
             Self::EntryTooLarge => "entry_too_large",
+            Self::Invalidated => "invalidated",
         }
     }
 }

@@ -140,6 +140,12 @@ impl Points {
         (neighbours.into_iter().filter_map(own).collect(), index.kind())
     }
 
+    /// Every point of the partition whose cosine to `query` is at least `least`, best first. Compares all of them.
+    pub(super) fn within(&self, partition: &Digest, query: &[f32], least: f32) -> Vec<Neighbour> {
+        let index = read(&self.partitions).get(partition).cloned();
+        index.map_or_else(Vec::new, |index| index.within(query, least))
+    }
+
     /// The point whose normalised prompt has this key.
     pub(super) fn same_words(&self, tenant: &TenantId, key: &Digest) -> Option<Arc<PointMeta>> {
         let id = *read(&self.normalised).get(key)?;

@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 
 use super::AdminAt;
 use super::api::{ask, escape};
+use super::invalidate::{self, Invalidate};
 
 #[derive(Subcommand)]
 pub(super) enum Command {
@@ -24,8 +25,8 @@ pub(super) enum Command {
         The file is the body of a request; `-` reads it from standard input. The tenant is in `remora request`.")]
     Explain(Explain),
     /// Remove entries. Shows what it would remove with --dry-run.
-    #[command(after_help = "Example:\n  remora cache invalidate --model gpt-4o --dry-run")]
-    Invalidate(Invalidate),
+    #[command(after_help = invalidate::EXAMPLES)]
+    Invalidate(Box<Invalidate>),
 }
 
 #[derive(Args)]
@@ -70,36 +71,6 @@ pub(super) struct Explain {
     /// Route.
     #[arg(long, default_value = "/v1/chat/completions")]
     path: String,
-    #[command(flatten)]
-    at: AdminAt,
-}
-
-#[derive(Args)]
-pub(super) struct Invalidate {
-    #[arg(long)]
-    tenant: Option<String>,
-    /// Entry id.
-    #[arg(long)]
-    id: Option<String>,
-    #[arg(long)]
-    model: Option<String>,
-    #[arg(long)]
-    namespace: Option<String>,
-    /// As `name=value`.
-    #[arg(long)]
-    tag: Option<String>,
-    /// Key id whose requests made the entries.
-    #[arg(long)]
-    writer: Option<String>,
-    /// At least this many seconds old.
-    #[arg(long, value_name = "SECONDS")]
-    older_than: Option<u64>,
-    /// Everything.
-    #[arg(long)]
-    all: bool,
-    /// Remove nothing; show count and examples.
-    #[arg(long)]
-    dry_run: bool,
     #[command(flatten)]
     at: AdminAt,
 }
@@ -171,19 +142,6 @@ impl Explain {
     }
 }
 
-impl Invalidate {
-    async fn run(self) -> Result<(), String> {
-        let request = json!({
-            "tenant": self.tenant, "id": self.id, "model": self.model, "namespace": self.namespace,
-            "tag": self.tag, "writer": self.writer, "older_than_s": self.older_than,
-            "all": self.all, "dry_run": self.dry_run,
-        });
-        let told = ask(&self.at, Method::POST, "/admin/v1/cache/invalidate", Some(&request)).await?;
-        print_members(&told, self.at.json);
-        Ok(())
-    }
-}
-
 impl Request {
     pub(super) async fn run(self) -> Result<(), String> {
         if let Some(id) = &self.id {
@@ -208,7 +166,7 @@ fn read(path: &std::path::Path) -> Result<String, String> {
     std::fs::read_to_string(path).map_err(|error| format!("{}: {error}", path.display()))
 }
 
-fn query(pairs: &[(&str, Option<String>)]) -> String {
+pub(super) fn query(pairs: &[(&str, Option<String>)]) -> String {
     let given = pairs.iter().filter_map(|(name, value)| Some(format!("{name}={}", escape(value.as_deref()?))));
     let joined = given.collect::<Vec<_>>().join("&");
     if joined.is_empty() { joined } else { format!("?{joined}") }
@@ -219,7 +177,7 @@ fn print_json(value: &Value) {
 }
 
 /// One member a line; JSON where it is nested.
-fn print_members(value: &Value, as_json: bool) {
+pub(super) fn print_members(value: &Value, as_json: bool) {
     let Some(members) = value.as_object().filter(|_| !as_json) else { return print_json(value) };
     let width = members.keys().map(String::len).max().unwrap_or(0);
     for (name, value) in members {
@@ -228,7 +186,7 @@ fn print_members(value: &Value, as_json: bool) {
 }
 
 /// A table of the rows in `data`.
-fn print_rows(answer: &Value, columns: &[&str], as_json: bool) {
+pub(super) fn print_rows(answer: &Value, columns: &[&str], as_json: bool) {
     if as_json {
         return print_json(answer);
     }

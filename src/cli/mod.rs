@@ -1,8 +1,10 @@
 //! The command line. Exit codes: 0 done, 1 failed, 2 wrong usage.
 
 mod api;
+mod audit;
 mod cache;
 mod check;
+mod invalidate;
 mod migrate;
 mod serve;
 
@@ -36,6 +38,9 @@ enum Command {
     /// Look into the cache of a running proxy, or take things out of it.
     #[command(subcommand)]
     Cache(cache::Command),
+    /// Show what was changed through the admin plane, by whom and why.
+    #[command(subcommand)]
+    Audit(audit::Command),
     /// Show the ledger row of a request, or the latest rows.
     #[command(after_help = "Example:\n  remora request 01K9ZQ4W7Y8N3T5V6X0A1B2C3D\n  remora request --limit 5")]
     Request(cache::Request),
@@ -68,6 +73,7 @@ pub fn run() -> ExitCode {
             Command::Check(check) => check.run(),
             Command::Simulate(options) => simulate::run(options).await.map_err(|error| error.to_string()),
             Command::Cache(command) => command.run().await,
+            Command::Audit(command) => command.run().await,
             Command::Request(request) => request.run().await,
             Command::Migrate(migrate) => migrate.run().await,
         }

@@ -13,7 +13,7 @@ const TIMES: [(&str, u64); 5] =
 const SIZES: [(&str, u64); 4] = [("TiB", 1 << 40), ("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)];
 
 /// Reads `500ms`, `30s`, `10m`, `24h` or `7d`. `None` for anything else, also when it overflows.
-pub(super) fn parse_duration(text: &str) -> Option<Duration> {
+pub(crate) fn parse_duration(text: &str) -> Option<Duration> {
     let (number, unit) = split(text)?;
     let (_, factor) = TIMES.iter().find(|(name, _)| *name == unit)?;
     number.checked_mul(*factor).map(Duration::from_millis)

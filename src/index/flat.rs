@@ -98,6 +98,16 @@ impl Flat {
         best(found.collect(), k)
     }
 
+    /// Every point whose cosine is at least `least`, in no order.
+    pub(super) fn within(&self, query: &Row, least: f32) -> Vec<Neighbour> {
+        let row = |(slot, id): (usize, &PointId)| {
+            let (scale, coarse, fine) = self.planes(slot)?;
+            let cosine = cosine(query, scale, coarse, fine);
+            (cosine >= least).then_some(Neighbour { id: *id, cosine })
+        };
+        self.ids.iter().enumerate().filter_map(row).collect()
+    }
+
     /// The `want` best by the coarse plane. Kept in a buffer of twice that size, cut back whenever it is full: one
     /// comparison a row, and no heap to keep in order.
     fn shortlist(&self, query: &Row, want: usize) -> Vec<Candidate> {

@@ -144,13 +144,33 @@ impl Hnsw {
         }
     }
 
+    /// Every live point whose cosine is at least `least`, in no order. Compares all vectors instead of walking the graph,
+    /// which would miss some.
+    pub(super) fn within(&self, query: &Row, least: f32) -> Vec<Neighbour> {
+        let near = |node: &Node| {
+            let (scale, coarse, fine) = unpack(node.0.get_v(), self.dim)?;
+            let cosine = cosine(query, scale, coarse, fine);
+            if cosine < least {
+                return None;
+            }
+            let id = self.read().live(node.0.get_origin_id())?;
+            Some(Neighbour { id, cosine })
+        };
+        self.nodes().iter().filter_map(near).collect()
+    }
+
     /// Begins to note removals and returns every node, in the order of insertion, for [`Self::copy_live`].
     pub(super) fn begin_copy(&self) -> Vec<Node> {
         self.write().removed = Some(Vec::new());
-        let points = self.graph.get_point_indexation();
-        let mut nodes: Vec<Node> = (0..LAYERS).flat_map(|layer| points.get_layer_iterator(layer)).map(Node).collect();
+        let mut nodes = self.nodes();
         nodes.sort_unstable_by_key(|node| node.0.get_origin_id());
         nodes
+    }
+
+    /// Every node, tombstones included. Collected at once, because the graph takes no new node while it is walked.
+    fn nodes(&self) -> Vec<Node> {
+        let points = self.graph.get_point_indexation();
+        (0..LAYERS).flat_map(|layer| points.get_layer_iterator(layer)).map(Node).collect()
     }
 
     /// Copies a node of `source` into this graph, if its point is still live there.

@@ -313,6 +313,34 @@ fn check_search(partition: &Partition, model: &BTreeMap<usize, Vec<f32>>, query:
 }
 
 #[test]
+fn all_points_within_a_radius_are_found_also_in_a_graph_that_is_half_folded() {
+    let all = Points::clustered(7, 2_020, DIM).vectors;
+    let (points, queries) = all.split_at(2_000);
+    for (hnsw_from, maintained) in [(usize::MAX, 0), (500, 3), (500, usize::MAX)] {
+        let partition = filled(points, hnsw_from);
+        (0..maintained).find(|_| partition.maintain().is_none());
+        assert_eq!(partition.kind(), if hnsw_from == 500 { Kind::Hnsw } else { Kind::Flat });
+        for removed in (0..2_000).step_by(3) {
+            assert!(partition.remove(id(removed)));
+        }
+        for query in queries {
+            // No cosine lies so near the bound that rounding could decide.
+            let cosine = |i: &usize| dot_f64(&points[*i], query);
+            let mut expected: Vec<usize> = (0..2_000).filter(|i| i % 3 != 0 && cosine(i) >= 0.7).collect();
+            expected.retain(|i| (cosine(i) - 0.7).abs() > 5e-5);
+            let mut found: Vec<usize> = partition.within(query, 0.7).iter().map(|n| number(n.id)).collect();
+            found.retain(|i| (cosine(i) - 0.7).abs() > 5e-5);
+            found.sort_unstable();
+            assert_eq!(found, expected);
+            assert!(!expected.is_empty());
+        }
+        let everything = partition.within(&queries[0], -1.0);
+        assert_eq!(everything.len(), partition.len());
+        assert!(everything.is_sorted_by(|a, b| a.cosine >= b.cosine));
+    }
+}
+
+#[test]
 fn nothing_is_lost_while_inserts_removals_and_searches_run_beside_maintenance() {
     let points = Points::clustered(11, 3_000, 32).vectors;
     let partition = filled(&points[..1_000], 500);

@@ -257,6 +257,7 @@ impl DataPlane {
             ttl: plan.ttl,
             text: call.text.clone(),
             vector,
+            epoch: self.cache.epoch(),
         });
         Job {
             dialect: call.dialect,

@@ -15,7 +15,7 @@ use super::reply::{Body, Served, json};
 use super::{DataPlane, Exchange};
 use crate::cache::outcome::{Outcome, Reason, Tier};
 use crate::cache::policy::{Plan, Traits, share};
-use crate::cache::{self, Ask, FreshItem, Hit};
+use crate::cache::{self, Ask, Epoch, FreshItem, Hit};
 use crate::call::{BadCall, EmbeddingsCall, Scope};
 use crate::config::CacheMode;
 use crate::dialect::embeddings::{EmbeddingList, join, split};
@@ -33,6 +33,7 @@ struct Asked {
     call: EmbeddingsCall,
     plan: Plan,
     keys: Vec<Digest>,
+    epoch: Epoch,
 }
 
 impl DataPlane {
@@ -88,7 +89,7 @@ impl DataPlane {
         };
         let key = |item: &crate::call::Item| scope.item_key(self.cache.secret(), &call.rest, &item.canonical);
         let keys = call.items.iter().map(key).collect();
-        Asked { plan, keys, exchange, call }
+        Asked { plan, keys, exchange, call, epoch: self.cache.epoch() }
     }
 
     async fn known(&self, asked: &Asked) -> Vec<Option<Hit>> {
@@ -221,6 +222,7 @@ impl DataPlane {
                 body,
                 tags: asked.exchange.controls.tags.clone(),
                 ttl: asked.plan.ttl,
+                epoch: asked.epoch,
             });
             match stored {
                 Ok(entry) => {

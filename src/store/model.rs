@@ -7,7 +7,7 @@ use std::borrow::Cow;
 use bytes::Bytes;
 
 use crate::clock::UnixMs;
-use crate::ids::{EntryId, KeyId, PointId, RequestId, TenantId};
+use crate::ids::{AuditId, EntryId, KeyId, PointId, RequestId, TenantId};
 
 /// A 256-bit keyed hash: a fingerprint, a partition or a normalised prompt.
 pub type Digest = [u8; 32];
@@ -144,4 +144,23 @@ pub struct LedgerRow {
     pub saved_nano_usd: Option<i64>,
     /// Version of the price that was used.
     pub price_version: Option<String>,
+}
+
+/// One change made through the admin plane. Rows are added and never changed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AuditRow {
+    /// Identity, in time order.
+    pub id: AuditId,
+    /// When the change was made.
+    pub at: UnixMs,
+    /// Who: a short hash of the admin token, or `loopback` where none is needed.
+    pub actor: String,
+    /// What kind of change, as in `cache.invalidate`.
+    pub action: Cow<'static, str>,
+    /// Why, in the words of whoever made it.
+    pub reason: Option<String>,
+    /// What was asked for, as JSON.
+    pub what: String,
+    /// What came of it, as JSON.
+    pub result: String,
 }

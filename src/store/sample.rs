@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::{Entry, EntryWrite, LedgerRow, Point, Tokens};
-use crate::ids::{EntryId, KeyId, PointId, RequestId, TenantId};
+use super::{AuditRow, Entry, EntryWrite, LedgerRow, Point, Tokens};
+use crate::ids::{AuditId, EntryId, KeyId, PointId, RequestId, TenantId};
 
 /// Far beyond every `now` of these tests.
 pub(crate) const LATER: u64 = 1_000_000;
@@ -132,5 +132,22 @@ pub(crate) fn bare_row(number: u64) -> LedgerRow {
         saved_nano_usd: None,
         price_version: None,
         ..row("nobody", number)
+    }
+}
+
+pub(crate) fn audit_id(number: u64) -> AuditId {
+    AuditId::from_bytes(u128::from(number).to_be_bytes())
+}
+
+/// A row in which every field is set.
+pub(crate) fn audit_row(number: u64) -> AuditRow {
+    AuditRow {
+        id: audit_id(number),
+        at: number,
+        actor: "9f86d081".into(),
+        action: Cow::Borrowed("cache.invalidate"),
+        reason: Some("wrong \"prices\", größer".into()),
+        what: r#"{"tag":"team=blue"}"#.into(),
+        result: r#"{"removed":3}"#.into(),
     }
 }

@@ -7,9 +7,9 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 
-use super::{Entry, LedgerRow, Point, StoreError};
+use super::{AuditRow, Entry, LedgerRow, Point, StoreError};
 use crate::clock::UnixMs;
-use crate::ids::{EntryId, KeyId, RequestId, TenantId};
+use crate::ids::{AuditId, EntryId, KeyId, RequestId, TenantId};
 
 /// The reply of a storage method: boxed, so that the traits are dyn-compatible.
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = Result<T, StoreError>> + Send + 'a>>;
@@ -180,6 +180,16 @@ pub trait TenantStore: Send + Sync {
     fn list(&self) -> BoxFuture<'_, Vec<TenantRow>>;
 }
 
+/// The audit of changes made through the admin plane: rows are added, never changed and never deleted.
+pub trait AuditStore: Send + Sync {
+    /// Applies `changes` in order and adds `row`, in one transaction: there is never a change without its row, nor a
+    /// row of a change that was not made. A row that is already there is ignored.
+    fn record<'a>(&'a self, row: &'a AuditRow, changes: &'a [EntryWrite]) -> BoxFuture<'a, ()>;
+
+    /// Up to `limit` rows older than `before`, newest first.
+    fn trail(&self, before: Option<AuditId>, limit: u32) -> BoxFuture<'_, Vec<AuditRow>>;
+}
+
 /// One database seen through its traits.
 #[derive(Clone)]
 pub struct Stores {
@@ -189,4 +199,6 @@ pub struct Stores {
     pub ledger: Arc<dyn LedgerStore>,
     /// The directory of tenants.
     pub tenants: Arc<dyn TenantStore>,
+    /// The audit of admin changes.
+    pub audit: Arc<dyn AuditStore>,
 }

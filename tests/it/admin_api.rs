@@ -223,7 +223,7 @@ async fn every_request_can_be_looked_up_by_its_id() {
 
 /// A problem document with this status and words in its detail.
 #[track_caller]
-fn problem(answer: &Answer, status: u16, words: &[&str]) {
+pub(crate) fn problem(answer: &Answer, status: u16, words: &[&str]) {
     assert_eq!(answer.status.as_u16(), status, "{}", answer.text());
     assert_eq!(answer.header("content-type"), "application/problem+json", "{}", answer.text());
     let body = answer.json();
@@ -485,7 +485,12 @@ async fn what_is_invalidated_is_no_hit_any_more_not_even_after_a_restart() {
         assert_eq!(told["examples"].as_array().unwrap().len(), gone);
         assert_eq!(stocked.hits().await, [0, 1, 2, 3], "a dry run removes nothing: {what}");
 
-        assert_eq!(stocked.invalidate(what.clone()).await, json!({ "dry_run": false, "removed": gone }), "{what}");
+        let removed = stocked.invalidate(what.clone()).await;
+        let expected = json!({
+            "dry_run": false, "removed": gone, "points": gone, "bytes": told["bytes"], "strays": 0,
+            "audit": removed["audit"],
+        });
+        assert_eq!(removed, expected, "{what}");
         assert_eq!(stocked.hits().await, left, "{what}");
         stocked = stocked.restart().await;
         assert_eq!(stocked.hits().await, left, "after a restart: {what}");
@@ -626,17 +631,17 @@ async fn the_command_line_moves_the_schema_both_ways_and_keeps_all_data() {
     running.stop().await;
     let store = format!("sqlite://{}", home.database().display());
     let migrate = async |args: &[&str]| home.run(&[&["migrate"], args, &["--store", &store]].concat()).await;
-    says(migrate(&["status"]).await.ok(), &["database: schema 2", "program:  schema 2"]);
+    says(migrate(&["status"]).await.ok(), &["database: schema 3", "program:  schema 3"]);
     says(migrate(&["up"]).await.ok(), &["Nothing to do"]);
-    says(migrate(&["down", "--to", "1"]).await.ok(), &["indexes: done"]);
-    says(migrate(&["status"]).await.ok(), &["database: schema 1", "pending:  indexes"]);
+    says(migrate(&["down", "--to", "1"]).await.ok(), &["admin_audit: done", "indexes: done"]);
+    says(migrate(&["status"]).await.ok(), &["database: schema 1", "pending:  indexes", "pending:  admin_audit"]);
     let status: Value = serde_json::from_str(migrate(&["status", "--json"]).await.ok()).unwrap();
-    assert_eq!(status, json!({ "current": 1, "latest": 2, "pending": ["indexes"] }));
-    for wrong in ["0", "3"] {
+    assert_eq!(status, json!({ "current": 1, "latest": 3, "pending": ["indexes", "admin_audit"] }));
+    for wrong in ["0", "4"] {
         says(migrate(&["down", "--to", wrong]).await.failed(1), &["cannot go down", wrong]);
     }
     assert_eq!(migrate(&["down"]).await.code, Some(2));
-    says(migrate(&["up"]).await.ok(), &["indexes: done"]);
+    says(migrate(&["up"]).await.ok(), &["indexes: done", "admin_audit: done"]);
     let none = home.run(&["migrate", "status", "--store", "sqlite://none.db"]).await;
     says(none.failed(1), &["none.db", "no such database", "remora serve"]);
     assert!(!home.path("none.db").exists());

@@ -18,6 +18,7 @@ mod child;
 mod coalesce;
 mod controls;
 mod embeddings;
+mod invalidate;
 mod isolation;
 mod lifecycle;
 mod line;

@@ -3,6 +3,7 @@
 //! The cases know the traits only. A database takes part by a [`Fixture`] that opens it empty, and by its line at the
 //! end of this file.
 
+mod audit;
 mod entries;
 mod ledger;
 mod listing;
@@ -61,5 +62,11 @@ conformance! { sqlite, crate::store::sqlite::files::TempStore:
         values_beyond_63_bits_are_clamped_and_do_not_fail_the_row,
         recent_rows_are_those_of_the_tenant_newest_first,
         a_tenant_keeps_its_creation_time_and_gets_the_new_flag,
+    }
+    audit::{
+        an_audit_row_comes_back_with_every_field,
+        a_change_and_its_audit_row_are_stored_together,
+        a_second_audit_row_with_the_same_id_is_ignored,
+        the_trail_is_read_newest_first_page_by_page,
     }
 }

@@ -7,8 +7,9 @@ use std::sync::Arc;
 use sqlx::{AssertSqlSafe, Connection, query_scalar, raw_sql};
 
 use super::super::conformance::Fixture;
-use super::super::sample::{delete, entry, point, put, put_entry, row, tenant};
+use super::super::sample::{audit_row, delete, entry, point, put, put_entry, row, tenant};
 use super::super::{Counts, Point, SqliteStore, StoreError, Stores};
+use super::migrate::LATEST;
 use super::{base, connect, migrate_down, migrate_up, status};
 use crate::config::Migrate;
 
@@ -49,6 +50,7 @@ async fn fill(stores: &Stores) {
     stores.entries.apply(&writes).await.unwrap();
     let rows: Vec<_> = (1..=50).map(|number| row("t", number)).collect();
     stores.ledger.append(&rows).await.unwrap();
+    stores.audit.record(&audit_row(1), &[]).await.unwrap();
 }
 
 async fn sql(path: &Path, text: &str) {
@@ -152,14 +154,14 @@ async fn a_refused_file_keeps_its_log() {
 #[tokio::test]
 async fn an_older_schema_is_refused_under_manual_and_migrated_under_auto() {
     let temp = TempStore::closed().await;
-    assert_eq!(migrate_down(&temp.path(), 1).await.unwrap(), ["indexes"]);
+    assert_eq!(migrate_down(&temp.path(), 1).await.unwrap(), ["admin_audit", "indexes"]);
     let error = refusal(&temp.path(), Migrate::Manual).await;
     assert_eq!(error.as_str(), "older_schema");
     assert!(error.to_string().contains("remora migrate up"), "{error}");
     assert_eq!(status(&temp.path()).await.unwrap().current, 1, "refusing must not migrate");
 
     SqliteStore::open(&temp.path(), Migrate::Auto).await.unwrap().close().await;
-    assert_eq!(status(&temp.path()).await.unwrap().current, 2);
+    assert_eq!(status(&temp.path()).await.unwrap().current, LATEST);
 }
 
 #[tokio::test]
@@ -174,32 +176,46 @@ async fn down_and_up_again_leaves_schema_and_data_equal() {
         let stores = store.stores();
         let entries = stores.entries.scan(0, None, 1000).await.unwrap();
         let rows = stores.ledger.recent(None, 1000).await.unwrap();
+        let trail = stores.audit.trail(None, 1000).await.unwrap();
         store.close().await;
-        assert_eq!((entries.len(), rows.len()), (50, 50));
-        format!("{entries:?} {rows:?}")
+        assert_eq!((entries.len(), rows.len(), trail.len()), (50, 50, 1));
+        format!("{entries:?} {rows:?} {trail:?}")
     }
     let temp = TempStore::closed().await;
     let path = temp.path();
     let before = (schema(&path).await, data(&path).await);
     assert_eq!(status(&path).await.unwrap().pending, [""; 0]);
 
-    assert_eq!(migrate_down(&path, 1).await.unwrap(), ["indexes"]);
+    assert_eq!(migrate_down(&path, 1).await.unwrap(), ["admin_audit", "indexes"]);
     let below = status(&path).await.unwrap();
-    assert_eq!((below.current, below.latest, below.pending), (1, 2, vec!["indexes"]));
+    assert_eq!((below.current, below.latest, below.pending), (1, LATEST, vec!["indexes", "admin_audit"]));
     assert_ne!(schema(&path).await, before.0, "the step down did nothing");
 
-    assert_eq!(migrate_up(&path).await.unwrap(), ["indexes"]);
+    assert_eq!(migrate_up(&path).await.unwrap(), ["indexes", "admin_audit"]);
     assert_eq!((schema(&path).await, data(&path).await), before);
     assert_eq!(migrate_up(&path).await.unwrap(), [""; 0], "a second time there is nothing to do");
 }
 
 #[tokio::test]
+async fn the_audit_neither_changes_nor_loses_a_row() {
+    let temp = TempStore::closed().await;
+    let mut connection = connect(&temp.path(), &base(&temp.path())).await.unwrap();
+    for statement in ["UPDATE admin_audit SET actor = 'nobody'", "DELETE FROM admin_audit"] {
+        let error = raw_sql(statement).execute(&mut connection).await.unwrap_err();
+        assert!(error.to_string().contains("append-only"), "{statement}: {error}");
+    }
+    connection.close().await.unwrap();
+    let store = SqliteStore::open(&temp.path(), Migrate::Manual).await.unwrap();
+    assert_eq!(store.stores().audit.trail(None, 10).await.unwrap(), [audit_row(1)]);
+}
+
+#[tokio::test]
 async fn going_down_never_deletes_data_and_never_goes_up() {
     let temp = TempStore::closed().await;
-    for asked in [0, 3] {
+    for asked in [0, LATEST + 1] {
         assert_eq!(migrate_down(&temp.path(), asked).await.unwrap_err().as_str(), "no_such_version");
     }
-    assert_eq!(status(&temp.path()).await.unwrap().current, 2);
+    assert_eq!(status(&temp.path()).await.unwrap().current, LATEST);
 }
 
 #[tokio::test]
@@ -255,7 +271,7 @@ async fn a_damaged_file_is_refused_untouched() {
     refused_untouched(&temp.path(), "corrupt", "it was not changed").await;
 
     fs::write(temp.path(), &whole).unwrap();
-    assert_eq!(status(&temp.path()).await.unwrap().current, 2, "and whole it is accepted");
+    assert_eq!(status(&temp.path()).await.unwrap().current, LATEST, "and whole it is accepted");
 }
 
 #[tokio::test]

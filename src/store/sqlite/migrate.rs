@@ -24,7 +24,7 @@ struct Step {
     down: Option<&'static str>,
 }
 
-const STEPS: [Step; 2] = [
+const STEPS: [Step; 3] = [
     Step { version: 1, name: "tables", up: include_str!("migrations/0001_tables.up.sql"), down: None },
     Step {
         version: 2,
@@ -32,10 +32,16 @@ const STEPS: [Step; 2] = [
         up: include_str!("migrations/0002_indexes.up.sql"),
         down: Some(include_str!("migrations/0002_indexes.down.sql")),
     },
+    Step {
+        version: 3,
+        name: "admin_audit",
+        up: include_str!("migrations/0004_admin_audit.up.sql"),
+        down: Some(include_str!("migrations/0004_admin_audit.down.sql")),
+    },
 ];
 
 /// The schema that this program works with.
-pub(super) const LATEST: u32 = 2;
+pub(super) const LATEST: u32 = 3;
 /// The oldest schema that holds data.
 const OLDEST: u32 = 1;
 

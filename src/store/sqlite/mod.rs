@@ -11,6 +11,7 @@
 //! A truncated file of any size is recognised from its header; other damage surfaces as [`StoreError::Corrupt`] when
 //! it is read.
 
+mod audit;
 mod cells;
 mod entries;
 mod fault;
@@ -78,7 +79,7 @@ impl SqliteStore {
 
     /// This database behind the storage traits.
     pub fn stores(self: &Arc<Self>) -> Stores {
-        Stores { entries: self.clone(), ledger: self.clone(), tenants: self.clone() }
+        Stores { entries: self.clone(), ledger: self.clone(), tenants: self.clone(), audit: self.clone() }
     }
 
     /// Waits for running operations, folds the log into the file and closes it. Later operations fail with `Closed`.

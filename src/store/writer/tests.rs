@@ -7,11 +7,11 @@ use std::time::Duration;
 
 use super::*;
 use crate::clock::UnixMs;
-use crate::ids::{EntryId, RequestId, TenantId};
+use crate::ids::{AuditId, EntryId, RequestId, TenantId};
 use crate::store::sample::{delete, put, request_id, row};
 use crate::store::{
-    BoxFuture, Counts, Cursor, Entry, EntryFilter, EntryMeta, EntryStore, Found, LedgerStore, Loaded, Point,
-    StoreError, TenantRow, TenantStore,
+    AuditRow, AuditStore, BoxFuture, Counts, Cursor, Entry, EntryFilter, EntryMeta, EntryStore, Found, LedgerStore,
+    Loaded, Point, StoreError, TenantRow, TenantStore,
 };
 
 const LONG: Duration = Duration::from_secs(3600);
@@ -120,8 +120,18 @@ impl TenantStore for Fake {
     }
 }
 
+impl AuditStore for Fake {
+    fn record<'a>(&'a self, _: &'a AuditRow, _: &'a [EntryWrite]) -> BoxFuture<'a, ()> {
+        unreachable!()
+    }
+
+    fn trail(&self, _: Option<AuditId>, _: u32) -> BoxFuture<'_, Vec<AuditRow>> {
+        unreachable!()
+    }
+}
+
 fn stores(fake: &Arc<Fake>) -> Stores {
-    Stores { entries: fake.clone(), ledger: fake.clone(), tenants: fake.clone() }
+    Stores { entries: fake.clone(), ledger: fake.clone(), tenants: fake.clone(), audit: fake.clone() }
 }
 
 fn sizes(queue: usize) -> WriterSizes {

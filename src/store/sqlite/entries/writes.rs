@@ -20,7 +20,7 @@ const PUT_POINT: &str = "INSERT INTO points (tenant, entry, id, partition, finge
 const DELETE_ENTRY: &str = "DELETE FROM entries WHERE tenant = ?1 AND id = ?2";
 
 impl SqliteStore {
-    pub(super) async fn apply_one(
+    pub(in crate::store::sqlite) async fn apply_one(
         &self,
         connection: &mut SqliteConnection,
         write: &EntryWrite,

@@ -1,0 +1,425 @@
+//! Taking answers out: which ones, how many, and then so that none of them comes back.
+//!
+//! Stands beside the life of a request, on the admin plane. In this order, so that it holds at any moment of a crash:
+//!
+//! ```text
+//! enter   answers under way that are meant will not be stored              epoch
+//! select  what is on the shelf
+//! forget  from now on none of it is served, from any tier
+//! flush   what is queued is written, or it would come back later
+//! strays  what is meant and only in the store
+//! record  deletes and the audit row, in one transaction
+//! ```
+//!
+//! Invariants: a dry run selects by the same code; there is never a removal from the store without its audit row. It
+//! must never run on the request path: a selection may visit every entry, vector and body.
+
+mod epoch;
+mod filter;
+#[cfg(test)]
+mod tests;
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use serde_json::json;
+use tokio::task::JoinError;
+
+pub use self::epoch::Epoch;
+pub(super) use self::epoch::{Admission, Invalidations};
+pub(super) use self::filter::Facts;
+pub use self::filter::{DEFAULT_RADIUS, Filter, Near, Selector};
+use super::outcome::Reason;
+use super::shelf::{Body, Meta};
+use super::{Cache, Points};
+use crate::clock::UnixMs;
+use crate::embed::EmbedError;
+use crate::ids::{AuditId, EntryId, PointId, TenantId};
+use crate::store::{AuditRow, AuditStore, Cursor, Digest, Entry, EntryMeta, EntryWrite, Point, StoreError};
+
+/// Entries looked at in the store at a time.
+const PAGE: u32 = 2_000;
+/// Longest wait for queued writes.
+const FLUSH: Duration = Duration::from_secs(5);
+/// Tries to embed a subject. A request cannot wait; an invalidation can.
+const EMBED_TRIES: usize = 3;
+
+/// An entry that is meant.
+#[derive(Debug, Clone)]
+pub struct Selected {
+    /// All about it but its body.
+    pub meta: Arc<Meta>,
+    /// Best cosine among its prompts that are meant, where the filter is `near` something.
+    pub cosine: Option<f32>,
+}
+
+/// What a filter means now.
+#[derive(Debug, Clone)]
+pub struct Selection {
+    /// The entries: the nearest first where the filter is `near` something, else the oldest first.
+    pub entries: Vec<Selected>,
+    /// Stored prompts that lead to them.
+    pub points: usize,
+    /// Bytes of answers, prompts and vectors.
+    pub bytes: u64,
+    /// When it was made.
+    pub at: UnixMs,
+}
+
+impl Selection {
+    fn of(mut entries: Vec<Selected>, at: UnixMs) -> Self {
+        entries.sort_by(|a, b| {
+            let nearest = b.cosine.unwrap_or(0.0).total_cmp(&a.cosine.unwrap_or(0.0));
+            nearest.then(a.meta.id.cmp(&b.meta.id))
+        });
+        let points = entries.iter().map(|selected| selected.meta.fingerprints.len()).sum();
+        let bytes = entries.iter().map(|selected| selected.meta.bytes).sum();
+        Self { entries, points, bytes, at }
+    }
+
+    /// Stands for exactly these entries: equal for two selections if and only if (to a hash) they are.
+    pub fn plan(&self) -> String {
+        let mut keys: Vec<_> = self.entries.iter().map(|s| (s.meta.id, s.meta.tenant.as_str())).collect();
+        keys.sort_unstable();
+        let mut hasher = blake3::Hasher::new();
+        for (id, tenant) in keys {
+            hasher.update(&id.to_bytes()).update(&(tenant.len() as u64).to_le_bytes()).update(tenant.as_bytes());
+        }
+        hasher.finalize().to_hex().chars().take(32).collect()
+    }
+}
+
+/// What is to be removed, on what conditions, and what the audit will say about it.
+#[derive(Debug, Clone)]
+pub struct Order {
+    /// What is meant.
+    pub selector: Arc<Selector>,
+    /// Plan of the dry run; whether it still holds is told.
+    pub expect: Option<String>,
+    /// Number of entries of the dry run; if it has changed, nothing is removed.
+    pub expect_count: Option<usize>,
+    /// Kind of change, as in `cache.invalidate`.
+    pub action: &'static str,
+    /// Who.
+    pub actor: String,
+    /// Why.
+    pub reason: Option<String>,
+    /// The filter as it was given, JSON.
+    pub what: String,
+}
+
+/// What was removed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Removed {
+    /// The audit row.
+    pub audit: AuditId,
+    /// Entries that could have been served.
+    pub entries: usize,
+    /// Stored prompts that led to them.
+    pub points: usize,
+    /// Their bytes.
+    pub bytes: u64,
+    /// Entries that were in the store only, and could have been served after a restart: evicted or expired ones.
+    pub strays: usize,
+    /// Whether the selection was that of `expect`, if one was given.
+    pub as_planned: Option<bool>,
+}
+
+/// Why nothing can be selected, or not all be removed.
+#[derive(Debug, thiserror::Error)]
+pub enum InvalidateError {
+    /// The store failed while answers were looked at; nothing was removed.
+    #[error("answers cannot be read: {0}")]
+    Unread(#[source] StoreError),
+    /// The store failed. Nothing is recorded; what was found is no longer served but may come back with a restart.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The task that selects ended early; nothing was removed.
+    #[error("the selection was interrupted: {0}")]
+    Interrupted(#[from] JoinError),
+    /// The selection is not that of the dry run; nothing was removed.
+    #[error("{found} entries are selected now, {expected} were expected: nothing was removed; look at a dry run again")]
+    Changed {
+        /// Entries of the dry run.
+        expected: usize,
+        /// Entries now.
+        found: usize,
+    },
+    /// All is removed and recorded, but writes that were queued before are still waiting.
+    #[error(
+        "removed and recorded as {audit}, but earlier writes still wait for the store, and if the program were killed \
+         now some of it might come back; repeat the call until it succeeds"
+    )]
+    Unconfirmed {
+        /// The audit row.
+        audit: AuditId,
+    },
+}
+
+impl Cache {
+    /// How many invalidations there have been. To be noted before a request goes upstream.
+    pub fn epoch(&self) -> Epoch {
+        self.invalidations.now()
+    }
+
+    /// Lets an answer in that is about to be stored, unless it was invalidated while it was under way. To be held until
+    /// the answer is on the shelf.
+    ///
+    /// # Errors
+    /// [`Reason::Invalidated`]
+    pub(super) fn admit(&self, began: Epoch, entry: &Entry, points: &[Point]) -> Result<Admission<'_>, Reason> {
+        // To the invalidation it was not a moment old.
+        self.invalidations.admit(began, |selector, _| selector.means(entry, points, entry.created_at))
+    }
+
+    /// Makes a filter ready. Embeds its `near`, if there is one.
+    ///
+    /// # Errors
+    /// No vector could be made.
+    pub async fn selector(&self, filter: Filter) -> Result<Selector, EmbedError> {
+        let vector = match &filter.near {
+            Some(near) => Some(self.subject(&near.text).await?),
+            None => None,
+        };
+        Ok(Selector::new(filter, vector, self.embedder.space().to_string()))
+    }
+
+    async fn subject(&self, text: &str) -> Result<Arc<[f32]>, EmbedError> {
+        let mut tries = 0;
+        loop {
+            tries += 1;
+            match self.embedder.embed(text).await {
+                Ok(embedded) => return Ok(embedded.vector),
+                Err(EmbedError::Deadline | EmbedError::QueueFull) if tries < EMBED_TRIES => {}
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// The live entries that are meant now. Removes nothing.
+    ///
+    /// # Errors
+    /// The store cannot be read, where the filter is about the text of answers.
+    pub async fn selection(self: &Arc<Self>, selector: &Arc<Selector>) -> Result<Selection, InvalidateError> {
+        let at = self.clock.now_ms();
+        let (cache, wanted) = (Arc::clone(self), Arc::clone(selector));
+        let mut found = tokio::task::spawn_blocking(move || cache.on_shelf(&wanted, at)).await?;
+        if selector.needs_body() {
+            found = self.with_answer(selector, found).await.map_err(InvalidateError::Unread)?;
+        }
+        Ok(Selection::of(found, at))
+    }
+
+    fn on_shelf(&self, wanted: &Selector, now: UnixMs) -> Vec<Selected> {
+        if wanted.is_void() {
+            return Vec::new();
+        }
+        let candidates = self.shelf.select(|meta| {
+            now < meta.expires_at
+                && wanted.filter.holds(&Facts::from(meta), now)
+                && wanted.tier_holds(!meta.points.is_empty())
+        });
+        if !wanted.needs_points() {
+            return candidates.into_iter().map(|meta| Selected { meta, cosine: None }).collect();
+        }
+        let near = wanted.sphere().map(|sphere| inside(&self.points, &candidates, sphere));
+        let selected = |meta: Arc<Meta>| {
+            let points = meta.points.iter().filter(|id| near.as_ref().is_none_or(|near| near.contains_key(id)));
+            let meant = points.filter(|id| {
+                self.points.get(&meta.tenant, **id).is_some_and(|point| wanted.prompt_holds(&point.prompt))
+            });
+            let cosines: Vec<f32> =
+                meant.map(|id| near.as_ref().and_then(|near| near.get(id)).copied().unwrap_or(-1.0)).collect();
+            let best = cosines.into_iter().max_by(f32::total_cmp)?;
+            Some(Selected { meta, cosine: near.is_some().then_some(best) })
+        };
+        candidates.into_iter().filter_map(selected).collect()
+    }
+
+    /// Those whose answer has the text in it.
+    async fn with_answer(&self, wanted: &Selector, found: Vec<Selected>) -> Result<Vec<Selected>, StoreError> {
+        // A body may be in the queue only.
+        self.flush().await;
+        let mut left = Vec::new();
+        for selected in found {
+            let meta = &selected.meta;
+            let body = match self.shelf.body(meta.id).as_deref() {
+                Some(Body::Completion(replay)) => Some(replay.body().clone()),
+                Some(Body::Item(item)) => Some(item.clone()),
+                None => self.store.entry(&meta.tenant, meta.id).await?.map(|entry| entry.body),
+            };
+            if body.is_some_and(|body: Bytes| wanted.answer_holds(&body)) {
+                left.push(selected);
+            }
+        }
+        Ok(left)
+    }
+
+    /// Removes what is meant: when this returns none of it is served, nothing of it is in the store, no answer of before
+    /// that is still under way will be stored, and the audit has its row. Should be carried to its end once begun.
+    ///
+    /// # Errors
+    /// See [`InvalidateError`]; each says what has happened.
+    pub async fn invalidate(
+        self: &Arc<Self>,
+        order: Order,
+        audit: &dyn AuditStore,
+    ) -> Result<Removed, InvalidateError> {
+        let now = self.clock.now_ms();
+        let epoch = self.invalidations.enter(Arc::clone(&order.selector), now);
+        let selection = match self.selection_expected(&order).await {
+            Ok(selection) => selection,
+            Err(error) => {
+                self.invalidations.withdraw(epoch);
+                return Err(error);
+            }
+        };
+        // What has been evicted since it was selected was not removed by this.
+        let forgotten: Vec<_> = selection.entries.iter().filter_map(|selected| self.forget(&selected.meta)).collect();
+        let flushed = self.flush().await;
+        let mut deletes: Vec<EntryWrite> = selection.entries.iter().map(|selected| delete_of(&selected.meta)).collect();
+        let found: HashSet<EntryId> = selection.entries.iter().map(|selected| selected.meta.id).collect();
+        let strays = self.strays(&order.selector, &found, now).await?;
+        let plan = selection.plan();
+        let removed = Removed {
+            audit: AuditId::at(now),
+            entries: forgotten.len(),
+            points: forgotten.iter().map(|meta| meta.fingerprints.len()).sum(),
+            bytes: forgotten.iter().map(|meta| meta.bytes).sum(),
+            strays: strays.len(),
+            as_planned: order.expect.as_ref().map(|expected| *expected == plan),
+        };
+        deletes.extend(strays);
+        if !flushed {
+            // They go in behind the writes that are still waiting.
+            deletes.iter().for_each(|delete| self.queue(delete.clone()));
+        }
+        let row = AuditRow {
+            id: removed.audit,
+            at: now,
+            actor: order.actor,
+            action: order.action.into(),
+            reason: order.reason,
+            what: order.what,
+            result: json!({
+                "removed": removed.entries,
+                "points": removed.points,
+                "bytes": removed.bytes,
+                "strays": removed.strays,
+                "plan": plan,
+                "as_planned": removed.as_planned,
+                "confirmed": flushed,
+            })
+            .to_string(),
+        };
+        audit.record(&row, &deletes).await?;
+        tracing::info!(action = %row.action, audit = %row.id, actor = row.actor, result = row.result, "entries removed");
+        if flushed { Ok(removed) } else { Err(InvalidateError::Unconfirmed { audit: row.id }) }
+    }
+
+    async fn selection_expected(self: &Arc<Self>, order: &Order) -> Result<Selection, InvalidateError> {
+        let selection = self.selection(&order.selector).await?;
+        let found = selection.entries.len();
+        match order.expect_count {
+            Some(expected) if expected != found => Err(InvalidateError::Changed { expected, found }),
+            _ => Ok(selection),
+        }
+    }
+
+    /// Deletes of entries that are meant but only in the store: when the write queue is full, what is evicted stays there
+    /// and would be served again after a restart.
+    async fn strays(
+        &self,
+        wanted: &Selector,
+        found: &HashSet<EntryId>,
+        now: UnixMs,
+    ) -> Result<Vec<EntryWrite>, StoreError> {
+        let mut strays = Vec::new();
+        let filter = &wanted.filter;
+        if wanted.is_void() || filter.id.is_some_and(|id| found.contains(&id)) {
+            return Ok(strays);
+        }
+        let stored = filter.stored();
+        // The listing runs from the newest down, so that a single entry is on the first page.
+        let mut after = filter.id.and_then(above);
+        loop {
+            let page = self.store.list(filter.tenant.as_ref(), &stored, after.as_ref(), PAGE).await?;
+            let Some(last) = page.last() else { return Ok(strays) };
+            after = Some(last.cursor());
+            for EntryMeta { entry, .. } in &page {
+                let other = !found.contains(&entry.id) && self.shelf.get(&entry.tenant, entry.id, now).is_none();
+                if other && filter.holds(&Facts::from(entry), now) && self.is_meant_stray(wanted, entry, now).await? {
+                    strays.push(EntryWrite::Delete { tenant: entry.tenant.clone(), entry: entry.id });
+                }
+            }
+            if filter.id.is_some() {
+                return Ok(strays);
+            }
+        }
+    }
+
+    async fn is_meant_stray(&self, wanted: &Selector, entry: &Entry, now: UnixMs) -> Result<bool, StoreError> {
+        let mut whole = None;
+        if wanted.needs_body() {
+            whole = self.store.entry(&entry.tenant, entry.id).await?;
+        }
+        let points = if wanted.needs_points() || wanted.filter.tier.is_some() {
+            self.store.points_of(&entry.tenant, entry.id).await?
+        } else {
+            Vec::new()
+        };
+        Ok(wanted.means(whole.as_ref().unwrap_or(entry), &points, now))
+    }
+
+    async fn flush(&self) -> bool {
+        let flushed = self.writer.flush(FLUSH).await;
+        if let Err(error) = flushed {
+            tracing::warn!(reason = error.as_str(), "the write queue could not be emptied before an invalidation");
+        }
+        flushed.is_ok()
+    }
+
+    fn queue(&self, delete: EntryWrite) {
+        if self.writer.entry(delete).is_err() {
+            // It has expired, been evicted or been deleted already; the next sweep of the store or the next
+            // invalidation finds what is left of it.
+            tracing::debug!("the write queue is full: a removed entry may stay in the store for now");
+        }
+    }
+
+    /// Takes out entries that have expired, here and, through the queue, in the store.
+    pub(super) fn take_out(&self, metas: &[Arc<Meta>]) {
+        for meta in metas {
+            self.forget(meta);
+            self.queue(delete_of(meta));
+        }
+    }
+
+    /// Takes an entry off the shelf with all the points it has by now. `None` if it is gone already.
+    fn forget(&self, meta: &Meta) -> Option<Arc<Meta>> {
+        let current = self.shelf.forget(&meta.tenant, meta.id)?;
+        self.points.remove(&current.points);
+        Some(current)
+    }
+}
+
+/// The cosine of each point of these entries that is at least the radius.
+fn inside(points: &Points, entries: &[Arc<Meta>], (vector, radius): (&[f32], f32)) -> HashMap<PointId, f32> {
+    let partition = |meta: &Meta, id: &PointId| points.get(&meta.tenant, *id).map(|point| point.partition);
+    let partitions: HashSet<Digest> =
+        entries.iter().flat_map(|meta| meta.points.iter().filter_map(|id| partition(meta, id))).collect();
+    let near = partitions.iter().flat_map(|partition| points.within(partition, vector, radius));
+    near.map(|near| (near.id, near.cosine)).collect()
+}
+
+fn delete_of(meta: &Meta) -> EntryWrite {
+    EntryWrite::Delete { tenant: meta.tenant.clone(), entry: meta.id }
+}
+
+/// A place in the newest-first listing right before this entry. None for the highest id there can be.
+fn above(id: EntryId) -> Option<Cursor> {
+    let next = u128::from_be_bytes(id.to_bytes()).checked_add(1)?;
+    Some(Cursor { tenant: TenantId::new(""), entry: EntryId::from_bytes(next.to_be_bytes()) })
+}

@@ -1,0 +1,138 @@
+//! What was invalidated of late, for answers that were under way meanwhile.
+//!
+//! An answer that was asked for before an invalidation and comes after it is as old as what was removed, so it must not
+//! be stored. Each request notes the [`Epoch`] before it goes upstream; at the end its answer is compared with every
+//! invalidation since.
+//!
+//! Invariant: an answer is compared and put on the shelf under one read lock, and an invalidation is entered under the
+//! write lock before it looks at the shelf. So each answer is either compared with it or seen by it.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+
+use super::filter::Selector;
+use crate::cache::outcome::Reason;
+use crate::clock::UnixMs;
+
+/// How long an invalidation is remembered, milliseconds: longer than nearly every upstream call.
+const KEPT_MS: u64 = 15 * 60 * 1_000;
+/// Invalidations remembered at most.
+const KEPT: usize = 512;
+
+/// How many invalidations there had been when a request went upstream.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Epoch(u64);
+
+/// See the module.
+#[derive(Default)]
+pub(in crate::cache) struct Invalidations(RwLock<Log>);
+
+#[derive(Default)]
+struct Log {
+    last: u64,
+    /// The newest that is not remembered any more. Nothing is known about what began before it.
+    dropped: u64,
+    recent: VecDeque<Recent>,
+}
+
+struct Recent {
+    epoch: u64,
+    at: UnixMs,
+    selector: Arc<Selector>,
+}
+
+/// While this is held no invalidation begins.
+pub(in crate::cache) struct Admission<'a>(#[expect(dead_code, reason = "held for its lock")] RwLockReadGuard<'a, Log>);
+
+impl Invalidations {
+    /// The number of the latest.
+    pub(super) fn now(&self) -> Epoch {
+        Epoch(self.read().last)
+    }
+
+    /// Enters one. From now on nothing that it means can come from requests that began before.
+    pub(super) fn enter(&self, selector: Arc<Selector>, at: UnixMs) -> Epoch {
+        let mut log = self.write();
+        log.last += 1;
+        let epoch = log.last;
+        log.recent.push_back(Recent { epoch, at, selector });
+        while log.recent.len() > KEPT || log.recent.front().is_some_and(|first| first.at.saturating_add(KEPT_MS) < at) {
+            log.dropped = log.recent.pop_front().map_or(log.dropped, |first| first.epoch);
+        }
+        Epoch(epoch)
+    }
+
+    /// Takes one back that was not carried out.
+    pub(super) fn withdraw(&self, epoch: Epoch) {
+        self.write().recent.retain(|recent| recent.epoch != epoch.0);
+    }
+
+    /// Lets an answer in whose request began at `began`. `means` tells whether an invalidation, made at that time, means
+    /// the answer.
+    ///
+    /// # Errors
+    /// [`Reason::Invalidated`]: one that came since means it, or it is not known any more whether one does.
+    pub(super) fn admit(
+        &self,
+        began: Epoch,
+        means: impl Fn(&Selector, UnixMs) -> bool,
+    ) -> Result<Admission<'_>, Reason> {
+        let log = self.read();
+        let mut since = log.recent.iter().rev().take_while(|recent| recent.epoch > began.0);
+        if began.0 < log.dropped || since.any(|recent| means(&recent.selector, recent.at)) {
+            return Err(Reason::Invalidated);
+        }
+        Ok(Admission(log))
+    }
+
+    fn read(&self) -> RwLockReadGuard<'_, Log> {
+        self.0.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn write(&self) -> RwLockWriteGuard<'_, Log> {
+        self.0.write().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cache::Filter;
+
+    fn selector(model: &str) -> Arc<Selector> {
+        let filter = Filter { model: Some(model.into()), ..Filter::default() };
+        Arc::new(Selector::new(filter, None, String::new()))
+    }
+
+    fn admitted(log: &Invalidations, began: Epoch, model: &str) -> bool {
+        log.admit(began, |selector, _| selector.filter.model.as_deref() == Some(model)).is_ok()
+    }
+
+    #[test]
+    fn an_answer_is_compared_with_what_came_after_its_request_only() {
+        let log = Invalidations::default();
+        let before = log.now();
+        log.enter(selector("a"), 1);
+        let between = log.now();
+        let withdrawn = log.enter(selector("b"), 2);
+        assert!(!admitted(&log, before, "a") && !admitted(&log, between, "b") && admitted(&log, between, "a"));
+        assert!(admitted(&log, before, "c"));
+        log.withdraw(withdrawn);
+        assert!(admitted(&log, before, "b") && !admitted(&log, before, "a"));
+    }
+
+    #[test]
+    fn what_began_before_a_forgotten_invalidation_is_not_let_in() {
+        let log = Invalidations::default();
+        let before = log.now();
+        log.enter(selector("a"), 1);
+        let after = log.now();
+        log.enter(selector("b"), 2 + KEPT_MS);
+        assert!(!admitted(&log, before, "c") && admitted(&log, after, "c"));
+        for _ in 0..=KEPT {
+            log.enter(selector("d"), 2 + KEPT_MS);
+        }
+        assert_eq!(log.read().recent.len(), KEPT);
+        assert!(!admitted(&log, after, "c") && admitted(&log, log.now(), "d"));
+    }
+}

@@ -1,0 +1,229 @@
+//! Which answers are meant: a filter in words, and the same made ready to be compared.
+//!
+//! All parts that are given must hold. Parts about an entry (tenant, model, tags, age …) are compared with its metadata,
+//! `answer_text` with its body. `text` and `near` are about points: one and the same prompt must meet both, and its answer
+//! is then meant with all its other prompts, because an answer that a matching prompt can get must not be served to
+//! anyone.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde_json::Value;
+
+use crate::cache::outcome::Tier;
+use crate::cache::shelf::Meta;
+use crate::dialect::Dialect;
+use crate::ids::{EntryId, KeyId, TenantId};
+use crate::store::{Entry, EntryFilter, Point};
+
+/// Radius of [`Near`] if none is given: the floor below which nothing is served by similarity either.
+pub const DEFAULT_RADIUS: f32 = 0.80;
+
+/// Which entries are meant. All parts that are given must hold.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Filter {
+    /// Owner.
+    pub tenant: Option<TenantId>,
+    /// This entry.
+    pub id: Option<EntryId>,
+    /// Model asked for.
+    pub model: Option<String>,
+    /// `x-remora-namespace`.
+    pub namespace: Option<String>,
+    /// Each of them is one of its `x-remora-tags`.
+    pub tags: Vec<(String, String)>,
+    /// Key whose requests made them.
+    pub writer: Option<String>,
+    /// Wire format.
+    pub dialect: Option<Dialect>,
+    /// `Semantic`: others than equal requests can find it. `Exact`: only they can.
+    pub tier: Option<Tier>,
+    /// At least this old.
+    pub older_than: Option<Duration>,
+    /// Less than this old.
+    pub younger_than: Option<Duration>,
+    /// A stored prompt contains this, in upper or lower case.
+    pub text: Option<String>,
+    /// The stored answer contains this, in upper or lower case.
+    pub answer_text: Option<String>,
+    /// A stored prompt is near this.
+    pub near: Option<Near>,
+    /// Really all, if nothing else is given.
+    pub all: bool,
+}
+
+/// Everything about a subject.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Near {
+    /// The subject, as a user would ask about it.
+    pub text: String,
+    /// Least cosine between it and a prompt, within 0..=1.
+    pub radius: f32,
+}
+
+impl Filter {
+    /// Whether nothing narrows the filter.
+    pub fn is_open(&self) -> bool {
+        *self == Self { all: self.all, ..Self::default() }
+    }
+
+    /// What can be told from the metadata alone.
+    pub(in crate::cache) fn holds(&self, facts: &Facts<'_>, now: u64) -> bool {
+        let age = Duration::from_millis(now.saturating_sub(facts.created_at));
+        self.tenant.as_ref().is_none_or(|tenant| tenant == facts.tenant)
+            && self.id.is_none_or(|id| id == facts.id)
+            && self.model.as_deref().is_none_or(|model| model == facts.model)
+            && self.namespace.as_deref().is_none_or(|namespace| namespace == facts.namespace)
+            && self.tags.iter().all(|tag| facts.tags.contains(tag))
+            && self.writer.as_deref().is_none_or(|writer| writer == facts.writer.as_str())
+            && self.dialect.is_none_or(|dialect| dialect.as_str() == facts.dialect)
+            && self.older_than.is_none_or(|least| age >= least)
+            && self.younger_than.is_none_or(|limit| age < limit)
+    }
+
+    /// As much of it as the store can filter by.
+    pub(super) fn stored(&self) -> EntryFilter {
+        EntryFilter {
+            model: self.model.clone(),
+            namespace: self.namespace.clone(),
+            tag: self.tags.first().cloned(),
+            writer: self.writer.as_deref().map(KeyId::new),
+        }
+    }
+}
+
+/// What of an entry is compared without looking at its points or its body.
+pub(in crate::cache) struct Facts<'a> {
+    id: EntryId,
+    tenant: &'a TenantId,
+    model: &'a str,
+    namespace: &'a str,
+    dialect: &'a str,
+    writer: &'a KeyId,
+    tags: &'a [(String, String)],
+    created_at: u64,
+}
+
+impl<'a> From<&'a Meta> for Facts<'a> {
+    fn from(meta: &'a Meta) -> Self {
+        Self {
+            id: meta.id,
+            tenant: &meta.tenant,
+            model: &meta.model,
+            namespace: &meta.namespace,
+            dialect: meta.dialect,
+            writer: &meta.writer,
+            tags: &meta.tags,
+            created_at: meta.created_at,
+        }
+    }
+}
+
+impl<'a> From<&'a Entry> for Facts<'a> {
+    fn from(entry: &'a Entry) -> Self {
+        Self {
+            id: entry.id,
+            tenant: &entry.tenant,
+            model: &entry.model,
+            namespace: &entry.namespace,
+            dialect: &entry.dialect,
+            writer: &entry.writer,
+            tags: &entry.tags,
+            created_at: entry.created_at,
+        }
+    }
+}
+
+/// A filter ready to be compared: texts folded, the subject embedded.
+#[derive(Debug, Clone)]
+pub struct Selector {
+    pub(super) filter: Filter,
+    text: Option<String>,
+    answer_text: Option<String>,
+    /// Of the filter's `near`; unit norm, in `space`.
+    vector: Option<Arc<[f32]>>,
+    space: String,
+}
+
+impl Selector {
+    /// `vector` is that of the filter's `near`, in the embedding space `space`.
+    pub(super) fn new(filter: Filter, vector: Option<Arc<[f32]>>, space: String) -> Self {
+        let (text, answer_text) = (filter.text.as_deref().map(folded), filter.answer_text.as_deref().map(folded));
+        Self { filter, text, answer_text, vector, space }
+    }
+
+    /// Whether it means nothing: no part is given and neither is `all`.
+    pub(super) fn is_void(&self) -> bool {
+        self.filter.is_open() && !self.filter.all
+    }
+
+    /// Whether points must be looked at, besides the metadata.
+    pub(super) fn needs_points(&self) -> bool {
+        self.text.is_some() || self.filter.near.is_some()
+    }
+
+    /// Whether the answer itself must be looked at.
+    pub(super) fn needs_body(&self) -> bool {
+        self.answer_text.is_some()
+    }
+
+    /// The vector that points are compared with, and the least cosine.
+    pub(super) fn sphere(&self) -> Option<(&[f32], f32)> {
+        Some((self.vector.as_deref()?, self.filter.near.as_ref()?.radius))
+    }
+
+    /// Whether an entry that can (or cannot) be found by other than equal requests is of the tier that is meant.
+    pub(super) fn tier_holds(&self, has_words: bool) -> bool {
+        self.filter.tier.is_none_or(|tier| (tier == Tier::Semantic) == has_words)
+    }
+
+    /// Whether the prompt has the text in it.
+    pub(super) fn prompt_holds(&self, prompt: &str) -> bool {
+        self.text.as_ref().is_none_or(|text| folded(prompt).contains(text))
+    }
+
+    /// Whether the answer has the text in it: in any string below `choices`, which is where all dialects with words keep
+    /// them.
+    pub(super) fn answer_holds(&self, body: &[u8]) -> bool {
+        let Some(text) = &self.answer_text else { return true };
+        let body: Value = serde_json::from_slice(body).unwrap_or_default();
+        body.get("choices").is_some_and(|choices| any_string(choices, &|found| folded(found).contains(text)))
+    }
+
+    /// Whether an entry that is not on the shelf, or not yet, is meant. `points` are all of its points.
+    pub(super) fn means(&self, entry: &Entry, points: &[Point], now: u64) -> bool {
+        !self.is_void()
+            && self.filter.holds(&Facts::from(entry), now)
+            && self.tier_holds(points.iter().any(|point| point.prompt.is_some()))
+            && (!self.needs_points() || points.iter().any(|point| self.point_holds(point)))
+            && self.answer_holds(&entry.body)
+    }
+
+    fn point_holds(&self, point: &Point) -> bool {
+        let Some(prompt) = &point.prompt else { return false };
+        let near = self.sphere().is_none_or(|(vector, radius)| {
+            let own = point.vector.as_deref().filter(|_| point.space.as_deref() == Some(self.space.as_str()));
+            own.is_some_and(|own| cosine(own, vector) >= radius)
+        });
+        near && self.prompt_holds(prompt)
+    }
+}
+
+/// For comparing without regard to upper and lower case.
+fn folded(text: &str) -> String {
+    text.to_lowercase()
+}
+
+/// The inner product of two vectors of norm 1.
+fn cosine(a: &[f32], b: &[f32]) -> f32 {
+    if a.len() == b.len() { a.iter().zip(b).map(|(a, b)| a * b).sum() } else { -1.0 }
+}
+
+fn any_string(value: &Value, wanted: &impl Fn(&str) -> bool) -> bool {
+    match value {
+        Value::String(text) => wanted(text),
+        Value::Array(items) => items.iter().any(|item| any_string(item, wanted)),
+        Value::Object(members) => members.values().any(|member| any_string(member, wanted)),
+        _ => false,
+    }
+}
