@@ -14,7 +14,7 @@ use prometheus::IntCounter;
 use tokio::task::JoinHandle;
 
 use crate::admin::{self, Admin, Readiness};
-use crate::cache::decide::{Guard, Guards, UnknownGuard};
+use crate::cache::decide::{Guard, Guards, Interval, UnknownGuard, Weights, WeightsError, Z95};
 use crate::cache::{self, Cache, LoadError};
 use crate::call::SecretKey;
 use crate::clock::Clock;
@@ -25,6 +25,7 @@ use crate::pipeline::{self, DataPlane};
 use crate::server::{BindError, DrainReport, Listener, Shutdown, Stats};
 use crate::store::{SqliteStore, StoreError, Stores, TenantRow, Unwritten, Writer, WriterHandle, WriterSizes};
 use crate::task;
+use crate::telemetry::learning::LearnerSample;
 use crate::telemetry::metrics::{Metrics, MetricsError};
 use crate::tenant::Directory;
 use crate::upstream::{SetupError, Upstream};
@@ -61,6 +62,9 @@ pub enum StartError {
     /// `cache.guards_off` names a guard that does not exist.
     #[error("cache.guards_off: {0}")]
     Guard(#[from] UnknownGuard),
+    /// `cache.weights_file` cannot be used.
+    #[error("cache.weights_file: {0}")]
+    Weights(#[from] WeightsError),
     /// Another program holds the secret file and with it the database.
     #[error("{path} is in use: another remora runs on this database; stop it, or give this one its own `[store] url`")]
     InUse {
@@ -159,13 +163,16 @@ impl App {
             Some(embedder) => embedder,
             None => embedder(&config),
         };
+        let weights = weights(&config, &embedder)?;
         let cache = Arc::new(Cache::new(cache::Parts {
             settings: config.cache.clone(),
             secret: secret.clone(),
             clock: clock.clone(),
             guards,
             embedder: embedder.clone(),
+            weights,
             store: Arc::clone(&stores.entries),
+            decisions: Arc::clone(&stores.decisions),
             writer: writer.clone(),
             metrics: Arc::clone(&metrics),
         }));
@@ -177,6 +184,7 @@ impl App {
             upstream,
             limits: limits.clone(),
             clock: clock.clone(),
+            ledger: Arc::clone(&stores.ledger),
             writer: writer.clone(),
             metrics: Arc::clone(&metrics),
             shutdown: shutdown.clone(),
@@ -195,11 +203,12 @@ impl App {
 
         declare(&config, &stores, &clock).await?;
         let warming = warm(&config, embedder.clone());
+        let learners = cache.load_learners().await?;
         let loaded = cache.load().await?;
         if let Some(warming) = warming {
             warming.await;
         }
-        tracing::info!(entries = loaded, took_ms = began.elapsed().as_millis(), "cache loaded");
+        tracing::info!(entries = loaded, learners, took_ms = began.elapsed().as_millis(), "cache loaded");
 
         let data_plane = serve_data(data, plane, shutdown.clone());
         let tasks = vec![
@@ -274,6 +283,7 @@ impl App {
         for task in self.tasks {
             task.abort();
         }
+        self.cache.save_learners().await;
         self.writer.close();
         if let Ok(unwritten) = self.writing.await {
             tracing::info!(rows_lost = unwritten.rows, entries_lost = unwritten.entries, "write queue emptied");
@@ -332,7 +342,14 @@ fn serve_admin(listener: Listener, state: Admin, shutdown: Shutdown) -> JoinHand
     tokio::spawn(listener.serve(move |request, _| admin::serve(router.clone(), request), shutdown))
 }
 
-/// Keeps the indexes in shape on a blocking thread, a little after each change.
+/// The weights of the configuration, or those that come with the program for this embedder.
+fn weights(config: &Config, embedder: &Embedder) -> Result<Option<Weights>, WeightsError> {
+    let space = embedder.space().to_string();
+    let Some(file) = &config.cache.weights_file else { return Ok(Weights::shipped(&space)) };
+    Weights::load(file, &space).map(Some)
+}
+
+/// Keeps the indexes in shape and the learners taught on a blocking thread, a little after each change.
 async fn upkeep(cache: Arc<Cache>, shutdown: Shutdown) {
     let draining = shutdown.draining();
     tokio::pin!(draining);
@@ -342,7 +359,11 @@ async fn upkeep(cache: Arc<Cache>, shutdown: Shutdown) {
             () = tokio::time::sleep(UPKEEP) => {}
         }
         let cache = Arc::clone(&cache);
-        if let Err(error) = tokio::task::spawn_blocking(move || cache.maintain_index()).await {
+        let work = move || {
+            cache.maintain_index();
+            cache.teach()
+        };
+        if let Err(error) = tokio::task::spawn_blocking(work).await {
             tracing::error!(%error, "index upkeep failed; searches go on over the old structure");
         }
     }
@@ -375,6 +396,8 @@ async fn sweep(mut gauges: Gauges) {
             gauges.set(&sizes);
         }
         gauges.cache.sweep_store().await;
+        gauges.cache.save_learners().await;
+        gauges.cache.forget_decisions().await;
         tokio::select! {
             () = &mut draining => return,
             () = tokio::time::sleep(SWEEP) => {}
@@ -385,6 +408,17 @@ async fn sweep(mut gauges: Gauges) {
 impl Gauges {
     fn set(&mut self, sizes: &cache::Sizes) {
         let metrics = &self.metrics;
+        let sample = |report: cache::LearnerReport| LearnerSample {
+            tenant: report.tenant,
+            stage: report.stage,
+            checked: report.audits,
+            wrong: report.wrong,
+        };
+        let samples: Vec<_> = self.cache.learner_reports().into_iter().map(sample).collect();
+        metrics.learning.set(&samples, |wrong, checked| {
+            let interval = Interval::wilson(wrong, checked, Z95);
+            (interval.share, interval.low, interval.high)
+        });
         metrics.cache_entries.with_label_values(&["all"]).set(signed(sizes.entries as u64));
         metrics.cache_entries.with_label_values(&["memory"]).set(signed(sizes.resident as u64));
         metrics.cache_bytes.with_label_values(&["all"]).set(signed(sizes.bytes));

@@ -4,10 +4,11 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use super::decide::{GuardSet, Waivers};
 use super::invalidate::Epoch;
 use super::lookup::{Vector, body_of};
 use super::outcome::Reason;
-use super::shelf::Meta;
+use super::shelf::{MOST_WRITERS, Meta};
 use super::{Body, Cache, PointMeta};
 use crate::cache::decide::normalise;
 use crate::call::Keys;
@@ -17,6 +18,15 @@ use crate::store::{Digest, Entry, EntryWrite, Point};
 
 /// Bytes that an entry costs besides its texts and vectors.
 const OVERHEAD: u64 = 512;
+
+/// An answer as it was stored.
+#[derive(Debug, Clone)]
+pub struct Committed {
+    /// The answer.
+    pub entry: Arc<Entry>,
+    /// Its prompt.
+    pub point: Arc<Point>,
+}
 
 /// A finished answer to a completion request, complete and fit to be stored.
 #[derive(Debug, Clone)]
@@ -81,7 +91,7 @@ impl Cache {
     ///
     /// # Errors
     /// Why it was not stored.
-    pub fn commit(&self, fresh: Fresh) -> Result<EntryId, Reason> {
+    pub fn commit(&self, fresh: Fresh) -> Result<Committed, Reason> {
         // A tool call is an answer to exactly this request; the point gets no words by which others could find it.
         let text = fresh.text.filter(|_| fresh.finish == Finish::Stop);
         let vector = fresh.vector.filter(|_| text.is_some());
@@ -119,6 +129,7 @@ impl Cache {
             vector: vector.map(|vector| vector.values.to_vec()),
             writer: fresh.writer,
             created_at: now,
+            contradicts: 0,
         };
         let body = body_of(fresh.dialect, entry.body.clone()).ok_or(Reason::CacheFault)?;
         self.take_in(entry, point, body, fresh.epoch)
@@ -158,28 +169,35 @@ impl Cache {
             vector: None,
             writer: fresh.writer,
             created_at: now,
+            contradicts: 0,
         };
         let body = Body::Item(entry.body.clone());
-        self.take_in(entry, point, body, fresh.epoch)
+        self.take_in(entry, point, body, fresh.epoch).map(|committed| committed.entry.id)
     }
 
-    fn take_in(&self, entry: Entry, point: Point, body: Body, epoch: Epoch) -> Result<EntryId, Reason> {
+    fn take_in(&self, entry: Entry, point: Point, body: Body, epoch: Epoch) -> Result<Committed, Reason> {
         if entry.body.len() > self.settings.max_entry_bytes {
             return Err(Reason::EntryTooLarge);
+        }
+        if !self.writers.may_write(&entry.writer, self.clock.now_ms()) {
+            return Err(Reason::WriteRate);
         }
         let _admission = self.admit(epoch, &entry, std::slice::from_ref(&point))?;
         let id = entry.id;
         let meta = meta_of(&entry, entry.body.len() as u64, std::slice::from_ref(&point));
         self.add_point(&point).map_err(|_| Reason::CacheFault)?;
         // Queued before it can be found, so that whoever finds it and takes it out queues the deletion behind it.
-        let stored = self.writer.entry(EntryWrite::Put { entry: Arc::new(entry), points: vec![point] });
+        let committed = Committed { entry: Arc::new(entry), point: Arc::new(point.clone()) };
+        let stored = self.writer.entry(EntryWrite::Put { entry: Arc::clone(&committed.entry), points: vec![point] });
         if stored.is_err() {
             tracing::debug!(entry = %id, "the write queue is full: this entry will not survive a restart");
         }
         self.shelf.keep_body(id, Arc::new(body));
+        let (writer, bytes) = (meta.writer.clone(), meta.bytes);
         let gone = self.shelf.put(meta);
         self.drop_all(&gone);
-        Ok(id)
+        self.hold_to_share(&writer, id, bytes);
+        Ok(committed)
     }
 
     /// Makes a point findable.
@@ -189,8 +207,11 @@ impl Cache {
             entry: point.entry,
             tenant: point.tenant.clone(),
             partition: point.partition,
+            fingerprint: point.fingerprint,
             normalised: point.normalised,
             prompt: prompt.as_str().into(),
+            writer: point.writer.clone(),
+            features: Arc::default(),
         };
         // A vector of another embedding space is kept in the store but cannot be compared here.
         let space = self.embedder.space();
@@ -218,6 +239,14 @@ pub(super) fn meta_of(entry: &Entry, body_bytes: u64, points: &[Point]) -> Meta 
         let vector = point.vector.as_ref().map_or(0, |vector| vector.len() * size_of::<f32>());
         (prompt + vector) as u64
     };
+    let mut writers = vec![entry.writer.clone()];
+    let mut waivers = Waivers::default();
+    for point in points {
+        if writers.len() < MOST_WRITERS && !writers.contains(&point.writer) {
+            writers.push(point.writer.clone());
+        }
+        waivers.add(GuardSet::from_bits(point.contradicts));
+    }
     Meta {
         id: entry.id,
         tenant: entry.tenant.clone(),
@@ -227,9 +256,12 @@ pub(super) fn meta_of(entry: &Entry, body_bytes: u64, points: &[Point]) -> Meta 
         fingerprints: points.iter().map(|point| point.fingerprint).collect(),
         points: points.iter().filter(|point| point.prompt.is_some()).map(|point| point.id).collect(),
         bytes: body_bytes + points.iter().map(point_bytes).sum::<u64>() + OVERHEAD,
+        body_bytes: body_bytes + OVERHEAD,
         completion_tokens: entry.completion_tokens,
         token_limit: entry.token_limit,
         writer: entry.writer.clone(),
+        writers,
+        waivers,
         tags: entry.tags.clone(),
         created_at: entry.created_at,
         expires_at: entry.expires_at,

@@ -2,13 +2,15 @@
 
 use serde::Serialize;
 
-use super::decide::{Features, Verdict};
-use super::lookup::{Ask, Query};
+use super::Cache;
+use super::considered::Considered;
+use super::decide::{Features, Finding, Guard, INPUT_NAMES, Learner, Opinion, Stage};
+use super::lookup::{Ask, Neighbour, Query};
 use super::outcome::Tier;
 use super::policy::Plan;
-use super::{Cache, Candidate};
 use crate::call::{Call, Keys};
-use crate::ids::TenantId;
+use crate::config::CacheMode;
+use crate::ids::{KeyId, RequestId, TenantId};
 
 /// Everything that decides about one request, in words.
 #[derive(Debug, Serialize)]
@@ -35,15 +37,92 @@ pub struct Explanation {
     pub text: Option<String>,
     /// Least cosine.
     pub floor: f32,
+    /// The reason in words.
+    pub because: String,
+    /// How the decision was made; none if nothing was near.
+    pub decision: Option<DecisionReport>,
+    /// What the tenant's traffic on this model has taught.
+    pub learner: Option<LearnerReport>,
     /// The ten nearest points, best first.
     pub neighbours: Vec<NeighbourReport>,
+}
+
+/// How the best candidate was judged.
+#[derive(Debug, Serialize)]
+pub struct DecisionReport {
+    /// Its answer group.
+    pub group: String,
+    /// Points of the group.
+    pub group_size: usize,
+    /// Cosine of its best point.
+    pub cosine: f32,
+    /// Lead over the best other group; none if there is no other.
+    pub margin: Option<f32>,
+    /// How the words of the two prompts differ.
+    pub words: &'static str,
+    /// Each input, its weight, and their product.
+    pub inputs: Vec<InputReport>,
+    /// Probability that its answer is right.
+    pub probability: f32,
+    /// Threshold; none while nothing could reach it or it is not in use yet.
+    pub theta: Option<f32>,
+    /// Guards whose objection does not count in this group, for its prompts have shown so.
+    pub waived: Vec<String>,
+}
+
+/// One number that the probability is made from.
+#[derive(Debug, Serialize)]
+pub struct InputReport {
+    /// Its name.
+    pub name: &'static str,
+    /// x
+    pub x: f32,
+    /// w
+    pub w: f64,
+    /// w·x
+    pub product: f64,
+}
+
+/// What a learner knows.
+#[derive(Debug, Clone, Serialize)]
+pub struct LearnerReport {
+    /// Whose traffic.
+    pub tenant: String,
+    /// On which model.
+    pub model: String,
+    /// `cold`, `warm`, `tight` or `exact_only`.
+    pub stage: &'static str,
+    /// Requests seen.
+    pub seen: u64,
+    /// Labels learnt from.
+    pub labels: u64,
+    /// Audits that the report looks back on.
+    pub audits: u64,
+    /// Those that were wrong.
+    pub wrong: u64,
+    /// Wrong of audited hits, and its 95 % interval.
+    pub wrong_of_hits: [f64; 3],
+    /// Share of requests that are served by similarity, of late.
+    pub hit_share: f64,
+    /// The same as a share of requests: what the error budget is about.
+    pub wrong_of_requests: [f64; 3],
+    /// Threshold; none while nothing could reach it or it is not in use yet.
+    pub theta: Option<f32>,
+    /// How many times more errors audits found than expected.
+    pub scale: f64,
 }
 
 /// One near point and what speaks against it.
 #[derive(Debug, Serialize)]
 pub struct NeighbourReport {
-    /// Entry it leads to.
+    /// The point.
+    pub point: String,
+    /// Entry it leads to: its answer group.
     pub entry: String,
+    /// Points of that group.
+    pub group_size: usize,
+    /// Whose request made it.
+    pub writer: String,
     /// Cosine to the request.
     pub cosine: f32,
     /// Its prompt.
@@ -57,7 +136,7 @@ pub struct NeighbourReport {
 pub struct GuardReport {
     /// Its name.
     pub guard: &'static str,
-    /// `pass`, `reject`, `abstain` or `off`.
+    /// `pass`, `reject`, `waived`, `abstain` or `off`.
     pub verdict: &'static str,
     /// What it saw, as in `7781 ≠ 7782`.
     pub evidence: String,
@@ -68,6 +147,7 @@ impl Cache {
     pub async fn explain(
         &self,
         tenant: &TenantId,
+        key: &KeyId,
         call: &Call,
         keys: &Keys,
         plan: &Plan,
@@ -86,6 +166,9 @@ impl Cache {
             key_parts,
             text: call.text.clone(),
             floor: plan.floor,
+            because: String::new(),
+            decision: None,
+            learner: None,
             neighbours: Vec::new(),
         };
         if let Some(reason) = plan.why_not {
@@ -95,7 +178,18 @@ impl Cache {
         let exact = self.exact(tenant, &keys.fingerprint, ask).await;
         match &call.text {
             Some(text) => {
-                let query = Query { tenant, keys, text, floor: plan.floor, ask };
+                let query = Query {
+                    tenant,
+                    keys,
+                    text,
+                    request: RequestId::at(0),
+                    key,
+                    model: &call.model,
+                    floor: plan.floor,
+                    budget: plan.budget,
+                    shadow: plan.read == CacheMode::Shadow,
+                    ask,
+                };
                 self.explain_neighbours(query, &mut report).await;
             }
             None if plan.why_not.is_none() => {
@@ -107,6 +201,7 @@ impl Cache {
         if exact.is_ok() && plan.why_not.is_none() {
             (report.result, report.tier, report.reason) = ("hit", Some("exact"), None);
         }
+        report.because = because(&report);
         report
     }
 
@@ -123,30 +218,137 @@ impl Cache {
             }
         };
         report.partition = Some(hex(&vector.partition));
-        let (candidates, _) = self.nearest(query.tenant, &vector);
+        let (neighbours, _) = self.nearest(query.tenant, &vector);
         let new = Features::of(query.text);
-        report.neighbours = candidates.iter().map(|candidate| self.neighbour(&new, candidate)).collect();
+        report.neighbours = neighbours.iter().map(|near| self.neighbour(&new, near)).collect();
+        let considered = self.consider(query, &neighbours);
+        report.decision = self.decision_report(&considered, &neighbours);
+        report.learner = Some(self.learner_report(query.tenant, query.model));
         if may_hit && report.result != "hit" {
-            match self.judge(query, &candidates) {
-                (Some(_), Verdict::Accept) => {
-                    (report.result, report.tier) = ("hit", Some(Tier::Semantic.as_str()));
-                }
-                (_, verdict) => report.reason = Some(verdict.as_str().to_owned()),
+            match considered.refused() {
+                None if query.shadow => report.reason = Some("shadow".to_owned()),
+                None => (report.result, report.tier) = ("hit", Some(Tier::Semantic.as_str())),
+                Some(refused) => report.reason = Some(refused.as_str().to_owned()),
             }
         }
     }
 
-    fn neighbour(&self, new: &Features, candidate: &Candidate) -> NeighbourReport {
-        let findings = self.guards.explain(new, &Features::of(&candidate.meta.prompt));
-        NeighbourReport {
-            entry: candidate.meta.entry.to_string(),
-            cosine: candidate.cosine,
-            prompt: candidate.meta.prompt.to_string(),
-            guards: findings
-                .into_iter()
-                .map(|f| GuardReport { guard: f.guard.as_str(), verdict: f.verdict.as_str(), evidence: f.evidence })
+    fn decision_report(&self, considered: &Considered, neighbours: &[Neighbour]) -> Option<DecisionReport> {
+        let chosen = considered.chosen()?;
+        let weights = self.learners.of(&considered.tenant, &considered.model).lock().weights().0;
+        let inputs = INPUT_NAMES.into_iter().zip(chosen.inputs).zip(weights);
+        let group = neighbours.get(chosen.index)?;
+        let waived = Guard::ALL.into_iter().filter(|guard| group.entry.waivers.waives(*guard));
+        Some(DecisionReport {
+            group: chosen.entry.to_string(),
+            group_size: chosen.group_size,
+            cosine: chosen.cosine,
+            margin: chosen.margin,
+            words: chosen.difference.as_str(),
+            inputs: inputs.map(|((name, x), w)| InputReport { name, x, w, product: w * f64::from(x) }).collect(),
+            probability: chosen.judgement.probability,
+            theta: Some(chosen.judgement.theta).filter(|theta| theta.is_finite()),
+            waived: waived
+                .map(|guard| {
+                    format!("{guard} ({} prompts of the group differ in it)", group.entry.waivers.count(guard))
+                })
                 .collect(),
+        })
+    }
+
+    /// What the tenant's traffic on a model has taught.
+    pub fn learner_report(&self, tenant: &TenantId, model: &str) -> LearnerReport {
+        report_of(tenant, model, &self.learners.of(tenant, model).lock())
+    }
+
+    /// All learners.
+    pub fn learner_reports(&self) -> Vec<LearnerReport> {
+        self.learners.all().iter().map(|((tenant, model), seat)| report_of(tenant, model, &seat.lock())).collect()
+    }
+
+    fn neighbour(&self, new: &Features, near: &Neighbour) -> NeighbourReport {
+        let findings = self.guards.explain(new, near.point.features());
+        let waives = |guard| near.entry.waivers.waives(guard);
+        let report = |f: Finding| {
+            let waived = f.verdict == Opinion::Reject && waives(f.guard);
+            let verdict = if waived { "waived" } else { f.verdict.as_str() };
+            GuardReport { guard: f.guard.as_str(), verdict, evidence: f.evidence }
+        };
+        NeighbourReport {
+            point: near.id.to_string(),
+            entry: near.entry.id.to_string(),
+            group_size: near.entry.points.len(),
+            writer: near.point.writer.to_string(),
+            cosine: near.cosine,
+            prompt: near.point.prompt.to_string(),
+            guards: findings.into_iter().map(report).collect(),
         }
+    }
+}
+
+fn report_of(tenant: &TenantId, model: &str, learner: &Learner) -> LearnerReport {
+    let audited = learner.audited();
+    let share = learner.hit_share();
+    let of_requests = [audited.share, audited.low, audited.high].map(|bound| bound * share);
+    LearnerReport {
+        tenant: tenant.to_string(),
+        model: model.to_owned(),
+        stage: learner.stage().as_str(),
+        seen: learner.seen(),
+        labels: learner.labelled(),
+        audits: learner.audit_count() as u64,
+        wrong: learner.wrong_count() as u64,
+        wrong_of_hits: [audited.share, audited.low, audited.high],
+        hit_share: share,
+        wrong_of_requests: of_requests,
+        theta: Some(learner.theta()).filter(|theta| theta.is_finite() && learner.stage() != Stage::Cold),
+        scale: learner.scale(),
+    }
+}
+
+/// The result in a sentence.
+fn because(report: &Explanation) -> String {
+    let evidence = |wanted: &str| {
+        let guards = report.neighbours.iter().flat_map(|near| &near.guards);
+        guards.filter(|g| g.verdict == "reject" && g.guard == wanted).map(|g| g.evidence.clone()).next()
+    };
+    let reason = report.reason.as_deref();
+    match (report.result, report.tier, reason, &report.decision) {
+        ("hit", Some("exact"), _, _) => "an equal request is stored".to_owned(),
+        ("hit", _, _, Some(d)) if report.neighbours.first().is_some_and(|near| near.cosine < 0.999_999) => {
+            let theta =
+                d.theta.map_or("the words alone vouch for it while nothing has been learnt".to_owned(), |theta| {
+                    format!("its answer is right with probability {:.4}, and {theta:.4} is enough", d.probability)
+                });
+            format!("the nearest answer is near enough (cosine {:.4}) and {theta}", d.cosine)
+        }
+        ("hit", ..) => "a prompt in the same words is stored".to_owned(),
+        (_, _, Some("no_neighbour"), _) => "nothing is stored in this partition".to_owned(),
+        (_, _, Some("below_threshold"), _) => format!("nothing is as near as the floor of {}", report.floor),
+        (_, _, Some(guard), _) if guard.starts_with("guard_") => {
+            let name = guard.trim_start_matches("guard_");
+            let found = evidence(name).map_or(String::new(), |evidence| format!(": {evidence}"));
+            format!("the guard of {name} objects{found}")
+        }
+        (_, _, Some("words_differ"), Some(d)) => format!(
+            "nothing but the words speaks for the candidate, and with a difference of kind `{}` a cosine of {:.4} is not \
+             enough",
+            d.words, d.cosine
+        ),
+        (_, _, Some("low_probability"), Some(d)) => format!(
+            "its answer is right with probability {:.4}; the error budget asks for {}",
+            d.probability,
+            d.theta.map_or("more than anything has now".to_owned(), |theta| format!("{theta:.4}"))
+        ),
+        (_, _, Some("error_budget"), _) => {
+            "the error budget is zero or broken: only equal requests are served".to_owned()
+        }
+        (_, _, Some("one_writer"), _) => {
+            "only one other key has got this answer so far, and two are asked for".to_owned()
+        }
+        (_, _, Some("shadow"), _) => "it would be served, but the semantic tier only watches".to_owned(),
+        (_, _, Some(other), _) => format!("the request is not looked up by similarity: {other}"),
+        (_, _, None, _) => "no equal request is stored".to_owned(),
     }
 }
 

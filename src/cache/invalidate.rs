@@ -373,7 +373,7 @@ impl Cache {
         Ok(wanted.means(whole.as_ref().unwrap_or(entry), &points, now))
     }
 
-    async fn flush(&self) -> bool {
+    pub(super) async fn flush(&self) -> bool {
         let flushed = self.writer.flush(FLUSH).await;
         if let Err(error) = flushed {
             tracing::warn!(reason = error.as_str(), "the write queue could not be emptied before an invalidation");
@@ -395,6 +395,14 @@ impl Cache {
             self.forget(meta);
             self.queue(delete_of(meta));
         }
+    }
+
+    /// Takes one answer away at once, and out of the store through the queue.
+    pub(super) fn remove(&self, tenant: &TenantId, entry: EntryId) -> bool {
+        let Some(meta) = self.shelf.forget(tenant, entry) else { return false };
+        self.points.remove(&meta.points);
+        self.queue(delete_of(&meta));
+        true
     }
 
     /// Takes an entry off the shelf with all the points it has by now. `None` if it is gone already.

@@ -5,14 +5,15 @@ use std::time::{Duration, Instant};
 
 use tokio::time::timeout;
 
-use super::decide::{Features, Reject, Verdict, judge, normalise};
+use super::considered::Considered;
+use super::decide::{Features, Near, Reject, normalise, weigh};
 use super::outcome::{Reason, Tier};
 use super::shelf::{Body, Meta};
-use super::{Cache, Candidate, NEIGHBOURS, STORE_DEADLINE};
+use super::{Cache, NEIGHBOURS, PointMeta, STORE_DEADLINE};
 use crate::call::Keys;
 use crate::dialect::{Dialect, Replay};
-use crate::ids::{EntryId, TenantId};
-use crate::store::Digest;
+use crate::ids::{EntryId, KeyId, PointId, RequestId, TenantId};
+use crate::store::{DecisionWrite, Digest};
 
 /// Conditions that an answer must meet besides being the right one.
 #[derive(Clone, Copy, Debug, Default)]
@@ -45,10 +46,29 @@ pub struct Query<'a> {
     pub keys: &'a Keys,
     /// The last user turn.
     pub text: &'a str,
+    /// The request.
+    pub request: RequestId,
+    /// Who asks.
+    pub key: &'a KeyId,
+    /// Model asked for.
+    pub model: &'a str,
     /// Least cosine.
     pub floor: f32,
+    /// The error budget.
+    pub budget: f64,
+    /// Only watch: nothing may be served.
+    pub shadow: bool,
     /// Other conditions.
     pub ask: Ask,
+}
+
+/// A point near a query, with the answer it leads to.
+#[derive(Debug, Clone)]
+pub(super) struct Neighbour {
+    pub(super) id: PointId,
+    pub(super) cosine: f32,
+    pub(super) point: Arc<PointMeta>,
+    pub(super) entry: Arc<Meta>,
 }
 
 /// The vector of a prompt and where it belongs; made once for each request and kept for storing.
@@ -69,6 +89,8 @@ pub struct Searched {
     pub best: Option<f32>,
     /// The prompt's vector, if one was made.
     pub vector: Option<Vector>,
+    /// What was near and what became of it, to learn from once the right answer is known.
+    pub considered: Option<Box<Considered>>,
 }
 
 impl Cache {
@@ -82,30 +104,82 @@ impl Cache {
         self.open(meta, ask, Tier::Exact, None).await
     }
 
-    /// An answer to a request that says the same: in the same words, or near enough and past all guards.
+    /// An answer to a request that says the same: in the same words, or in others if the error budget allows it.
     pub async fn semantic(&self, query: Query<'_>) -> Searched {
         if let Some(hit) = self.same_words(query).await {
-            return Searched { found: Ok(hit), best: None, vector: None };
+            return Searched { found: Ok(hit), best: None, vector: None, considered: None };
         }
         let vector = match self.vector(query.tenant, query.keys, query.text).await {
             Ok(vector) => vector,
-            Err(reason) => return Searched { found: Err(reason), best: None, vector: None },
+            Err(reason) => return Searched { found: Err(reason), best: None, vector: None, considered: None },
         };
-        let (candidates, best) = self.nearest(query.tenant, &vector);
-        let (chosen, verdict) = self.judge(query, &candidates);
-        let found = match chosen.and_then(|index| candidates.get(index)) {
-            Some(candidate) => match self.shelf.get(query.tenant, candidate.meta.entry, self.clock.now_ms()) {
-                Some(meta) => self.open(meta, query.ask, Tier::Semantic, Some(candidate.cosine)).await,
+        let (neighbours, best) = self.nearest(query.tenant, &vector);
+        let considered = self.consider(query, &neighbours);
+        self.note(query, &considered);
+        let found = match (considered.refused(), considered.chosen()) {
+            (None, Some(_)) if query.shadow => Err(Reason::Shadow),
+            (None, Some(chosen)) => match neighbours.get(chosen.index) {
+                Some(near) => self.open(Arc::clone(&near.entry), query.ask, Tier::Semantic, Some(near.cosine)).await,
                 None => Err(Reason::Rejected(Reject::NoNeighbour)),
             },
-            None => Err(Reason::Rejected(match verdict {
-                Verdict::Reject(why) => why,
-                Verdict::Accept => Reject::NoNeighbour,
-            })),
+            (refused, _) => Err(Reason::Rejected(refused.unwrap_or(Reject::NoNeighbour))),
         };
         let reason = found.as_ref().err().map_or("accept", |reason| reason.as_str());
         self.metrics.verdict(found.is_ok(), reason, best);
-        Searched { found, best, vector: Some(vector) }
+        let worth_keeping = considered.chosen().is_some() || !considered.groups().is_empty();
+        Searched { found, best, vector: Some(vector), considered: worth_keeping.then(|| Box::new(considered)) }
+    }
+
+    /// Weighs the neighbours and judges the best. Changes nothing.
+    pub(super) fn consider(&self, query: Query<'_>, neighbours: &[Neighbour]) -> Considered {
+        let new = Features::of(query.text);
+        let mut groups: Vec<EntryId> = Vec::new();
+        let near: Vec<Near<'_>> = neighbours
+            .iter()
+            .map(|neighbour| {
+                let id = neighbour.entry.id;
+                let group = groups.iter().position(|group| *group == id).unwrap_or_else(|| {
+                    groups.push(id);
+                    groups.len() - 1
+                });
+                Near {
+                    cosine: neighbour.cosine,
+                    group,
+                    group_size: neighbour.entry.points.len(),
+                    waivers: neighbour.entry.waivers,
+                    features: neighbour.point.features(),
+                }
+            })
+            .collect();
+        let evidence = weigh(&new, &near, query.floor, self.guards);
+        let judgement = evidence.as_ref().map(|evidence| {
+            let mut judgement = self.learners.of(query.tenant, query.model).lock().judge(evidence, query.budget);
+            if judgement.would_serve && !self.is_vouched(neighbours.get(evidence.index), query.key) {
+                (judgement.refused, judgement.would_serve) = (Some(Reject::OneWriter), false);
+            }
+            judgement
+        });
+        Considered::new(query, neighbours, groups, evidence.zip(judgement))
+    }
+
+    /// Counts the decision, for the threshold and for the record.
+    fn note(&self, query: Query<'_>, considered: &Considered) {
+        let judgement = considered.chosen().map(|chosen| &chosen.judgement);
+        let seat = self.learners.of(query.tenant, query.model);
+        seat.lock().note(judgement, query.budget);
+        seat.changed(false);
+        self.watch_probes(considered);
+        if let Some(row) = considered.row(self.clock.now_ms(), self.settings.record_prompts)
+            && self.writer.decision(DecisionWrite::New(Box::new(row))).is_err()
+        {
+            tracing::debug!("the queue of decisions is full: one is not recorded");
+        }
+    }
+
+    /// Whether enough writers stand behind an answer for this caller.
+    fn is_vouched(&self, neighbour: Option<&Neighbour>, key: &KeyId) -> bool {
+        let vouched = |near: &Neighbour| near.entry.writers.len() >= 2 || near.entry.writers.contains(key);
+        !self.settings.two_writers || neighbour.is_some_and(vouched)
     }
 
     /// The vector of a prompt and its partition.
@@ -124,24 +198,18 @@ impl Cache {
     }
 
     /// The nearest live points of the prompt's partition, and the best cosine among them.
-    pub(super) fn nearest(&self, tenant: &TenantId, vector: &Vector) -> (Vec<Candidate>, Option<f32>) {
+    pub(super) fn nearest(&self, tenant: &TenantId, vector: &Vector) -> (Vec<Neighbour>, Option<f32>) {
         let began = Instant::now();
         let (candidates, kind) = self.points.nearest(tenant, &vector.partition, &vector.values, NEIGHBOURS);
         self.metrics.search(kind.as_str(), began.elapsed());
         let now = self.clock.now_ms();
-        let live = |c: &Candidate| self.shelf.get(tenant, c.meta.entry, now).is_some();
-        let candidates: Vec<Candidate> = candidates.into_iter().filter(live).collect();
-        let best = candidates.first().map(|c| c.cosine);
-        (candidates, best)
-    }
-
-    pub(super) fn judge(&self, query: Query<'_>, candidates: &[Candidate]) -> (Option<usize>, Verdict) {
-        let new = Features::of(query.text);
-        // Candidates come best first; what lies below the floor is turned down for that and needs no features.
-        let near = candidates.iter().take_while(|c| c.cosine >= query.floor);
-        let features: Vec<Features> = near.map(|c| Features::of(&c.meta.prompt)).collect();
-        let pairs = candidates.iter().enumerate().map(|(i, c)| (c.cosine, features.get(i).unwrap_or(&new)));
-        judge(pairs, &new, query.floor, self.guards)
+        let live = |candidate: super::Candidate| {
+            let entry = self.shelf.get(tenant, candidate.meta.entry, now)?;
+            Some(Neighbour { id: candidate.id, cosine: candidate.cosine, point: candidate.meta, entry })
+        };
+        let neighbours: Vec<Neighbour> = candidates.into_iter().filter_map(live).collect();
+        let best = neighbours.first().map(|near| near.cosine);
+        (neighbours, best)
     }
 
     /// A point whose prompt differs in case, blanks or final punctuation only. The guards still have their say: in
@@ -149,7 +217,7 @@ impl Cache {
     pub(super) async fn same_words(&self, query: Query<'_>) -> Option<Hit> {
         let key = query.keys.normalised(&self.secret, &normalise(query.text));
         let point = self.points.same_words(query.tenant, &key)?;
-        self.guards.check(&Features::of(query.text), &Features::of(&point.prompt)).ok()?;
+        self.guards.check(&Features::of(query.text), point.features()).ok()?;
         let meta = self.shelf.get(query.tenant, point.entry, self.clock.now_ms())?;
         self.open(meta, query.ask, Tier::Semantic, None).await.ok()
     }
@@ -170,7 +238,7 @@ impl Cache {
         Ok(Hit { meta, body, tier, cosine })
     }
 
-    async fn fetch(&self, tenant: &TenantId, id: EntryId) -> Result<Arc<Body>, Reason> {
+    pub(super) async fn fetch(&self, tenant: &TenantId, id: EntryId) -> Result<Arc<Body>, Reason> {
         let read = timeout(STORE_DEADLINE, self.store.entry(tenant, id)).await;
         let Ok(Ok(Some(entry))) = read else { return Err(Reason::CacheFault) };
         let body = body_of(Dialect::from_name(&entry.dialect), entry.body).ok_or(Reason::CacheFault)?;

@@ -15,6 +15,9 @@ use crate::store::{Cursor, EntryWrite, Loaded, Point, StoreError};
 /// Entries read from the store at a time while loading.
 const PAGE: u32 = 2_000;
 
+/// Learners saved in one transaction.
+const LEARNERS: usize = 16;
+
 /// Loading failed.
 #[derive(Debug, thiserror::Error)]
 pub enum LoadError {
@@ -74,8 +77,46 @@ impl Cache {
                 tracing::warn!(point = %point.id, "a stored vector cannot be used; its entry is exact only");
             }
         }
+        let (writer, id, bytes) = (meta.writer.clone(), meta.id, meta.bytes);
         let gone = self.shelf.put(meta);
         self.drop_all(&gone);
+        self.count_loaded(&writer, id, bytes);
+    }
+
+    /// Brings back what was learnt; returns how many learners there are.
+    ///
+    /// # Errors
+    /// The store cannot be read.
+    pub async fn load_learners(&self) -> Result<usize, LoadError> {
+        let rows = self.decisions.learned().await?;
+        let saved = rows.len();
+        Ok(saved - self.learners.restore(rows))
+    }
+
+    /// Makes fits that are due; returns how many. Runs on a blocking thread.
+    pub fn teach(&self) -> usize {
+        self.learners.upkeep()
+    }
+
+    /// Saves what has been learnt since the last time.
+    pub async fn save_learners(&self) {
+        let rows = self.learners.unsaved(self.clock.now_ms());
+        for some in rows.chunks(LEARNERS) {
+            if let Err(error) = self.decisions.save_learned(some).await {
+                tracing::warn!(%error, "what was learnt cannot be saved now");
+                self.learners.not_saved(some);
+            }
+        }
+    }
+
+    /// Forgets decisions that are older than the configuration keeps them; returns how many.
+    pub async fn forget_decisions(&self) -> u64 {
+        let kept = u64::try_from(self.settings.keep_decisions.as_millis()).unwrap_or(u64::MAX);
+        let before = self.clock.now_ms().saturating_sub(kept);
+        self.decisions.forget(before, PAGE).await.unwrap_or_else(|error| {
+            tracing::debug!(%error, "old decisions cannot be forgotten now");
+            0
+        })
     }
 
     /// Removes entries that have expired, here and in the store; returns their number.
@@ -83,6 +124,7 @@ impl Cache {
         let now = self.clock.now_ms();
         let expired = self.shelf.select(|meta| meta.expires_at <= now);
         self.take_out(&expired);
+        self.tidy_writers();
         expired.len()
     }
 

@@ -11,35 +11,48 @@ pub mod outcome;
 pub mod policy;
 
 mod commit;
+mod considered;
 mod explain;
+mod feedback;
+mod follow;
 mod invalidate;
+mod learners;
+mod likeness;
 mod lookup;
 mod manage;
 mod points;
 mod shelf;
+mod writers;
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-pub use commit::{Fresh, FreshItem};
-pub use explain::{Explanation, NeighbourReport};
+pub use commit::{Committed, Fresh, FreshItem};
+pub use considered::{Chosen, Considered};
+pub use explain::{DecisionReport, Explanation, LearnerReport, NeighbourReport};
+pub use feedback::{Consequences, Feedback, FeedbackError, Opinion};
+pub use follow::{Fresh as FreshAnswer, Lessons};
 pub use invalidate::{
     DEFAULT_RADIUS, Epoch, Filter, InvalidateError, Near, Order, Removed, Selected, Selection, Selector,
 };
 pub use lookup::{Ask, Hit, Query, Searched, Vector};
 pub use manage::{LoadError, Sizes};
+pub use outcome::Tier;
 pub use points::{Candidate, IndexSize, PointMeta};
 pub use shelf::{Body, Meta};
+pub use writers::Probing;
 
-use self::decide::Guards;
+use self::decide::{Guards, Weights};
 use self::invalidate::Invalidations;
+use self::learners::Learners;
 use self::points::Points;
 use self::shelf::Shelf;
+use self::writers::Writers;
 use crate::call::SecretKey;
 use crate::clock::Clock;
 use crate::config;
 use crate::embed::Embedder;
-use crate::store::{EntryStore, WriterHandle};
+use crate::store::{DecisionStore, EntryStore, WriterHandle};
 use crate::telemetry::metrics::Metrics;
 
 /// Points looked at for one decision (`decision.md`: the ten nearest).
@@ -58,9 +71,14 @@ pub struct Cache {
     guards: Guards,
     embedder: Embedder,
     store: Arc<dyn EntryStore>,
+    decisions: Arc<dyn DecisionStore>,
     writer: WriterHandle,
     metrics: Arc<Metrics>,
     invalidations: Invalidations,
+    learners: Learners,
+    writers: Writers,
+    /// Held while groups change shape.
+    reshaping: Mutex<()>,
 }
 
 /// What a cache is made of.
@@ -75,8 +93,12 @@ pub struct Parts {
     pub guards: Guards,
     /// Makes vectors.
     pub embedder: Embedder,
+    /// Weights for the embedder's space; none, if nobody has fitted any.
+    pub weights: Option<Weights>,
     /// The truth.
     pub store: Arc<dyn EntryStore>,
+    /// What was decided, and what was learnt from it.
+    pub decisions: Arc<dyn DecisionStore>,
     /// Writes to the truth, off the request path.
     pub writer: WriterHandle,
     /// Counts.
@@ -86,16 +108,20 @@ pub struct Parts {
 impl Cache {
     /// An empty cache; [`Cache::load`] fills it.
     pub fn new(parts: Parts) -> Self {
-        let Parts { settings, secret, clock, guards, embedder, store, writer, metrics } = parts;
+        let Parts { settings, secret, clock, guards, embedder, weights, store, decisions, writer, metrics } = parts;
         Self {
             shelf: Shelf::new(&settings),
             points: Points::new(settings.hnsw_from),
+            learners: Learners::new(weights, embedder.space().to_string()),
+            writers: Writers::new(settings.writes_per_minute, settings.probe_alarm),
+            reshaping: Mutex::default(),
             settings,
             secret,
             clock,
             guards,
             embedder,
             store,
+            decisions,
             writer,
             metrics,
             invalidations: Invalidations::default(),
@@ -110,6 +136,10 @@ impl Cache {
     /// The secret that keys all hashes.
     pub fn secret(&self) -> &SecretKey {
         &self.secret
+    }
+
+    fn reshaping(&self) -> MutexGuard<'_, ()> {
+        self.reshaping.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The embedder.

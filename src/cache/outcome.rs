@@ -24,11 +24,15 @@ pub enum Outcome {
     Failed,
     /// The client left before the end.
     Cancelled,
+    /// The semantic tier would have answered, but only watches.
+    Shadow,
+    /// A hit asked again in the background; no client waits for it.
+    Audit,
 }
 
 impl Outcome {
     /// All values.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 10] = [
         Self::Hit,
         Self::Miss,
         Self::Bypass,
@@ -37,6 +41,8 @@ impl Outcome {
         Self::Refused,
         Self::Failed,
         Self::Cancelled,
+        Self::Shadow,
+        Self::Audit,
     ];
 
     /// Name in ledger, metrics and logs.
@@ -50,6 +56,8 @@ impl Outcome {
             Self::Refused => "refused",
             Self::Failed => "failed",
             Self::Cancelled => "cancelled",
+            Self::Shadow => "shadow",
+            Self::Audit => "audit",
         }
     }
 }
@@ -106,6 +114,10 @@ pub enum Reason {
     NotStorable(NotStorable),
     /// The answer is larger than the limit for one entry.
     EntryTooLarge,
+    /// The semantic tier would have answered, but only watches.
+    Shadow,
+    /// The key stores more answers than it may.
+    WriteRate,
     /// The answer was invalidated while it was under way.
     Invalidated,
 }
@@ -129,6 +141,8 @@ impl Reason {
             Self::NoStore => "no_store",
             Self::NotStorable(why) => why.as_str(),
             Self::EntryTooLarge => "entry_too_large",
+            Self::Shadow => "shadow",
+            Self::WriteRate => "write_rate",
             Self::Invalidated => "invalidated",
         }
     }

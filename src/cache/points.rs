@@ -4,15 +4,16 @@
 //! nothing else. What comes back is still checked for tenant and partition before it counts.
 
 use std::collections::{HashMap, HashSet};
-use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
+use super::decide::Features;
 use super::shelf::ByDigest;
-use crate::ids::{EntryId, PointId, TenantId};
+use crate::ids::{EntryId, KeyId, PointId, TenantId};
 use crate::index::{IndexError, Kind, Neighbour, Partition};
 use crate::store::Digest;
 
 /// A point without its vector.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug)]
 pub struct PointMeta {
     /// Where it leads.
     pub entry: EntryId,
@@ -20,10 +21,23 @@ pub struct PointMeta {
     pub tenant: TenantId,
     /// The partition it is searched in.
     pub partition: Digest,
+    /// Key of the exact tier.
+    pub fingerprint: Digest,
     /// Key of its normalised prompt.
     pub normalised: Option<Digest>,
     /// The prompt.
     pub prompt: Box<str>,
+    /// Whose request made it.
+    pub writer: KeyId,
+    /// What the guards know of the prompt; read when it first is a neighbour.
+    pub(super) features: Arc<OnceLock<Features>>,
+}
+
+impl PointMeta {
+    /// What the guards know of the prompt.
+    pub fn features(&self) -> &Features {
+        self.features.get_or_init(|| Features::of(&self.prompt))
+    }
 }
 
 /// A point near a query.
@@ -144,6 +158,27 @@ impl Points {
     pub(super) fn within(&self, partition: &Digest, query: &[f32], least: f32) -> Vec<Neighbour> {
         let index = read(&self.partitions).get(partition).cloned();
         index.map_or_else(Vec::new, |index| index.within(query, least))
+    }
+
+    /// Lets points lead to another entry of the same tenant.
+    pub(super) fn lead(&self, ids: &[PointId], entry: EntryId) {
+        let mut metas = write(&self.metas);
+        for id in ids {
+            let Some(meta) = metas.get_mut(id) else { continue };
+            let PointMeta { entry: _, tenant, partition, fingerprint, normalised, prompt, writer, features } =
+                meta.as_ref();
+            let moved = PointMeta {
+                entry,
+                tenant: tenant.clone(),
+                partition: *partition,
+                fingerprint: *fingerprint,
+                normalised: *normalised,
+                prompt: prompt.clone(),
+                writer: writer.clone(),
+                features: Arc::clone(features),
+            };
+            *meta = Arc::new(moved);
+        }
     }
 
     /// The point whose normalised prompt has this key.

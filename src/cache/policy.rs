@@ -22,6 +22,8 @@ pub struct Plan {
     pub ttl: Duration,
     /// Least cosine of a semantic hit.
     pub floor: f32,
+    /// Wrong answers that may be served by similarity, as a share of requests.
+    pub budget: f64,
     /// Oldest entry that may be served.
     pub max_age: Option<Duration>,
     /// Do not go upstream.
@@ -54,6 +56,7 @@ impl Plan {
             store: !controls.no_store && !ttl.is_zero(),
             ttl,
             floor: floors.into_iter().flatten().fold(settings.similarity, f32::max),
+            budget: tenant.max_error_rate.map_or(settings.max_error_rate, |rate| rate.min(settings.max_error_rate)),
             max_age: controls.max_age,
             only_if_cached: controls.only_if_cached,
             refresh: false,
@@ -103,19 +106,8 @@ mod tests {
     use crate::tenant::Credential;
 
     fn settings() -> config::Cache {
-        config::Cache {
-            mode: CacheMode::Semantic,
-            ttl: Duration::from_secs(100),
-            similarity: 0.95,
-            share: Share::Key,
-            max_temperature: 1.0,
-            max_entries: 1,
-            max_bytes: 1,
-            memory_bytes: 1,
-            max_entry_bytes: 1,
-            guards_off: Vec::new(),
-            hnsw_from: 1,
-        }
+        let defaults = config::Config::load(None, std::iter::empty(), &config::Overrides::default()).unwrap();
+        config::Cache { ttl: Duration::from_secs(100), similarity: 0.95, ..defaults.cache }
     }
 
     fn plan(tenant: TenantCache, controls: &Controls) -> Plan {
@@ -130,6 +122,7 @@ mod tests {
             mode: Some(CacheMode::Exact),
             ttl: Some(Duration::from_secs(50)),
             similarity: Some(0.97),
+            max_error_rate: Some(0.001),
             share: None,
         };
         let wide = Controls {
@@ -140,6 +133,7 @@ mod tests {
         };
         let both = plan(narrow.clone(), &wide);
         assert_eq!((both.read, both.ttl, both.floor), (CacheMode::Exact, Duration::from_secs(50), 0.97));
+        assert_eq!(both.budget, 0.001);
         let tighter = Controls {
             similarity: Some(0.99),
             ttl: Some(Duration::from_secs(5)),

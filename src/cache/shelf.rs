@@ -14,6 +14,7 @@ use bytes::Bytes;
 use quick_cache::sync::Cache as Bounded;
 use quick_cache::{Lifecycle, OptionsBuilder, Weighter};
 
+use super::decide::Waivers;
 use crate::clock::UnixMs;
 use crate::config;
 use crate::dialect::Replay;
@@ -39,12 +40,18 @@ pub struct Meta {
     pub points: Vec<PointId>,
     /// Bytes of the answer, its prompts and vectors.
     pub bytes: u64,
+    /// Bytes of the answer alone.
+    pub body_bytes: u64,
     /// Tokens of the answer, if known.
     pub completion_tokens: Option<u64>,
     /// Token limit of the request that made it.
     pub token_limit: Option<u64>,
     /// Whose request made it.
     pub writer: KeyId,
+    /// Different keys whose requests got this answer from upstream, up to [`MOST_WRITERS`]; the first is `writer`.
+    pub writers: Vec<KeyId>,
+    /// What its prompts have shown about the guards.
+    pub waivers: Waivers,
     /// `x-remora-tags`.
     pub tags: Vec<(String, String)>,
     /// When it was made.
@@ -52,6 +59,9 @@ pub struct Meta {
     /// From when on it is never served.
     pub expires_at: UnixMs,
 }
+
+/// Writers that are told apart; two are enough to vouch for an answer.
+pub(super) const MOST_WRITERS: usize = 8;
 
 /// A body in memory.
 #[derive(Debug)]
@@ -135,6 +145,8 @@ pub(super) struct Shelf {
     metas: Bounded<EntryId, Arc<Meta>, Share, Steady, Collect>,
     bodies: Bounded<EntryId, Arc<Body>, Size>,
     keys: RwLock<ByDigest<EntryId>>,
+    /// Least weight of an answer.
+    least: u64,
 }
 
 impl Shelf {
@@ -153,7 +165,8 @@ impl Shelf {
             Ok(options) => Bounded::with_options(options, weighter, Steady::default(), Collect),
             Err(_) => Bounded::with(1_024, capacity, weighter, Steady::default(), Collect),
         };
-        Self { metas, bodies: Bounded::with_weighter(1_024, settings.memory_bytes, Size), keys: RwLock::default() }
+        let bodies = Bounded::with_weighter(1_024, settings.memory_bytes, Size);
+        Self { metas, bodies, keys: RwLock::default(), least }
     }
 
     /// The answer that `fingerprint` leads to, if it belongs to `tenant` and has not expired.
@@ -203,11 +216,64 @@ impl Shelf {
         Some(meta)
     }
 
+    /// Puts a changed answer in the place of the one of the same id, with the keys that it has now. Nothing is changed if
+    /// there is none, or `change` makes nothing of it. Also returns those that have to go to make room.
+    pub(super) fn change(
+        &self,
+        tenant: &TenantId,
+        id: EntryId,
+        change: impl FnOnce(&Meta) -> Option<Meta>,
+    ) -> Option<(Arc<Meta>, Vec<Arc<Meta>>)> {
+        let old = self.metas.get(&id).filter(|meta| meta.tenant == *tenant)?;
+        let new = Arc::new(change(&old)?);
+        // Only in the place of another: what was taken out meanwhile must not come back.
+        let mut gone = Vec::new();
+        self.metas.replace_with_lifecycle(id, Arc::clone(&new), true, &mut gone).ok()?;
+        gone.retain(|evicted| evicted.id != id);
+        let mut keys = self.keys.write().unwrap_or_else(PoisonError::into_inner);
+        for key in old.fingerprints.iter().filter(|key| !new.fingerprints.contains(key)) {
+            if keys.get(key) == Some(&id) {
+                keys.remove(key);
+            }
+        }
+        keys.extend(new.fingerprints.iter().map(|key| (*key, id)));
+        drop(keys);
+        gone.iter().for_each(|old| self.unkey(old));
+        Some((new, gone))
+    }
+
     /// All answers for which `wanted` holds, oldest first.
     pub(super) fn select(&self, wanted: impl Fn(&Meta) -> bool) -> Vec<Arc<Meta>> {
         let mut found: Vec<_> = self.metas.iter().map(|(_, meta)| meta).filter(|meta| wanted(meta)).collect();
         found.sort_unstable_by_key(|meta| meta.id);
         found
+    }
+
+    /// Takes an answer out, whoever owns it.
+    pub(super) fn take(&self, id: EntryId) -> Option<Arc<Meta>> {
+        let (_, meta) = self.metas.remove(&id)?;
+        self.unkey(&meta);
+        Some(meta)
+    }
+
+    /// Whether the answer is there. Does not count as a use.
+    pub(super) fn has(&self, id: EntryId) -> bool {
+        self.metas.contains_key(&id)
+    }
+
+    /// What an answer of this many bytes takes of the capacity.
+    pub(super) fn weight_of(&self, bytes: u64) -> u64 {
+        bytes.max(self.least)
+    }
+
+    /// Room in all.
+    pub(super) fn capacity(&self) -> u64 {
+        self.metas.capacity()
+    }
+
+    /// Part of the room that is taken, 0–1.
+    pub(super) fn fullness(&self) -> f64 {
+        self.metas.weight() as f64 / self.metas.capacity().max(1) as f64
     }
 
     /// Number of answers and their bytes.
@@ -256,9 +322,12 @@ mod tests {
             fingerprints: [fingerprint].into_iter().collect(),
             points: Vec::new().into_iter().collect(),
             bytes: 1_000,
+            body_bytes: 500,
             completion_tokens: None,
             token_limit: None,
             writer: KeyId::new("k"),
+            writers: Vec::new(),
+            waivers: Waivers::default(),
             tags: Vec::new(),
             created_at: 0,
             expires_at: UnixMs::MAX,

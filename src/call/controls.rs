@@ -150,8 +150,9 @@ impl Controls {
                 self.limit(match value {
                     "off" => CacheMode::Off,
                     "exact" => CacheMode::Exact,
+                    "shadow" => CacheMode::Shadow,
                     "semantic" => CacheMode::Semantic,
-                    _ => return Err(bad("x-remora-cache", "must be `off`, `exact` or `semantic`")),
+                    _ => return Err(bad("x-remora-cache", "must be `off`, `exact`, `shadow` or `semantic`")),
                 });
             }
             "x-remora-similarity" => {

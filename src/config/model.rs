@@ -186,6 +186,8 @@ pub enum CacheMode {
     Off,
     /// Exact tier only.
     Exact,
+    /// Exact tier; what the semantic tier would have served is recorded.
+    Shadow,
     /// Exact and semantic tier.
     Semantic,
 }
@@ -210,6 +212,8 @@ pub struct Cache {
     pub ttl: Duration,
     /// Least cosine of a semantic hit, 0–1; a caller may only raise it.
     pub similarity: f32,
+    /// Wrong answers that may be served by similarity, as a share of all requests.
+    pub max_error_rate: f64,
     /// Sharing scope.
     pub share: Share,
     /// Highest temperature of a semantic candidate; a request without the member counts as 1.
@@ -226,6 +230,33 @@ pub struct Cache {
     pub guards_off: Vec<String>,
     /// Entries in a partition from which it is searched through a graph instead of by a scan.
     pub hnsw_from: usize,
+    /// File of weights instead of the shipped ones.
+    pub weights_file: Option<PathBuf>,
+    /// Whether the prompt of every decision is recorded, for `remora replay`.
+    pub record_prompts: bool,
+    /// How long decisions are kept.
+    pub keep_decisions: Duration,
+    /// Whether an answer is served to others only after two writers got it.
+    pub two_writers: bool,
+    /// Answers that one key may store in a minute.
+    pub writes_per_minute: u32,
+    /// Largest share of a full cache that one key may hold, 0–1.
+    pub writer_share: f64,
+    /// Distinct near misses of one key in ten minutes that raise the alarm.
+    pub probe_alarm: u32,
+    /// Checking what is served.
+    pub audit: Audit,
+}
+
+/// `[cache.audit]`
+#[derive(Clone, Debug, PartialEq)]
+pub struct Audit {
+    /// Share of the semantic hits that are asked again, 0–1.
+    pub rate: f64,
+    /// Most audits of one tenant in an hour.
+    pub per_hour: u32,
+    /// Most tokens that audits of one tenant may cost in a day.
+    pub tokens_per_day: u64,
 }
 
 /// `[[upstream]]`; exactly one for now.
@@ -288,6 +319,8 @@ pub struct TenantCache {
     pub ttl: Option<Duration>,
     /// See [`Cache::similarity`]; the higher of the two holds.
     pub similarity: Option<f32>,
+    /// See [`Cache::max_error_rate`]; the lower of the two holds.
+    pub max_error_rate: Option<f64>,
     /// See [`Cache::share`].
     pub share: Option<Share>,
 }

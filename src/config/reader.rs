@@ -243,6 +243,20 @@ impl<'a> Reader<'a> {
         first
     }
 
+    /// `true` or `false`; in the environment as text.
+    pub(super) fn flag(&mut self, key: &str) -> bool {
+        let Some(node) = self.require(key) else { return false };
+        match &node.value {
+            Value::Bool(value) => return *value,
+            Value::Raw(text) if text.trim() == "true" => return true,
+            Value::Raw(text) if text.trim() == "false" => return false,
+            _ => {}
+        }
+        let fix = "write true or false without quotes".to_owned();
+        self.note(key, &node.source, ProblemKind::BadValue, "expected true or false".to_owned(), fix);
+        false
+    }
+
     /// `true`, `false`, or `"auto"` for the given value.
     pub(super) fn flag_or_auto(&mut self, key: &str, auto: bool) -> bool {
         let Some(node) = self.require(key) else { return auto };

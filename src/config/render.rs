@@ -153,6 +153,15 @@ impl Out {
             max_entry_bytes,
             guards_off,
             hnsw_from,
+            max_error_rate,
+            weights_file,
+            record_prompts,
+            keep_decisions,
+            two_writers,
+            writes_per_minute,
+            writer_share,
+            probe_alarm,
+            audit: Audit { rate, per_hour, tokens_per_day },
         } = cache;
         self.head("[cache]");
         self.text("mode", mode_name(*mode));
@@ -166,6 +175,20 @@ impl Out {
         self.bytes("max_entry_bytes", *max_entry_bytes);
         self.list("guards_off", guards_off);
         self.raw("hnsw_from", hnsw_from);
+        self.raw("max_error_rate", format_args!("{max_error_rate:?}"));
+        if let Some(file) = weights_file {
+            self.path("weights_file", file);
+        }
+        self.raw("record_prompts", record_prompts);
+        self.duration("keep_decisions", *keep_decisions);
+        self.raw("two_writers", two_writers);
+        self.raw("writes_per_minute", writes_per_minute);
+        self.raw("writer_share", format_args!("{writer_share:?}"));
+        self.raw("probe_alarm", probe_alarm);
+        self.head("[cache.audit]");
+        self.raw("rate", format_args!("{rate:?}"));
+        self.raw("per_hour", per_hour);
+        self.raw("tokens_per_day", tokens_per_day);
     }
 
     fn upstream(&mut self, upstream: &Upstream) {
@@ -215,7 +238,7 @@ impl Out {
         self.head("[[tenant]]");
         self.text("name", name);
         self.secret("upstream_api_key", upstream_api_key.as_ref());
-        let TenantCache { mode, ttl, similarity, share } = cache;
+        let TenantCache { mode, ttl, similarity, max_error_rate, share } = cache;
         self.head("[tenant.cache]");
         if let Some(mode) = mode {
             self.text("mode", mode_name(*mode));
@@ -225,6 +248,9 @@ impl Out {
         }
         if let Some(similarity) = similarity {
             self.raw("similarity", format_args!("{similarity:?}"));
+        }
+        if let Some(rate) = max_error_rate {
+            self.raw("max_error_rate", format_args!("{rate:?}"));
         }
         if let Some(share) = share {
             self.text("share", share_name(*share));
@@ -289,6 +315,7 @@ fn mode_name(mode: CacheMode) -> &'static str {
     match mode {
         CacheMode::Off => "off",
         CacheMode::Exact => "exact",
+        CacheMode::Shadow => "shadow",
         CacheMode::Semantic => "semantic",
     }
 }

@@ -169,8 +169,12 @@ fn embedding(reader: &mut Reader<'_>) -> Embedding {
 }
 
 /// The choices of `mode`, in `[cache]` and in `[tenant.cache]`.
-pub(super) const MODES: [(&str, CacheMode); 3] =
-    [("semantic", CacheMode::Semantic), ("exact", CacheMode::Exact), ("off", CacheMode::Off)];
+pub(super) const MODES: [(&str, CacheMode); 4] = [
+    ("semantic", CacheMode::Semantic),
+    ("shadow", CacheMode::Shadow),
+    ("exact", CacheMode::Exact),
+    ("off", CacheMode::Off),
+];
 /// The choices of `share`, in `[cache]` and in `[tenant.cache]`.
 pub(super) const SHARES: [(&str, Share); 3] = [("key", Share::Key), ("tenant", Share::Tenant), ("user", Share::User)];
 
@@ -186,11 +190,25 @@ pub(super) fn similarity(reader: &mut Reader<'_>) -> f32 {
     similarity
 }
 
+/// `max_error_rate`, in `[cache]` and in `[tenant.cache]`.
+pub(super) fn max_error_rate(reader: &mut Reader<'_>) -> f64 {
+    reader.number("max_error_rate", 0.0, 0.5)
+}
+
+fn audit(reader: &mut Reader<'_>) -> Audit {
+    Audit {
+        rate: reader.number("rate", 0.0, 1.0),
+        per_hour: reader.count("per_hour", 0, MILLION),
+        tokens_per_day: reader.count("tokens_per_day", 0, 4000 * MILLION).into(),
+    }
+}
+
 fn cache(reader: &mut Reader<'_>) -> Cache {
     Cache {
         mode: reader.choice("mode", CacheMode::Off, &MODES),
         ttl: ttl(reader),
         similarity: similarity(reader),
+        max_error_rate: max_error_rate(reader),
         share: reader.choice("share", Share::Key, &SHARES),
         max_temperature: reader.number("max_temperature", 0.0, 2.0),
         max_entries: count(reader, "max_entries", 1, 100 * MILLION),
@@ -199,6 +217,14 @@ fn cache(reader: &mut Reader<'_>) -> Cache {
         max_entry_bytes: bytes(reader, "max_entry_bytes", KIB, 64 * MIB),
         guards_off: guards_off(reader),
         hnsw_from: count(reader, "hnsw_from", 1000, 10 * MILLION),
+        weights_file: readable_file(reader, "weights_file"),
+        record_prompts: reader.flag("record_prompts"),
+        keep_decisions: reader.duration("keep_decisions", HOUR, 365 * DAY),
+        two_writers: reader.flag("two_writers"),
+        writes_per_minute: reader.count("writes_per_minute", 1, 100 * MILLION),
+        writer_share: reader.number("writer_share", 0.01, 1.0),
+        probe_alarm: reader.count("probe_alarm", 1, 100 * MILLION),
+        audit: reader.section("audit", audit),
     }
 }
 

@@ -7,7 +7,7 @@ use super::credential::{self, Purpose};
 use super::model::{CacheMode, Share, Tenant, TenantCache, TenantKey};
 use super::problem::{ProblemKind, quote};
 use super::reader::Reader;
-use super::sections::{MODES, SHARES, name_like, similarity, ttl};
+use super::sections::{MODES, SHARES, max_error_rate, name_like, similarity, ttl};
 
 /// The one right there is: to see similarity and neighbours.
 const INSPECT: &str = "cache:inspect";
@@ -53,6 +53,7 @@ fn cache(reader: &mut Reader<'_>) -> TenantCache {
         mode: reader.has("mode").then(|| reader.choice("mode", CacheMode::Off, &MODES)),
         ttl: reader.has("ttl").then(|| ttl(reader)),
         similarity: reader.has("similarity").then(|| similarity(reader)),
+        max_error_rate: reader.has("max_error_rate").then(|| max_error_rate(reader)),
         share: reader.has("share").then(|| reader.choice("share", Share::Key, &SHARES)),
     }
 }

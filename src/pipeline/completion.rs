@@ -15,7 +15,7 @@ use super::{DataPlane, End, Exchange, Head};
 use crate::cache::flight::{Joined, Pilot, Seat};
 use crate::cache::outcome::{Outcome, Reason};
 use crate::cache::policy::{Plan, Traits, share};
-use crate::cache::{self, Ask, Fresh, Hit, Query, Vector};
+use crate::cache::{self, Ask, Considered, Fresh, Hit, Query, Vector};
 use crate::call::{Call, Keys, Scope};
 use crate::config::CacheMode;
 use crate::dialect::{Finish, SseOptions};
@@ -42,6 +42,7 @@ pub(super) struct Asked {
 struct Missed {
     reason: Option<Reason>,
     vector: Option<Vector>,
+    considered: Option<Box<Considered>>,
 }
 
 impl DataPlane {
@@ -137,7 +138,8 @@ impl DataPlane {
                 }
             }
         }
-        self.forward(asked, Outcome::Miss, Some(Missed { reason: Some(Reason::LeaderFailed), vector: None })).await
+        self.forward(asked, Outcome::Miss, Some(Missed { reason: Some(Reason::LeaderFailed), ..Missed::default() }))
+            .await
     }
 
     async fn lead(
@@ -177,29 +179,41 @@ impl DataPlane {
     }
 
     /// The semantic tier, where it is allowed.
-    async fn similar(&self, asked: &Asked, missed: Reason) -> Result<Hit, Missed> {
-        let allowed = asked.plan.read == CacheMode::Semantic;
+    async fn similar(self: &Arc<Self>, asked: &Asked, missed: Reason) -> Result<Hit, Missed> {
+        let allowed = asked.plan.read >= CacheMode::Shadow;
         let Some(text) = asked.call.text.as_deref().filter(|_| allowed) else {
             let reason = match (missed, asked.call.exact_only) {
                 (Reason::NotStored, Some(why)) => Reason::ExactOnly(why),
                 _ => missed,
             };
-            return Err(Missed { reason: Some(reason), vector: None });
+            return Err(Missed { reason: Some(reason), ..Missed::default() });
         };
         let query = Query {
             tenant: &asked.exchange.principal.tenant,
             keys: &asked.keys,
             text,
+            request: asked.exchange.record.id(),
+            key: &asked.exchange.principal.key,
+            model: &asked.call.model,
             floor: asked.plan.floor,
+            budget: asked.plan.budget,
+            shadow: asked.plan.read == CacheMode::Shadow,
             ask: Ask { token_limit: asked.call.token_limit, max_age: asked.plan.max_age },
         };
         let searched = self.cache.semantic(query).await;
         asked.exchange.record.with(|row| row.similarity = searched.best);
-        searched.found.map_err(|reason| {
-            // Why an equal entry could not be served says more than what was found beside it.
-            let reason = if missed == Reason::NotStored { reason } else { missed };
-            Missed { reason: Some(reason), vector: searched.vector }
-        })
+        match (searched.found, searched.considered) {
+            (Ok(hit), Some(considered)) => {
+                self.audit(asked, searched.vector, considered);
+                Ok(hit)
+            }
+            (Ok(hit), None) => Ok(hit),
+            (Err(reason), considered) => {
+                // Why an equal entry could not be served says more than what was found beside it.
+                let reason = if missed == Reason::NotStored { reason } else { missed };
+                Err(Missed { reason: Some(reason), vector: searched.vector, considered })
+            }
+        }
     }
 
     /// Forwards in a flight that nobody else can join.
@@ -212,8 +226,8 @@ impl DataPlane {
         if asked.plan.only_if_cached {
             return Err(Refusal::only_if_cached());
         }
-        let mut missed = missed.unwrap_or(Missed { reason: asked.plan.why_not, vector: None });
-        if outcome == Outcome::Refresh && asked.plan.store && self.cache.settings().mode == CacheMode::Semantic {
+        let mut missed = missed.unwrap_or(Missed { reason: asked.plan.why_not, ..Missed::default() });
+        if outcome == Outcome::Refresh && asked.plan.store && self.cache.settings().mode >= CacheMode::Shadow {
             // A fresh answer must be found by its neighbours as any other.
             if let Some(text) = &asked.call.text {
                 missed.vector = self.cache.vector(&asked.exchange.principal.tenant, &asked.keys, text).await.ok();
@@ -232,14 +246,15 @@ impl DataPlane {
         pilot: Pilot<Head, End>,
         seat: Seat<Head, End>,
     ) -> Result<Response<Body>, Refusal> {
+        let outcome = if missed.reason == Some(Reason::Shadow) { Outcome::Shadow } else { outcome };
         asked.exchange.record.outcome(outcome, None, missed.reason);
-        let job = self.job(&asked, missed.vector);
+        let job = self.job(&asked, missed.vector, missed.considered);
         task::spawn("forward", &self.metrics, Arc::clone(self).fly(pilot, job));
         let head = seat.head().await.unwrap_or(Head::Failed(crate::upstream::UpstreamError::Closed));
         self.land(&asked, head, seat, outcome, missed.reason)
     }
 
-    fn job(&self, asked: &Asked, vector: Option<Vector>) -> Job {
+    pub(super) fn job(&self, asked: &Asked, vector: Option<Vector>, considered: Option<Box<Considered>>) -> Job {
         let Asked { exchange, call, plan, .. } = asked;
         let total = self.total(exchange);
         let fresh = plan.store.then(|| Fresh {
@@ -269,6 +284,9 @@ impl DataPlane {
             choices: asked.choices,
             deadline: Instant::now() + total,
             fresh,
+            considered,
+            epoch: self.cache.epoch(),
+            audit: false,
             record: exchange.record.clone(),
         }
     }
@@ -370,7 +388,8 @@ impl Asked {
         terms.extend_from_slice(&timeout.to_le_bytes());
         terms.push(u8::from(limit.is_some()));
         terms.extend_from_slice(&limit.unwrap_or_default().to_le_bytes());
-        terms.push(u8::from(self.plan.read == CacheMode::Semantic));
+        terms.push(self.plan.read as u8);
+        terms.extend_from_slice(&self.plan.budget.to_le_bytes());
         terms.push(u8::from(self.plan.only_if_cached));
         terms.extend_from_slice(&self.plan.floor.to_le_bytes());
         terms.extend_from_slice(&self.plan.ttl.as_millis().to_le_bytes());

@@ -87,8 +87,9 @@ impl DataPlane {
             "members": asked.call.key_members,
             "earlier_turns": asked.call.earlier_turns,
         });
-        let tenant = &asked.exchange.principal.tenant;
-        Ok(self.cache.explain(tenant, &asked.call, &asked.keys, &asked.plan, parts).await)
+        let principal = &asked.exchange.principal;
+        let (tenant, key) = (&principal.tenant, &principal.key);
+        Ok(self.cache.explain(tenant, key, &asked.call, &asked.keys, &asked.plan, parts).await)
     }
 }
 

@@ -16,9 +16,9 @@ use tokio::time::{timeout, timeout_at};
 use super::reply::{AnswerHead, Whole};
 use super::{DataPlane, End, Head};
 use crate::account::Record;
-use crate::cache::Fresh;
 use crate::cache::flight::{Frame, Pilot};
 use crate::cache::outcome::{Outcome, Reason};
+use crate::cache::{Committed, Considered, Epoch, Fresh, FreshAnswer};
 use crate::dialect::sse::{Event, Framer, Limits as SseLimits, Tail};
 use crate::dialect::{Dialect, Finish, Finished, Rendered, StreamReader, UsageView, inspect_whole};
 use crate::upstream::{Answer, Outgoing, UpstreamError, headers};
@@ -43,6 +43,12 @@ pub(super) struct Job {
     pub(super) deadline: tokio::time::Instant,
     /// What to store if the answer is fit for it; its body and finish are filled in.
     pub(super) fresh: Option<Fresh>,
+    /// What the semantic tier had seen, to learn from.
+    pub(super) considered: Option<Box<Considered>>,
+    /// From before upstream is asked.
+    pub(super) epoch: Epoch,
+    /// A hit is asked again.
+    pub(super) audit: bool,
     pub(super) record: Record,
 }
 
@@ -280,24 +286,43 @@ impl DataPlane {
     fn settle(&self, job: &mut Job, finished: Finished) -> Result<Option<crate::ids::EntryId>, Reason> {
         if let Some(usage) = finished.usage {
             job.record.tokens(usage.tokens, "billed");
+            if let (true, Some(considered)) = (job.audit, &job.considered) {
+                let tokens = usage.tokens;
+                let all = [tokens.input, tokens.cache_read, tokens.cache_write, tokens.output, tokens.reasoning];
+                let spent = all.into_iter().fold(0, u64::saturating_add);
+                self.background.spend(considered.tenant(), spent, self.clock.now_ms());
+            }
         }
         job.record.with(|row| row.model_answered.clone_from(&finished.model));
-        let Some(mut fresh) = job.fresh.take() else { return Ok(None) };
-        let stored = match (finished.verdict, finished.completion) {
-            (Ok(finish), Some(completion)) if finish != Finish::None => {
-                fresh.body = completion;
-                fresh.finish = finish;
-                // An answer with text has tokens; a count of none means that it was not told.
-                fresh.completion_tokens = finished.usage.map(|usage| usage.completion).filter(|count| *count > 0);
-                self.cache.commit(fresh)
-            }
+        let answer = match (finished.verdict, finished.completion) {
+            (Ok(finish), Some(completion)) if finish != Finish::None => Ok((finish, completion)),
             (Err(why), _) => Err(Reason::NotStorable(why)),
             _ => Err(Reason::NotStorable(crate::dialect::NotStorable::Empty)),
         };
+        // An answer with text has tokens; a count of none means that it was not told.
+        let tokens = finished.usage.map(|usage| usage.completion).filter(|count| *count > 0);
+        let stored = self.store(job, answer.clone(), tokens);
+        if let (Some(considered), Ok((Finish::Stop, body))) = (job.considered.take(), answer) {
+            let committed = stored.as_ref().ok().cloned().flatten();
+            let (dialect, epoch, audit) = (job.dialect, job.epoch, job.audit);
+            self.learn(FreshAnswer { considered, dialect, body, committed, epoch, audit });
+        }
+        stored.map(|committed| committed.map(|committed| committed.entry.id))
+    }
+
+    fn store(
+        &self,
+        job: &mut Job,
+        answer: Result<(Finish, Bytes), Reason>,
+        completion_tokens: Option<u64>,
+    ) -> Result<Option<Committed>, Reason> {
+        let Some(fresh) = job.fresh.take() else { return Ok(None) };
+        let stored =
+            answer.and_then(|(finish, body)| self.cache.commit(Fresh { body, finish, completion_tokens, ..fresh }));
         match stored {
-            Ok(entry) => {
-                job.record.entry(entry);
-                Ok(Some(entry))
+            Ok(committed) => {
+                job.record.entry(committed.entry.id);
+                Ok(Some(committed))
             }
             Err(reason) => {
                 self.metrics.not_stored(reason.as_str());

@@ -9,9 +9,11 @@
 //! A look-up is never an error here: whatever goes wrong in the cache is a reason to forward. Only this module and the
 //! listener pick an HTTP status.
 
+mod audit;
 mod completion;
 mod embeddings;
 mod explain;
+mod feedback;
 mod forward;
 mod pass;
 mod refusal;
@@ -23,6 +25,7 @@ use bytes::Bytes;
 use http::header::HeaderValue;
 use http::{HeaderMap, Method, Request, Response, header};
 
+use self::audit::Background;
 use self::refusal::Refusal;
 use self::reply::{AnswerHead, Served, SharedWhole, json};
 use crate::account::Record;
@@ -34,7 +37,7 @@ use crate::clock::Clock;
 use crate::config::Limits;
 use crate::dialect::Dialect;
 use crate::server::{RequestBody, Shutdown};
-use crate::store::WriterHandle;
+use crate::store::{LedgerStore, WriterHandle};
 use crate::telemetry::metrics::Metrics;
 use crate::tenant::{Directory, Principal};
 use crate::upstream::{Upstream, UpstreamError};
@@ -73,6 +76,8 @@ pub struct DataPlane {
     cache: Arc<Cache>,
     upstream: Arc<Upstream>,
     flights: Arc<Flights<Head, End>>,
+    background: Background,
+    ledger: Arc<dyn LedgerStore>,
     limits: Limits,
     clock: Clock,
     writer: WriterHandle,
@@ -92,6 +97,8 @@ pub struct Parts {
     pub limits: Limits,
     /// Wall-clock time.
     pub clock: Clock,
+    /// The ledger, for feedback.
+    pub ledger: Arc<dyn LedgerStore>,
     /// Where ledger rows go.
     pub writer: WriterHandle,
     /// Counts.
@@ -115,9 +122,10 @@ struct Exchange {
 impl DataPlane {
     /// Puts a data plane together.
     pub fn new(parts: Parts) -> Self {
-        let Parts { directory, cache, upstream, limits, clock, writer, metrics, shutdown } = parts;
+        let Parts { directory, cache, upstream, limits, clock, ledger, writer, metrics, shutdown } = parts;
         let flights = Flights::new(SHARED_BYTES);
-        Self { directory, cache, upstream, flights, limits, clock, writer, metrics, shutdown }
+        let background = Background::default();
+        Self { directory, cache, upstream, flights, background, ledger, limits, clock, writer, metrics, shutdown }
     }
 
     /// Serves one request. Every path leaves exactly one ledger row, through the [`Record`].
@@ -174,6 +182,9 @@ impl DataPlane {
             controls,
             record: record.clone(),
         };
+        if feedback::is_route(&exchange) {
+            return self.feedback(exchange, body).await;
+        }
         match dialect {
             Dialect::Chat | Dialect::Completions => self.completion(exchange, body).await,
             Dialect::Embeddings => self.embeddings(exchange, body).await,
@@ -196,6 +207,12 @@ impl Exchange {
     /// What outside the body changes the answer: the query and version headers.
     fn variant(&self) -> String {
         variant(&self.path, &self.headers)
+    }
+
+    /// Method and path, as in the ledger.
+    fn route(&self) -> String {
+        let path = self.path.split('?').next().unwrap_or_default();
+        route(&self.method, &format!("/v1{path}"))
     }
 }
 

@@ -243,7 +243,8 @@ impl Served {
             Outcome::Miss => "MISS",
             Outcome::Refresh => "REFRESH",
             Outcome::Coalesced => "COALESCED",
-            Outcome::Bypass | Outcome::Refused | Outcome::Failed | Outcome::Cancelled => "BYPASS",
+            Outcome::Shadow => "SHADOW",
+            Outcome::Audit | Outcome::Bypass | Outcome::Refused | Outcome::Failed | Outcome::Cancelled => "BYPASS",
         };
         headers.insert(X_CACHE, HeaderValue::from_static(word));
         if let Some(tier) = self.tier {
@@ -271,7 +272,7 @@ impl Served {
         text.push_str("remora");
         match outcome {
             Outcome::Hit => text.push_str("; hit"),
-            Outcome::Miss => text.push_str("; fwd=miss"),
+            Outcome::Miss | Outcome::Shadow => text.push_str("; fwd=miss"),
             Outcome::Refresh => text.push_str("; fwd=request"),
             Outcome::Coalesced => text.push_str("; fwd=miss; collapsed"),
             _ => text.push_str("; fwd=bypass"),

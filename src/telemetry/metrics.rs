@@ -14,9 +14,10 @@ use prometheus::{
     Registry, TextEncoder,
 };
 
+use super::learning::Learning;
 use crate::store::LedgerRow;
 
-const OTHER: &str = "other";
+pub(super) const OTHER: &str = "other";
 
 /// Buckets for what this program adds to a request, seconds.
 const FINE: [f64; 14] = [5e-5, 1e-4, 2.5e-4, 5e-4, 1e-3, 2.5e-3, 5e-3, 1e-2, 2.5e-2, 5e-2, 0.1, 0.25, 1.0, 5.0];
@@ -74,6 +75,8 @@ pub struct Metrics {
     pub embedding_queue: IntGauge,
     /// Unix time of the last success of a task.
     pub task_success: IntGaugeVec,
+    /// How often the cache is wrong.
+    pub learning: Learning,
     in_flight: AtomicU64,
 }
 
@@ -82,20 +85,23 @@ pub struct Metrics {
 #[error("metrics: {0}")]
 pub struct MetricsError(#[from] prometheus::Error);
 
-struct Make<'r>(&'r Registry);
+pub(super) struct Make<'r>(&'r Registry);
 
 impl Make<'_> {
-    fn put<C: Collector + Clone + 'static>(&self, made: Result<C, prometheus::Error>) -> Result<C, MetricsError> {
+    pub(super) fn put<C: Collector + Clone + 'static>(
+        &self,
+        made: Result<C, prometheus::Error>,
+    ) -> Result<C, MetricsError> {
         let collector = made?;
         self.0.register(Box::new(collector.clone()))?;
         Ok(collector)
     }
 
-    fn counter(&self, name: &str, help: &str) -> Result<IntCounter, MetricsError> {
+    pub(super) fn counter(&self, name: &str, help: &str) -> Result<IntCounter, MetricsError> {
         self.put(IntCounter::new(full(name), help))
     }
 
-    fn counters(&self, name: &str, help: &str, labels: &[&str]) -> Result<IntCounterVec, MetricsError> {
+    pub(super) fn counters(&self, name: &str, help: &str, labels: &[&str]) -> Result<IntCounterVec, MetricsError> {
         self.put(IntCounterVec::new(Opts::new(full(name), help), labels))
     }
 
@@ -103,7 +109,7 @@ impl Make<'_> {
         self.put(IntGauge::new(full(name), help))
     }
 
-    fn gauges(&self, name: &str, help: &str, labels: &[&str]) -> Result<IntGaugeVec, MetricsError> {
+    pub(super) fn gauges(&self, name: &str, help: &str, labels: &[&str]) -> Result<IntGaugeVec, MetricsError> {
         self.put(IntGaugeVec::new(Opts::new(full(name), help), labels))
     }
 
@@ -118,7 +124,7 @@ impl Make<'_> {
     }
 }
 
-fn full(name: &str) -> String {
+pub(super) fn full(name: &str) -> String {
     format!("remora_{name}")
 }
 
@@ -136,6 +142,7 @@ impl Metrics {
         let make = Make(&registry);
         let build = make.gauges("build_info", "Always 1; the version is in the label.", &["version"])?;
         build.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
+        let tenants: HashSet<String> = tenants.into_iter().collect();
         let embedding = HistogramOpts::new(full("embedding_seconds"), "Time to get the vector of a prompt, seconds.");
         Ok(Self {
             requests: make.counters(
@@ -219,7 +226,8 @@ impl Metrics {
             connections: make.gauge("connections", "Open client connections.")?,
             embedding_queue: make.gauge("embedding_queue_depth", "Prompts that wait for the embedder.")?,
             task_success: make.gauges("task_last_success_seconds", "Unix time of a task's last success.", &["task"])?,
-            tenants: tenants.into_iter().collect(),
+            learning: Learning::new(&make, tenants.clone())?,
+            tenants,
             models: models.into_iter().collect(),
             in_flight: AtomicU64::new(0),
             registry,
