@@ -117,6 +117,7 @@ impl Cache {
             prompt: text,
             space: vector.as_ref().map(|_| self.embedder.space().to_string()),
             vector: vector.map(|vector| vector.values.to_vec()),
+            contradicts: 0,
             writer: fresh.writer,
             created_at: now,
         };
@@ -156,6 +157,7 @@ impl Cache {
             prompt: None,
             space: None,
             vector: None,
+            contradicts: 0,
             writer: fresh.writer,
             created_at: now,
         };

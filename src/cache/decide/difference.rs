@@ -154,7 +154,8 @@ mod tests {
         for line in SYNONYMS.lines() {
             let words: Vec<&str> = line.split_whitespace().filter(|word| !word.contains('_')).collect();
             for (a, b) in words.iter().flat_map(|a| words.iter().map(move |b| (a, b))) {
-                let others: Vec<_> = super::super::Guard::ALL.into_iter().filter(|g| g.as_str() != "antonyms").collect();
+                let others: Vec<_> =
+                    super::super::Guard::ALL.into_iter().filter(|g| g.as_str() != "antonyms").collect();
                 let only = super::super::Guards::without(&others);
                 assert_eq!(only.check(&Features::of(a), &Features::of(b)), Ok(()), "{a} / {b}");
             }

@@ -159,7 +159,8 @@ pub struct Evidence {
 /// If guards refuse every near point of the nearest group, the next group is looked at as if the first were not there:
 /// where "order 7781" and "order 7782" are both stored, the wrong one may well be nearer than the right one.
 pub fn weigh(new: &Features, near: &[Near<'_>], floor: f32, guards: Guards) -> Option<Evidence> {
-    let mut left: Vec<(usize, Near<'_>)> = near.iter().copied().enumerate().filter(|(_, n)| !n.cosine.is_nan()).collect();
+    let mut left: Vec<(usize, Near<'_>)> =
+        near.iter().copied().enumerate().filter(|(_, n)| !n.cosine.is_nan()).collect();
     let mut first_refused = None;
     for _ in 0..TRIED {
         let Some(found) = weigh_first(new, &left, floor, guards) else { break };
@@ -380,7 +381,8 @@ mod tests {
 
     #[test]
     fn a_refused_group_gives_way_to_the_next_and_its_reason_stays() {
-        let stored = rows(&[(0.97, 0, "track order 7781"), (0.95, 1, "please track order 7782"), (0.9, 2, "track order 7783")]);
+        let stored =
+            rows(&[(0.97, 0, "track order 7781"), (0.95, 1, "please track order 7782"), (0.9, 2, "track order 7783")]);
         let found = weigh(&Features::of("track order 7782"), &near(&stored), 0.6, Guards::all()).unwrap();
         assert_eq!((found.index, found.group, found.objection), (1, 1, None));
         let found = weigh(&Features::of("track order 7784"), &near(&stored), 0.6, Guards::all()).unwrap();
@@ -394,7 +396,10 @@ mod tests {
         let stored = rows(&[(0.97, 0, "my card is 2 weeks late")]);
         let mut near = near(&stored);
         let ask = |near: &[Near<'_>]| {
-            weigh(&Features::of("my card is 3 weeks late"), near, 0.6, Guards::all()).unwrap().objection.map(|o| o.guard)
+            weigh(&Features::of("my card is 3 weeks late"), near, 0.6, Guards::all())
+                .unwrap()
+                .objection
+                .map(|o| o.guard)
         };
         let numbers: GuardSet = [Guard::Numbers, Guard::Containment].into_iter().collect();
         near[0].waivers.add(numbers);

@@ -183,8 +183,7 @@ impl Learner {
     pub fn judge(&self, evidence: &Evidence, budget: f64) -> Judgement {
         let probability = self.weights.probability(&evidence.inputs);
         let theta = if self.stage == Stage::Cold { f32::INFINITY } else { self.theta };
-        let mut judgement =
-            Judgement { refused: None, probability, theta, stage: self.stage, would_serve: false };
+        let mut judgement = Judgement { refused: None, probability, theta, stage: self.stage, would_serve: false };
         judgement.refused = if let Some(objection) = &evidence.objection {
             Some(Reject::Guard(objection.guard))
         } else if budget <= 0.0 {

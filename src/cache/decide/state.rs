@@ -51,11 +51,8 @@ pub struct Saved {
 impl Learner {
     /// The state as text.
     pub fn save(&self, space: &str) -> String {
-        let window: Vec<u8> = self
-            .window
-            .iter()
-            .flat_map(|(p, served)| p.to_le_bytes().into_iter().chain([u8::from(*served)]))
-            .collect();
+        let window: Vec<u8> =
+            self.window.iter().flat_map(|(p, served)| p.to_le_bytes().into_iter().chain([u8::from(*served)])).collect();
         let saved = Saved {
             space: space.to_owned(),
             inputs: INPUT_NAMES.iter().map(|name| (*name).to_owned()).collect(),

@@ -83,8 +83,8 @@ impl Weights {
     /// # Errors
     /// It cannot be read, or is none, or is for another embedding space.
     pub fn load(path: &Path, space: &str) -> Result<Self, WeightsError> {
-        let text = std::fs::read_to_string(path)
-            .map_err(|source| WeightsError::Read { path: path.to_path_buf(), source })?;
+        let text =
+            std::fs::read_to_string(path).map_err(|source| WeightsError::Read { path: path.to_path_buf(), source })?;
         let wrong = |problem: String| WeightsError::Form { path: path.to_path_buf(), problem };
         let file: WeightsFile = serde_json::from_str(&text).map_err(|error| wrong(error.to_string()))?;
         if model_of(&file.space) != model_of(space) {
