@@ -87,6 +87,7 @@ fn put(number: u64) -> EntryWrite {
         prompt: Some(format!("How do I change the delivery address of order number {number} before it ships?")),
         space: Some("all-MiniLM-L6-v2-int8@1/384".into()),
         vector: Some(vec![0.05; DIMENSIONS]),
+        contradicts: 0,
         writer,
         created_at: number,
     };

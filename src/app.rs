@@ -34,6 +34,8 @@ use crate::upstream::{SetupError, Upstream};
 const LEDGER_QUEUE: usize = 65_536;
 /// Entries that may wait to be written.
 const ENTRY_QUEUE: usize = 8_192;
+/// Decisions of the semantic tier that may wait.
+const DECISION_QUEUE: usize = 8_192;
 /// How often the indexes are looked after.
 const UPKEEP: Duration = Duration::from_millis(250);
 /// How often expired entries are removed and gauges are set.
@@ -157,7 +159,12 @@ impl App {
                 "the secret file was missing and a new one was made: what was cached before cannot be found any more"
             );
         }
-        let sizes = WriterSizes { ledger: LEDGER_QUEUE, entries: ENTRY_QUEUE, flush: config.store.flush };
+        let sizes = WriterSizes {
+            ledger: LEDGER_QUEUE,
+            entries: ENTRY_QUEUE,
+            decisions: DECISION_QUEUE,
+            flush: config.store.flush,
+        };
         let (writer, writing) = Writer::spawn(&stores, sizes);
         let embedder = match replace.embedder {
             Some(embedder) => embedder,

@@ -19,7 +19,7 @@ pub struct Space {
 
 impl Space {
     /// The space of the model inside the binary.
-    pub(super) fn builtin() -> Self {
+    pub(crate) fn builtin() -> Self {
         Self {
             model: builtin::NAME.to_owned(),
             revision: format!("{}.{}", builtin::digest_start(), builtin::READING_VERSION),

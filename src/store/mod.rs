@@ -1,5 +1,5 @@
-//! Durable storage: answers with the points that lead to them, the requests ledger, the tenants, and the audit
-//! of admin changes.
+//! Durable storage: answers with the points that lead to them, the requests ledger, the tenants, the audit of
+//! admin changes, and decisions of the semantic tier with what was learnt from them.
 //!
 //! In the life of a request the store is asked once at most, for the body of an answer that memory no longer holds.
 //! Everything is written off the request path: the pipeline hands rows to the [`Writer`], which batches them.

@@ -1,4 +1,4 @@
-//! What is stored: answers, the points that lead to them, and the ledger.
+//! What is stored: answers, the points that lead to them, the ledger, and decisions of the semantic tier.
 //!
 //! A *point* is one stored prompt; it leads to exactly one *entry*, the answer. Several points may share an entry.
 
@@ -66,6 +66,9 @@ pub struct Point {
     pub space: Option<String>,
     /// Unit-norm embedding of `prompt`.
     pub vector: Option<Vec<f32>>,
+    /// Guards that objected between this prompt and another of its entry although both had the same answer; bit n is
+    /// guard n.
+    pub contradicts: u16,
     /// Whose request made it.
     pub writer: KeyId,
     /// When it was made.
@@ -144,6 +147,62 @@ pub struct LedgerRow {
     pub saved_nano_usd: Option<i64>,
     /// Version of the price that was used.
     pub price_version: Option<String>,
+}
+
+/// One decision of the semantic tier about one request.
+#[derive(Clone, Debug, PartialEq)]
+pub struct DecisionRow {
+    /// Identity: a request is decided once.
+    pub request: RequestId,
+    /// When it was decided.
+    pub at: UnixMs,
+    /// Who asked.
+    pub tenant: TenantId,
+    /// With which key.
+    pub key: KeyId,
+    /// Model in the request.
+    pub model: String,
+    /// Where candidates were looked for.
+    pub partition: Digest,
+    /// `serve` or `shadow`.
+    pub mode: Cow<'static, str>,
+    /// `accept`, or why not.
+    pub verdict: Cow<'static, str>,
+    /// Whether it was served, or would have been in another mode.
+    pub would_serve: bool,
+    /// Entry of the best candidate.
+    pub entry: Option<EntryId>,
+    /// Point of the best candidate.
+    pub point: Option<PointId>,
+    /// Cosine between the prompt and the candidate's, -1 to 1.
+    pub cosine: Option<f32>,
+    /// That the candidate's answer is right, 0 to 1.
+    pub probability: Option<f32>,
+    /// Least probability that was served at that moment, 0 to 1.
+    pub theta: Option<f32>,
+    /// What the probability was made from; empty if nothing was near.
+    pub inputs: Vec<f32>,
+    /// Whether the candidate's answer was right, once known.
+    pub right: Option<bool>,
+    /// Where that is known from: `audit`, `miss` or `feedback`.
+    pub label: Option<Cow<'static, str>>,
+    /// Tokens of the candidate's answer, if known.
+    pub tokens: Option<u64>,
+    /// The prompt, where prompts are recorded.
+    pub prompt: Option<String>,
+}
+
+/// What was learnt from the decisions of one tenant about one model.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LearnedRow {
+    /// Owner.
+    pub tenant: TenantId,
+    /// Model in the requests.
+    pub model: String,
+    /// The state, in the form of whoever learns.
+    pub state: String,
+    /// When it was last saved.
+    pub updated_at: UnixMs,
 }
 
 /// One change made through the admin plane. Rows are added and never changed.

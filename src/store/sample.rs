@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::{AuditRow, Entry, EntryWrite, LedgerRow, Point, Tokens};
+use super::{AuditRow, DecisionRow, DecisionWrite, Entry, EntryWrite, LearnedRow, LedgerRow, Point, Tokens};
 use crate::ids::{AuditId, EntryId, KeyId, PointId, RequestId, TenantId};
 
 /// Far beyond every `now` of these tests.
@@ -58,6 +58,7 @@ pub(crate) fn point(owner: &str, of: u64, number: u64) -> Point {
         prompt: Some(format!("prompt {of}.{number}")),
         space: Some("minilm@1/4".into()),
         vector: Some(vec![component, -0.5, f32::MIN_POSITIVE, 0.0]),
+        contradicts: 0,
         writer: KeyId::new(format!("{owner}/default")),
         created_at: number,
     }
@@ -133,6 +134,84 @@ pub(crate) fn bare_row(number: u64) -> LedgerRow {
         price_version: None,
         ..row("nobody", number)
     }
+}
+
+/// A decision made at `number`, in which every field is set.
+pub(crate) fn decision(owner: &str, number: u64) -> DecisionRow {
+    DecisionRow {
+        request: request_id(number),
+        at: number,
+        tenant: tenant(owner),
+        key: KeyId::new(format!("{owner}/default")),
+        model: "gpt-4o".into(),
+        partition: [4; 32],
+        mode: Cow::Borrowed("shadow"),
+        verdict: Cow::Borrowed("accept"),
+        would_serve: true,
+        entry: Some(entry_id(number)),
+        point: Some(PointId::from_bytes(u128::from(number * 1000).to_be_bytes())),
+        cosine: Some(0.927),
+        probability: Some(0.98),
+        theta: Some(0.97),
+        inputs: vec![1.0, -0.0, f32::MIN_POSITIVE, 0.4],
+        right: Some(false),
+        label: Some(Cow::Borrowed("audit")),
+        tokens: Some(7),
+        prompt: Some("Größe \"☃\" \u{0} ?".into()),
+    }
+}
+
+/// A decision in which every field that may be absent is.
+pub(crate) fn bare_decision(owner: &str, number: u64) -> DecisionRow {
+    DecisionRow {
+        verdict: Cow::Borrowed("nothing_near"),
+        would_serve: false,
+        entry: None,
+        point: None,
+        cosine: None,
+        probability: None,
+        theta: None,
+        inputs: Vec::new(),
+        right: None,
+        label: None,
+        tokens: None,
+        prompt: None,
+        ..decision(owner, number)
+    }
+}
+
+pub(crate) fn new_decision(row: DecisionRow) -> DecisionWrite {
+    DecisionWrite::New(Box::new(row))
+}
+
+pub(crate) fn label(number: u64, right: bool, source: &'static str) -> DecisionWrite {
+    DecisionWrite::Label { request: request_id(number), right, label: Cow::Borrowed(source) }
+}
+
+pub(crate) fn learned(owner: &str, model: &str, updated_at: u64) -> LearnedRow {
+    let state = format!(r#"{{"weights":[{updated_at}]}}"#);
+    LearnedRow { tenant: tenant(owner), model: model.into(), state, updated_at }
+}
+
+/// Moves point `number` of entry `from` to entry `to`, with guards and a tag of its own.
+pub(crate) fn link(owner: &str, from: u64, number: u64, to: u64) -> EntryWrite {
+    EntryWrite::Link {
+        tenant: tenant(owner),
+        point: point(owner, from, number).id,
+        from: entry_id(from),
+        to: entry_id(to),
+        contradicts: 0b101,
+        tags: vec![("team".into(), format!("linked {from}.{number}"))],
+    }
+}
+
+pub(crate) fn merge(owner: &str, from: u64, to: u64) -> EntryWrite {
+    let tags = vec![("team".into(), format!("merged {from}"))];
+    EntryWrite::Merge { tenant: tenant(owner), from: entry_id(from), to: entry_id(to), tags }
+}
+
+pub(crate) fn drop_point(owner: &str, of: u64, number: u64) -> EntryWrite {
+    EntryWrite::DropPoint { tenant: tenant(owner), entry: entry_id(of), point: point(owner, of, number).id }
 }
 
 pub(crate) fn audit_id(number: u64) -> AuditId {

@@ -3,13 +3,14 @@
 //! The traits are dyn-compatible, so the one place that opens a database is also the only one that knows which it is.
 //! Every method holds for every database; `conformance.rs` states each promise as a test case.
 
+use std::borrow::Cow;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 
-use super::{AuditRow, Entry, LedgerRow, Point, StoreError};
+use super::{AuditRow, DecisionRow, Entry, LearnedRow, LedgerRow, Point, StoreError};
 use crate::clock::UnixMs;
-use crate::ids::{AuditId, EntryId, KeyId, RequestId, TenantId};
+use crate::ids::{AuditId, EntryId, KeyId, PointId, RequestId, TenantId};
 
 /// The reply of a storage method: boxed, so that the traits are dyn-compatible.
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = Result<T, StoreError>> + Send + 'a>>;
@@ -36,6 +37,61 @@ pub enum EntryWrite {
         tenant: TenantId,
         /// The entry.
         entry: EntryId,
+    },
+    /// Moves a point to another entry of the same tenant, notes on it which guards objected, gives that entry its tags,
+    /// and deletes the entry it came from if no points are left there. Without the entry to move to nothing happens:
+    /// the point stays where it is.
+    Link {
+        /// Owner of both entries.
+        tenant: TenantId,
+        /// The point.
+        point: PointId,
+        /// Entry it leaves.
+        from: EntryId,
+        /// Entry it then leads to.
+        to: EntryId,
+        /// [`Point::contradicts`] from now on.
+        contradicts: u16,
+        /// Tags of `to` from now on.
+        tags: Vec<(String, String)>,
+    },
+    /// Moves all points of an entry to another one of the same tenant, gives that its tags, and deletes the first.
+    /// Without the entry to move to nothing happens, nor if both are one.
+    Merge {
+        /// Owner of both entries.
+        tenant: TenantId,
+        /// Entry that ends.
+        from: EntryId,
+        /// Entry that gets its points.
+        to: EntryId,
+        /// Tags of `to` from now on.
+        tags: Vec<(String, String)>,
+    },
+    /// Deletes a point of an entry, and the entry if no points are left.
+    DropPoint {
+        /// Owner.
+        tenant: TenantId,
+        /// The entry.
+        entry: EntryId,
+        /// The point.
+        point: PointId,
+    },
+}
+
+/// One change to the stored decisions.
+#[derive(Clone, Debug, PartialEq)]
+pub enum DecisionWrite {
+    /// Stores a decision. One that is already there stays as it is.
+    New(Box<DecisionRow>),
+    /// Says of a stored decision whether the candidate's answer was right; ignored if there is no such decision. A
+    /// later label replaces an earlier one.
+    Label {
+        /// The decision.
+        request: RequestId,
+        /// Whether the candidate's answer was right.
+        right: bool,
+        /// Where that is known from, as in [`DecisionRow::label`].
+        label: Cow<'static, str>,
     },
 }
 
@@ -169,6 +225,15 @@ pub trait LedgerStore: Send + Sync {
 
     /// Up to `limit` rows, newest first, of one tenant or for the operator of all.
     fn recent<'a>(&'a self, tenant: Option<&'a TenantId>, limit: u32) -> BoxFuture<'a, Vec<LedgerRow>>;
+
+    /// Up to `limit` rows of hits on one entry by its tenant that started at `since` or later, newest first.
+    fn served<'a>(
+        &'a self,
+        tenant: &'a TenantId,
+        entry: EntryId,
+        since: UnixMs,
+        limit: u32,
+    ) -> BoxFuture<'a, Vec<LedgerRow>>;
 }
 
 /// The directory of tenants.
@@ -190,6 +255,34 @@ pub trait AuditStore: Send + Sync {
     fn trail(&self, before: Option<AuditId>, limit: u32) -> BoxFuture<'_, Vec<AuditRow>>;
 }
 
+/// Decisions of the semantic tier, and what was learnt from them.
+pub trait DecisionStore: Send + Sync {
+    /// Applies all in order and in one transaction: all or none. Applying them again changes nothing.
+    fn write<'a>(&'a self, writes: &'a [DecisionWrite]) -> BoxFuture<'a, ()>;
+
+    /// One decision. Meant for the operator: the caller checks the tenant before showing it to anyone else.
+    fn decision(&self, request: RequestId) -> BoxFuture<'_, Option<DecisionRow>>;
+
+    /// Up to `limit` decisions made at `since` or later, of one tenant or for the operator of all, by request id and
+    /// so oldest first; those whose id follows `after`. An empty page is the end.
+    fn since<'a>(
+        &'a self,
+        tenant: Option<&'a TenantId>,
+        since: UnixMs,
+        after: Option<RequestId>,
+        limit: u32,
+    ) -> BoxFuture<'a, Vec<DecisionRow>>;
+
+    /// Deletes up to `limit` decisions made before `before`, the oldest first; returns how many.
+    fn forget(&self, before: UnixMs, limit: u32) -> BoxFuture<'_, u64>;
+
+    /// Stores what was learnt, in one transaction. What was there for the same tenant and model is replaced.
+    fn save_learned<'a>(&'a self, rows: &'a [LearnedRow]) -> BoxFuture<'a, ()>;
+
+    /// All that was learnt, by tenant and model.
+    fn learned(&self) -> BoxFuture<'_, Vec<LearnedRow>>;
+}
+
 /// One database seen through its traits.
 #[derive(Clone)]
 pub struct Stores {
@@ -201,4 +294,6 @@ pub struct Stores {
     pub tenants: Arc<dyn TenantStore>,
     /// The audit of admin changes.
     pub audit: Arc<dyn AuditStore>,
+    /// Decisions of the semantic tier.
+    pub decisions: Arc<dyn DecisionStore>,
 }

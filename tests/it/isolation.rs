@@ -120,7 +120,7 @@ async fn bare(entries: usize) -> Bare {
     let store = SqliteStore::open(&config.store.path, config.store.migrate).await.unwrap();
     let stores = store.stores();
     // The ledger is not what is tested here; rows that find no room are left out.
-    let sizes = WriterSizes { ledger: 64, entries: 4_096, flush: Duration::from_secs(1) };
+    let sizes = WriterSizes { ledger: 64, entries: 4_096, decisions: 8, flush: Duration::from_secs(1) };
     let (writer, _) = Writer::spawn(&stores, sizes);
     let metrics = Arc::new(Metrics::new(std::iter::empty(), std::iter::empty()).unwrap());
     let (secret, clock) = (SecretKey::new([7; 32]), Clock::manual(1_800_000_000_000));

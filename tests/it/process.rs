@@ -92,6 +92,7 @@ fn one(nth: usize, now: u64, partition: usize, space: &str, answer: &str, random
         prompt: Some(format!("How long does a delivery of order number {nth} to the north of the country take?")),
         space: Some(space.to_owned()),
         vector: Some(vector),
+        contradicts: 0,
         writer,
         created_at: made,
     };

@@ -48,7 +48,7 @@ impl Place {
     async fn at(dir: tempfile::TempDir, clock: Clock) -> Self {
         let config = Config::load(None, std::iter::empty(), &Overrides::default()).unwrap();
         let stores = SqliteStore::open(&dir.path().join("remora.db"), Migrate::Auto).await.unwrap().stores();
-        let sizes = WriterSizes { ledger: 8, entries: 4_096, flush: Duration::from_millis(5) };
+        let sizes = WriterSizes { ledger: 8, entries: 4_096, decisions: 8, flush: Duration::from_millis(5) };
         let (writer, _) = Writer::spawn(&stores, sizes);
         let cache = Arc::new(Cache::new(Parts {
             settings: config.cache.clone(),

@@ -37,12 +37,12 @@ impl<'r> Cells<'r> {
         value.map(u64::try_from).transpose().map_err(|error| self.bad(&error))
     }
 
-    pub(super) fn status(&mut self) -> Result<u16, StoreError> {
+    pub(super) fn small(&mut self) -> Result<u16, StoreError> {
         let value: i64 = self.take()?;
         u16::try_from(value).map_err(|error| self.bad(&error))
     }
 
-    pub(super) fn status_or_null(&mut self) -> Result<Option<u16>, StoreError> {
+    pub(super) fn small_or_null(&mut self) -> Result<Option<u16>, StoreError> {
         let value: Option<i64> = self.take()?;
         value.map(u16::try_from).transpose().map_err(|error| self.bad(&error))
     }
@@ -104,8 +104,22 @@ impl<'r> Cells<'r> {
 
 const NO_TAGS: &str = "[]";
 
-/// The words that nearly every entry has; others are allocated, so a missing one costs time, not truth.
-const COMMON_WORDS: [&str; 7] = ["", "chat", "completions", "embeddings", "responses", "stop", "tool_calls"];
+/// The words that nearly every entry or decision has; others are allocated, so a missing one costs time, not truth.
+const COMMON_WORDS: [&str; 13] = [
+    "",
+    "chat",
+    "completions",
+    "embeddings",
+    "responses",
+    "stop",
+    "tool_calls",
+    "serve",
+    "shadow",
+    "accept",
+    "audit",
+    "miss",
+    "feedback",
+];
 
 fn word(text: &str) -> Cow<'static, str> {
     match COMMON_WORDS.iter().find(|common| **common == text) {

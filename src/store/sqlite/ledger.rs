@@ -7,6 +7,7 @@ use sqlx::{Sqlite, query, query_scalar};
 use super::super::{BoxFuture, LedgerRow, LedgerStore, StoreError, Tokens};
 use super::SqliteStore;
 use super::cells::{Cells, stored, stored_or_null, tags_text};
+use crate::clock::UnixMs;
 use crate::ids::{EntryId, KeyId, RequestId, TenantId};
 
 /// All columns, in the order in which rows are written and read.
@@ -45,6 +46,13 @@ const APPEND_MANY: &str =
     concat!("INSERT INTO requests (", columns!(), ") VALUES ", sixteen_rows!(), " ON CONFLICT (id) DO NOTHING");
 const REQUEST: &str = concat!("SELECT ", columns!(), " FROM requests WHERE id = ?1");
 const COUNT: &str = "SELECT count(*) FROM requests";
+// The index on entry and id keeps this short, and the tenant is checked on each row.
+const SERVED: &str = concat!(
+    "SELECT ",
+    columns!(),
+    " FROM requests WHERE entry = ?1 AND tenant = ?2 AND outcome = 'hit' AND started_at >= ?3 ",
+    "ORDER BY id DESC LIMIT ?4"
+);
 const RECENT_ALL: &str = concat!("SELECT ", columns!(), " FROM requests ORDER BY id DESC LIMIT ?1");
 const RECENT_TENANT: &str =
     concat!("SELECT ", columns!(), " FROM requests WHERE tenant = ?2 ORDER BY id DESC LIMIT ?1");
@@ -92,6 +100,26 @@ impl LedgerStore for SqliteStore {
                 None => query(RECENT_ALL).bind(limit),
             };
             let rows = statement.fetch_all(&self.readers).await.map_err(|error| self.fault(error))?;
+            rows.iter().map(read).collect()
+        })
+    }
+
+    fn served<'a>(
+        &'a self,
+        tenant: &'a TenantId,
+        entry: EntryId,
+        since: UnixMs,
+        limit: u32,
+    ) -> BoxFuture<'a, Vec<LedgerRow>> {
+        Box::pin(async move {
+            let rows = query(SERVED)
+                .bind(entry.to_bytes().to_vec())
+                .bind(tenant.as_str())
+                .bind(stored(since))
+                .bind(limit)
+                .fetch_all(&self.readers)
+                .await
+                .map_err(|error| self.fault(error))?;
             rows.iter().map(read).collect()
         })
     }
@@ -169,9 +197,9 @@ fn read(row: &SqliteRow) -> Result<LedgerRow, StoreError> {
         reason: cells.word_or_null()?,
         similarity: cells.take()?,
         entry: cells.id_or_null()?.map(EntryId::from_bytes),
-        status: cells.status()?,
+        status: cells.small()?,
         upstream: cells.take()?,
-        upstream_status: cells.status_or_null()?,
+        upstream_status: cells.small_or_null()?,
         tokens: Tokens {
             input: cells.count()?,
             cache_read: cells.count()?,

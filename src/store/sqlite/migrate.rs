@@ -24,7 +24,7 @@ struct Step {
     down: Option<&'static str>,
 }
 
-const STEPS: [Step; 3] = [
+const STEPS: [Step; 4] = [
     Step { version: 1, name: "tables", up: include_str!("migrations/0001_tables.up.sql"), down: None },
     Step {
         version: 2,
@@ -35,13 +35,19 @@ const STEPS: [Step; 3] = [
     Step {
         version: 3,
         name: "admin_audit",
-        up: include_str!("migrations/0004_admin_audit.up.sql"),
-        down: Some(include_str!("migrations/0004_admin_audit.down.sql")),
+        up: include_str!("migrations/0003_admin_audit.up.sql"),
+        down: Some(include_str!("migrations/0003_admin_audit.down.sql")),
+    },
+    Step {
+        version: 4,
+        name: "decisions",
+        up: include_str!("migrations/0004_decisions.up.sql"),
+        down: Some(include_str!("migrations/0004_decisions.down.sql")),
     },
 ];
 
 /// The schema that this program works with.
-pub(super) const LATEST: u32 = 3;
+pub(super) const LATEST: u32 = 4;
 /// The oldest schema that holds data.
 const OLDEST: u32 = 1;
 

@@ -13,6 +13,7 @@
 
 mod audit;
 mod cells;
+mod decisions;
 mod entries;
 mod fault;
 mod file;
@@ -79,7 +80,13 @@ impl SqliteStore {
 
     /// This database behind the storage traits.
     pub fn stores(self: &Arc<Self>) -> Stores {
-        Stores { entries: self.clone(), ledger: self.clone(), tenants: self.clone(), audit: self.clone() }
+        Stores {
+            entries: self.clone(),
+            ledger: self.clone(),
+            tenants: self.clone(),
+            audit: self.clone(),
+            decisions: self.clone(),
+        }
     }
 
     /// Waits for running operations, folds the log into the file and closes it. Later operations fail with `Closed`.

@@ -1,16 +1,17 @@
-//! Writes entries and ledger rows in batches, off the request path.
+//! Writes entries, ledger rows and decisions in batches, off the request path.
 //!
 //! In the life of a request: at its start the pipeline reserves a [`LedgerSlot`], so that sending the row at the end
-//! cannot fail; a stored answer is handed over with [`WriterHandle::entry`]. Neither waits.
+//! cannot fail; a stored answer is handed over with [`WriterHandle::entry`], a decision of the semantic tier with
+//! [`WriterHandle::decision`]. None of them waits.
 //!
 //! Invariants:
 //! - A ledger row that was accepted is written, however often the store fails in between. It is kept until the store
 //!   confirms it, and written again if its fate is unknown; the store ignores what it already has. Only a writer that
 //!   has been closed gives up on a store that keeps failing, and says how many rows that cost.
-//! - Both queues are bounded. A full ledger queue refuses slots, a full entry queue refuses writes; both are counted.
-//! - Entry writes are applied in the order in which they were accepted. A batch that fails for too long is dropped
-//!   and counted: the cache may forget.
-//! - Rows and entry writes travel in two [`lane`]s of one task, so failing entries never hold up the ledger.
+//! - All queues are bounded. A full ledger queue refuses slots, the others refuse writes when full; all are counted.
+//! - Entry writes are applied in the order in which they were accepted, and so are decisions. A batch that fails for
+//!   too long is dropped and counted: the cache may forget, and what was not learnt is learnt later.
+//! - Each kind travels in a [`lane`] of its own, all in one task, so failing entries never hold up the ledger.
 //!
 //! It must never block a request.
 
@@ -28,10 +29,11 @@ use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
 use self::lane::{Entrance, Lane, Patience, Permit};
-use super::{EntryWrite, LedgerRow, Stores};
+use super::{DecisionWrite, EntryWrite, LedgerRow, Stores};
 
-/// Tries of a batch of entry writes before it is dropped, so that one that can never succeed does not block the rest.
-const ENTRY_PATIENCE: Patience = Patience { open: NonZeroU32::new(8), closing: 3 };
+/// Tries of a batch of entry writes or decisions before it is dropped, so that one that can never succeed does not
+/// block the rest.
+const DROP_PATIENCE: Patience = Patience { open: NonZeroU32::new(8), closing: 3 };
 /// Ledger rows are tried for as long as the writer is open.
 const LEDGER_PATIENCE: Patience = Patience { open: None, closing: 5 };
 
@@ -42,13 +44,15 @@ pub struct WriterSizes {
     pub ledger: usize,
     /// Entry writes that may wait.
     pub entries: usize,
+    /// Decisions and labels that may wait.
+    pub decisions: usize,
     /// Longest time that a row waits for others to share its transaction.
     pub flush: Duration,
 }
 
-/// The entry queue is full or closed; the write was dropped and counted.
+/// The queue of entry writes or of decisions is full or closed; the write was dropped and counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the queue of entry writes is full")]
+#[error("the queue of writes to the store is full or closed")]
 pub struct Full;
 
 /// Why a flush did not confirm.
@@ -79,6 +83,8 @@ pub struct Unwritten {
     pub rows: u64,
     /// Entry writes dropped after they had been accepted.
     pub entries: u64,
+    /// Decisions and labels dropped after they had been accepted.
+    pub decisions: u64,
 }
 
 /// The writer's gauges and counters at one moment.
@@ -88,6 +94,8 @@ pub struct WriterStats {
     pub ledger_depth: u64,
     /// Entry writes accepted and not yet written.
     pub entries_depth: u64,
+    /// Decisions and labels accepted and not yet written.
+    pub decisions_depth: u64,
     /// Age of the oldest ledger row of the batch at hand.
     pub ledger_lag: Duration,
     /// Ledger rows written.
@@ -100,6 +108,8 @@ pub struct WriterStats {
     pub slots_refused: u64,
     /// Entry writes dropped: refused because the queue was full or closed, or given up after retries.
     pub entries_dropped: u64,
+    /// Decisions and labels dropped: refused because the queue was full or closed, or given up after retries.
+    pub decisions_dropped: u64,
     /// Ledger rows given up after closing on a failing store.
     pub rows_lost: u64,
 }
@@ -109,6 +119,7 @@ pub struct WriterStats {
 pub struct WriterHandle {
     ledger: Entrance<LedgerRow>,
     entries: Entrance<EntryWrite>,
+    decisions: Entrance<DecisionWrite>,
     refused: Arc<Refused>,
 }
 
@@ -116,6 +127,7 @@ pub struct WriterHandle {
 struct Refused {
     slots: AtomicU64,
     entries: AtomicU64,
+    decisions: AtomicU64,
 }
 
 /// Room for one ledger row, held from the start of a request to its end. Dropped without a row, it frees the room.
@@ -148,10 +160,20 @@ impl WriterHandle {
         Ok(())
     }
 
-    /// Waits, at most for `within`, until everything accepted so far is durable (or, of entry writes, given up).
+    /// Hands a decision or a label over; `Err` if the queue is full or closed, which is counted.
+    pub fn decision(&self, write: DecisionWrite) -> Result<(), Full> {
+        let Some(permit) = self.decisions.reserve() else {
+            self.refused.decisions.fetch_add(1, Ordering::Relaxed);
+            return Err(Full);
+        };
+        permit.send(write);
+        Ok(())
+    }
+
+    /// Waits, at most for `within`, until everything accepted so far is durable (or, but for ledger rows, given up).
     pub async fn flush(&self, within: Duration) -> Result<(), FlushError> {
-        let (rows, entries) = (self.ledger.flushed(), self.entries.flushed());
-        match timeout(within, async { rows.await && entries.await }).await {
+        let (rows, entries, decisions) = (self.ledger.flushed(), self.entries.flushed(), self.decisions.flushed());
+        match timeout(within, async { rows.await && entries.await && decisions.await }).await {
             Err(_) => Err(FlushError::Deadline),
             Ok(false) => Err(FlushError::Ended),
             Ok(true) => Ok(()),
@@ -163,20 +185,23 @@ impl WriterHandle {
     pub fn close(&self) {
         self.ledger.close();
         self.entries.close();
+        self.decisions.close();
     }
 
     /// Gauges and counters now.
     pub fn stats(&self) -> WriterStats {
-        let (ledger, entries) = (self.ledger.gauges(), self.entries.gauges());
+        let (ledger, entries, decisions) = (self.ledger.gauges(), self.entries.gauges(), self.decisions.gauges());
         WriterStats {
             ledger_depth: ledger.depth,
             entries_depth: entries.depth,
+            decisions_depth: decisions.depth,
             ledger_lag: ledger.lag,
             rows_written: ledger.written,
             entries_written: entries.written,
-            failures: ledger.failures.saturating_add(entries.failures),
+            failures: ledger.failures.saturating_add(entries.failures).saturating_add(decisions.failures),
             slots_refused: self.refused.slots.load(Ordering::Relaxed),
             entries_dropped: self.refused.entries.load(Ordering::Relaxed).saturating_add(entries.given_up),
+            decisions_dropped: self.refused.decisions.load(Ordering::Relaxed).saturating_add(decisions.given_up),
             rows_lost: ledger.given_up,
         }
     }
@@ -186,6 +211,7 @@ impl WriterHandle {
 pub struct Writer {
     ledger: Lane<LedgerRow>,
     entries: Lane<EntryWrite>,
+    decisions: Lane<DecisionWrite>,
 }
 
 impl Writer {
@@ -214,18 +240,29 @@ impl Writer {
                 name: "entries",
                 stores: stores.clone(),
                 write: |stores, writes| stores.entries.apply(writes),
-                patience: ENTRY_PATIENCE,
+                patience: DROP_PATIENCE,
                 flush: sizes.flush,
             },
             mpsc::channel(sizes.entries.max(1)),
         );
-        let handle = WriterHandle { ledger: ledger_in, entries: entries_in, refused: Arc::default() };
-        (handle, Self { ledger, entries })
+        let (decisions_in, decisions) = lane::lane(
+            lane::Work {
+                name: "decisions",
+                stores: stores.clone(),
+                write: |stores, writes| stores.decisions.write(writes),
+                patience: DROP_PATIENCE,
+                flush: sizes.flush,
+            },
+            mpsc::channel(sizes.decisions.max(1)),
+        );
+        let handle =
+            WriterHandle { ledger: ledger_in, entries: entries_in, decisions: decisions_in, refused: Arc::default() };
+        (handle, Self { ledger, entries, decisions })
     }
 
     /// Collects and writes until there is nothing left to come.
     pub async fn run(self) -> Unwritten {
-        let (rows, entries) = tokio::join!(self.ledger.run(), self.entries.run());
-        Unwritten { rows, entries }
+        let (rows, entries, decisions) = tokio::join!(self.ledger.run(), self.entries.run(), self.decisions.run());
+        Unwritten { rows, entries, decisions }
     }
 }

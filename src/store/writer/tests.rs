@@ -8,10 +8,10 @@ use std::time::Duration;
 use super::*;
 use crate::clock::UnixMs;
 use crate::ids::{AuditId, EntryId, RequestId, TenantId};
-use crate::store::sample::{delete, put, request_id, row};
+use crate::store::sample::{bare_decision, delete, label, new_decision, put, request_id, row};
 use crate::store::{
-    AuditRow, AuditStore, BoxFuture, Counts, Cursor, Entry, EntryFilter, EntryMeta, EntryStore, Found, LedgerStore,
-    Loaded, Point, StoreError, TenantRow, TenantStore,
+    AuditRow, AuditStore, BoxFuture, Counts, Cursor, DecisionRow, DecisionStore, Entry, EntryFilter, EntryMeta,
+    EntryStore, Found, LearnedRow, LedgerStore, Loaded, Point, StoreError, TenantRow, TenantStore,
 };
 
 const LONG: Duration = Duration::from_secs(3600);
@@ -21,11 +21,13 @@ const LONG: Duration = Duration::from_secs(3600);
 struct Fake {
     ledger_failures: AtomicU32,
     entry_failures: AtomicU32,
+    decision_failures: AtomicU32,
     ledger_hangs: AtomicBool,
     appends: AtomicU32,
     applies: AtomicU32,
     rows: Mutex<Vec<RequestId>>,
     writes: Mutex<Vec<EntryWrite>>,
+    decisions: Mutex<Vec<DecisionWrite>>,
 }
 
 fn fails(left: &AtomicU32) -> Result<(), StoreError> {
@@ -57,6 +59,10 @@ impl LedgerStore for Fake {
     }
 
     fn recent<'a>(&'a self, _: Option<&'a TenantId>, _: u32) -> BoxFuture<'a, Vec<LedgerRow>> {
+        unreachable!()
+    }
+
+    fn served<'a>(&'a self, _: &'a TenantId, _: EntryId, _: UnixMs, _: u32) -> BoxFuture<'a, Vec<LedgerRow>> {
         unreachable!()
     }
 }
@@ -130,12 +136,54 @@ impl AuditStore for Fake {
     }
 }
 
+impl DecisionStore for Fake {
+    fn write<'a>(&'a self, writes: &'a [DecisionWrite]) -> BoxFuture<'a, ()> {
+        Box::pin(async move {
+            fails(&self.decision_failures)?;
+            self.decisions.lock().unwrap().extend_from_slice(writes);
+            Ok(())
+        })
+    }
+
+    fn decision(&self, _: RequestId) -> BoxFuture<'_, Option<DecisionRow>> {
+        unreachable!()
+    }
+
+    fn since<'a>(
+        &'a self,
+        _: Option<&'a TenantId>,
+        _: UnixMs,
+        _: Option<RequestId>,
+        _: u32,
+    ) -> BoxFuture<'a, Vec<DecisionRow>> {
+        unreachable!()
+    }
+
+    fn forget(&self, _: UnixMs, _: u32) -> BoxFuture<'_, u64> {
+        unreachable!()
+    }
+
+    fn save_learned<'a>(&'a self, _: &'a [LearnedRow]) -> BoxFuture<'a, ()> {
+        unreachable!()
+    }
+
+    fn learned(&self) -> BoxFuture<'_, Vec<LearnedRow>> {
+        unreachable!()
+    }
+}
+
 fn stores(fake: &Arc<Fake>) -> Stores {
-    Stores { entries: fake.clone(), ledger: fake.clone(), tenants: fake.clone(), audit: fake.clone() }
+    Stores {
+        entries: fake.clone(),
+        ledger: fake.clone(),
+        tenants: fake.clone(),
+        audit: fake.clone(),
+        decisions: fake.clone(),
+    }
 }
 
 fn sizes(queue: usize) -> WriterSizes {
-    WriterSizes { ledger: queue, entries: queue, flush: Duration::from_millis(50) }
+    WriterSizes { ledger: queue, entries: queue, decisions: queue, flush: Duration::from_millis(50) }
 }
 
 fn send(handle: &WriterHandle, numbers: std::ops::Range<u64>) {
@@ -157,11 +205,17 @@ async fn rows_and_writes_arrive_in_order_and_share_transactions() {
     for write in &writes {
         handle.entry(write.clone()).unwrap();
     }
-    assert_eq!((handle.stats().ledger_depth, handle.stats().entries_depth), (1000, 3));
+    let decisions = vec![label(1, true, "miss"), new_decision(bare_decision("t", 1)), label(1, false, "audit")];
+    for write in &decisions {
+        handle.decision(write.clone()).unwrap();
+    }
+    let stats = handle.stats();
+    assert_eq!((stats.ledger_depth, stats.entries_depth, stats.decisions_depth), (1000, 3, 3));
     handle.flush(LONG).await.unwrap();
 
     assert_eq!(*fake.rows.lock().unwrap(), ids(0..1000));
     assert_eq!(*fake.writes.lock().unwrap(), writes);
+    assert_eq!(*fake.decisions.lock().unwrap(), decisions);
     assert_eq!((fake.appends.load(Ordering::SeqCst), fake.applies.load(Ordering::SeqCst)), (2, 1));
     assert_eq!(handle.stats(), WriterStats { rows_written: 1000, entries_written: 3, ..WriterStats::default() });
 }
@@ -231,6 +285,25 @@ async fn failing_entries_are_given_up_counted_and_do_not_hold_up_the_ledger() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn failing_decisions_are_given_up_counted_and_hold_up_nothing_else() {
+    let fake = Arc::new(Fake { decision_failures: AtomicU32::new(8), ..Fake::default() });
+    let (handle, _task) = Writer::spawn(&stores(&fake), sizes(10));
+    handle.decision(label(1, true, "miss")).unwrap();
+    tokio::time::sleep(Duration::from_millis(60)).await;
+    handle.decision(label(2, true, "miss")).unwrap();
+    handle.entry(put("t", 1)).unwrap();
+    send(&handle, 0..1);
+    tokio::time::sleep(Duration::from_millis(60)).await;
+    assert_eq!((fake.rows.lock().unwrap().len(), fake.writes.lock().unwrap().len()), (1, 1), "the others go on");
+    assert_eq!(*fake.decisions.lock().unwrap(), []);
+
+    handle.flush(LONG).await.unwrap();
+    assert_eq!(*fake.decisions.lock().unwrap(), [label(2, true, "miss")], "what came later is written");
+    let stats = handle.stats();
+    assert_eq!((stats.decisions_dropped, stats.decisions_depth, stats.failures), (1, 0, 8));
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_full_queue_refuses_and_a_dropped_slot_makes_room() {
     let fake = Arc::new(Fake::default());
     // Never polled, so that nothing leaves the queues.
@@ -244,8 +317,13 @@ async fn a_full_queue_refuses_and_a_dropped_slot_makes_room() {
         handle.entry(delete("t", 1)).unwrap();
     }
     assert_eq!(handle.entry(delete("t", 1)), Err(Full));
+    for _ in 0..2 {
+        handle.decision(label(1, true, "miss")).unwrap();
+    }
+    assert_eq!(handle.decision(label(1, true, "miss")), Err(Full));
     let stats = handle.stats();
     assert_eq!((stats.slots_refused, stats.entries_dropped, stats.ledger_depth), (1, 1, 0));
+    assert_eq!((stats.decisions_dropped, stats.decisions_depth), (1, 2));
 }
 
 #[tokio::test(start_paused = true)]
@@ -254,16 +332,19 @@ async fn after_closing_reserved_slots_still_count_and_nothing_new_is_accepted() 
     let (handle, task) = Writer::spawn(&stores(&fake), sizes(10));
     let reserved = handle.ledger_slot().unwrap();
     handle.entry(put("t", 1)).unwrap();
+    handle.decision(label(1, true, "miss")).unwrap();
     handle.close();
     tokio::time::sleep(LONG).await;
     assert!(!task.is_finished(), "a slot is still out");
     assert!(handle.ledger_slot().is_none());
     assert_eq!(handle.entry(put("t", 2)), Err(Full));
+    assert_eq!(handle.decision(label(2, true, "miss")), Err(Full));
 
     reserved.send(row("t", 7));
     assert_eq!(task.await.unwrap(), Unwritten::default());
     assert_eq!(*fake.rows.lock().unwrap(), [request_id(7)]);
     assert_eq!(*fake.writes.lock().unwrap(), [put("t", 1)]);
+    assert_eq!(*fake.decisions.lock().unwrap(), [label(1, true, "miss")]);
     handle.flush(LONG).await.unwrap();
 }
 
@@ -283,13 +364,16 @@ async fn closing_on_a_store_that_keeps_failing_ends_and_tells_the_loss() {
     let fake = Arc::new(Fake {
         ledger_failures: AtomicU32::new(u32::MAX),
         entry_failures: AtomicU32::new(u32::MAX),
+        decision_failures: AtomicU32::new(u32::MAX),
         ..Fake::default()
     });
     let (handle, task) = Writer::spawn(&stores(&fake), sizes(10));
     send(&handle, 0..3);
     handle.entry(put("t", 1)).unwrap();
+    handle.decision(label(1, true, "miss")).unwrap();
+    handle.decision(label(2, true, "miss")).unwrap();
     handle.close();
-    assert_eq!(task.await.unwrap(), Unwritten { rows: 3, entries: 1 });
+    assert_eq!(task.await.unwrap(), Unwritten { rows: 3, entries: 1, decisions: 2 });
     assert_eq!((handle.stats().rows_lost, handle.stats().rows_written), (3, 0));
 }
 

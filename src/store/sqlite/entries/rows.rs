@@ -19,7 +19,7 @@ macro_rules! meta_columns {
 macro_rules! point_columns {
     () => {
         "p.tenant, p.entry, p.id, p.partition, p.fingerprint, p.normalised, p.space, p.writer, p.created_at, \
-         p.vector, p.prompt"
+         p.vector, p.prompt, p.contradicts"
     };
 }
 
@@ -101,6 +101,7 @@ impl Reader {
             created_at: cells.count()?,
             vector: cells.vector_or_null()?,
             prompt: cells.take()?,
+            contradicts: cells.small()?,
         })
     }
 }

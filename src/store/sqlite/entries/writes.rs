@@ -1,11 +1,13 @@
 //! The statements that change entries and points. Each changes nothing when it is run again.
 
-use sqlx::query;
-use sqlx::sqlite::SqliteConnection;
+use sqlx::query::Query;
+use sqlx::sqlite::{SqliteArguments, SqliteConnection};
+use sqlx::{Sqlite, query};
 
 use super::super::super::{Entry, EntryWrite, Point, StoreError};
 use super::super::SqliteStore;
 use super::super::cells::{stored, stored_or_null, tags_text, vector_bytes};
+use crate::ids::{EntryId, TenantId};
 
 const PUT_ENTRY: &str = "INSERT INTO entries (tenant, id, partition, namespace, dialect, model, finish, completion_tokens, token_limit, \
      writer, tags, created_at, expires_at, body_len) \
@@ -13,11 +15,20 @@ const PUT_ENTRY: &str = "INSERT INTO entries (tenant, id, partition, namespace, 
 const PUT_BODY: &str = "INSERT INTO bodies (tenant, entry, body) VALUES (?1, ?2, ?3) ON CONFLICT DO NOTHING";
 // A point whose entry was deleted meanwhile must not fail the batch it is in.
 const PUT_POINT: &str = "INSERT INTO points (tenant, entry, id, partition, fingerprint, normalised, space, writer, created_at, vector, \
-     prompt) \
-     SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11 \
+     prompt, contradicts) \
+     SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12 \
      WHERE EXISTS (SELECT 1 FROM entries WHERE tenant = ?1 AND id = ?2) ON CONFLICT DO NOTHING";
 // The body and the points go with it, by foreign key.
 const DELETE_ENTRY: &str = "DELETE FROM entries WHERE tenant = ?1 AND id = ?2";
+const DELETE_ENTRY_IF_EMPTY: &str = "DELETE FROM entries WHERE tenant = ?1 AND id = ?2 \
+    AND NOT EXISTS (SELECT 1 FROM points WHERE tenant = ?1 AND entry = ?2)";
+const TAG_ENTRY: &str = "UPDATE entries SET tags = ?3 WHERE tenant = ?1 AND id = ?2";
+// A batch that puts an entry and moves its point on makes the point anew when it is written again; the point moved
+// before then gives way to its equal.
+const MOVE_POINT: &str = "UPDATE OR REPLACE points SET entry = ?3 WHERE tenant = ?1 AND entry = ?2 AND id = ?4";
+const MOVE_POINTS: &str = "UPDATE OR REPLACE points SET entry = ?3 WHERE tenant = ?1 AND entry = ?2";
+const NOTE_CONTRADICTION: &str = "UPDATE points SET contradicts = ?4 WHERE tenant = ?1 AND entry = ?2 AND id = ?3";
+const DELETE_POINT: &str = "DELETE FROM points WHERE tenant = ?1 AND entry = ?2 AND id = ?3";
 
 impl SqliteStore {
     pub(in crate::store::sqlite) async fn apply_one(
@@ -36,10 +47,47 @@ impl SqliteStore {
             }
             EntryWrite::AddPoint(point) => self.put_point(connection, point).await,
             EntryWrite::Delete { tenant, entry } => {
-                let delete = query(DELETE_ENTRY).bind(tenant.as_str()).bind(&entry.to_bytes()[..]);
-                delete.execute(connection).await.map(|_| ()).map_err(|error| self.fault(error))
+                self.change(connection, of_entry(DELETE_ENTRY, tenant, *entry)).await.map(|_| ())
+            }
+            EntryWrite::Link { tenant, point, from, to, contradicts, tags } => {
+                let tag = of_entry(TAG_ENTRY, tenant, *to).bind(tags_text(tags)?);
+                if self.change(connection, tag).await? == 0 {
+                    return Ok(());
+                }
+                let moving = of_entry(MOVE_POINT, tenant, *from).bind(to.to_bytes().to_vec());
+                self.change(connection, moving.bind(point.to_bytes().to_vec())).await?;
+                let note = of_entry(NOTE_CONTRADICTION, tenant, *to).bind(point.to_bytes().to_vec());
+                self.change(connection, note.bind(contradicts)).await?;
+                self.change(connection, of_entry(DELETE_ENTRY_IF_EMPTY, tenant, *from)).await.map(|_| ())
+            }
+            EntryWrite::Merge { tenant, from, to, tags } => {
+                if from == to {
+                    return Ok(());
+                }
+                let tag = of_entry(TAG_ENTRY, tenant, *to).bind(tags_text(tags)?);
+                if self.change(connection, tag).await? == 0 {
+                    return Ok(());
+                }
+                let moving = of_entry(MOVE_POINTS, tenant, *from).bind(to.to_bytes().to_vec());
+                self.change(connection, moving).await?;
+                self.change(connection, of_entry(DELETE_ENTRY, tenant, *from)).await.map(|_| ())
+            }
+            EntryWrite::DropPoint { tenant, entry, point } => {
+                let delete = of_entry(DELETE_POINT, tenant, *entry).bind(point.to_bytes().to_vec());
+                self.change(connection, delete).await?;
+                self.change(connection, of_entry(DELETE_ENTRY_IF_EMPTY, tenant, *entry)).await.map(|_| ())
             }
         }
+    }
+
+    /// Runs one statement; returns how many rows it changed.
+    async fn change(
+        &self,
+        connection: &mut SqliteConnection,
+        statement: Query<'_, Sqlite, SqliteArguments>,
+    ) -> Result<u64, StoreError> {
+        let done = statement.execute(connection).await.map_err(|error| self.fault(error))?;
+        Ok(done.rows_affected())
     }
 
     async fn put_entry(&self, connection: &mut SqliteConnection, entry: &Entry) -> Result<(), StoreError> {
@@ -82,9 +130,15 @@ impl SqliteStore {
             .bind(stored(point.created_at))
             .bind(point.vector.as_deref().map(vector_bytes))
             .bind(point.prompt.as_deref())
+            .bind(point.contradicts)
             .execute(connection)
             .await
             .map(|_| ())
             .map_err(|error| self.fault(error))
     }
+}
+
+/// A statement about one entry, whose first two parameters are tenant and id.
+fn of_entry<'q>(statement: &'static str, tenant: &'q TenantId, entry: EntryId) -> Query<'q, Sqlite, SqliteArguments> {
+    query(statement).bind(tenant.as_str()).bind(entry.to_bytes().to_vec())
 }

@@ -1,0 +1,203 @@
+//! Decisions of the semantic tier, and what was learnt from them.
+//!
+//! A decision is written once; only its label changes. It may hold a prompt, so it is forgotten by age.
+
+use sqlx::query;
+use sqlx::sqlite::{SqliteConnection, SqliteRow};
+
+use super::super::{BoxFuture, DecisionRow, DecisionStore, DecisionWrite, LearnedRow, StoreError};
+use super::SqliteStore;
+use super::cells::{Cells, stored, stored_or_null, vector_bytes};
+use crate::clock::UnixMs;
+use crate::ids::{EntryId, KeyId, PointId, RequestId, TenantId};
+
+/// All columns, in the order in which rows are written and read.
+macro_rules! columns {
+    () => {
+        "request, at, tenant, key, model, partition, mode, verdict, would_serve, entry, point, cosine, probability, \
+         theta, inputs, \"right\", label, tokens, prompt"
+    };
+}
+
+const NEW: &str = concat!(
+    "INSERT INTO decisions (",
+    columns!(),
+    ") VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19) ",
+    "ON CONFLICT (request) DO NOTHING"
+);
+const LABEL: &str = "UPDATE decisions SET \"right\" = ?2, label = ?3 WHERE request = ?1";
+const DECISION: &str = concat!("SELECT ", columns!(), " FROM decisions WHERE request = ?1");
+// No id sorts before the empty blob.
+const SINCE_ALL: &str =
+    concat!("SELECT ", columns!(), " FROM decisions WHERE request > ?1 AND at >= ?2 ORDER BY request LIMIT ?3");
+const SINCE_TENANT: &str = concat!(
+    "SELECT ",
+    columns!(),
+    " FROM decisions WHERE tenant = ?4 AND request > ?1 AND at >= ?2 ORDER BY request LIMIT ?3"
+);
+const FORGET: &str = "DELETE FROM decisions WHERE request IN \
+    (SELECT request FROM decisions WHERE at < ?1 ORDER BY at, request LIMIT ?2)";
+const SAVE_LEARNED: &str = "INSERT INTO learned (tenant, model, state, updated_at) VALUES (?1, ?2, ?3, ?4) \
+    ON CONFLICT (tenant, model) DO UPDATE SET state = excluded.state, updated_at = excluded.updated_at";
+const LEARNED: &str = "SELECT tenant, model, state, updated_at FROM learned ORDER BY tenant, model";
+
+impl DecisionStore for SqliteStore {
+    fn write<'a>(&'a self, writes: &'a [DecisionWrite]) -> BoxFuture<'a, ()> {
+        Box::pin(async move {
+            if writes.is_empty() {
+                return Ok(());
+            }
+            let mut transaction = self.begin_write().await?;
+            for write in writes {
+                match write {
+                    DecisionWrite::New(row) => self.put_decision(&mut transaction, row).await?,
+                    DecisionWrite::Label { request, right, label } => {
+                        query(LABEL)
+                            .bind(&request.to_bytes()[..])
+                            .bind(*right)
+                            .bind(&**label)
+                            .execute(&mut *transaction)
+                            .await
+                            .map_err(|error| self.fault(error))?;
+                    }
+                }
+            }
+            self.commit(transaction).await
+        })
+    }
+
+    fn decision(&self, request: RequestId) -> BoxFuture<'_, Option<DecisionRow>> {
+        Box::pin(async move {
+            let row = query(DECISION)
+                .bind(&request.to_bytes()[..])
+                .fetch_optional(&self.readers)
+                .await
+                .map_err(|error| self.fault(error))?;
+            row.as_ref().map(read).transpose()
+        })
+    }
+
+    fn since<'a>(
+        &'a self,
+        tenant: Option<&'a TenantId>,
+        since: UnixMs,
+        after: Option<RequestId>,
+        limit: u32,
+    ) -> BoxFuture<'a, Vec<DecisionRow>> {
+        Box::pin(async move {
+            let after = after.map(RequestId::to_bytes);
+            let mut statement = query(if tenant.is_some() { SINCE_TENANT } else { SINCE_ALL })
+                .bind(after.as_ref().map_or(&[][..], |id| &id[..]))
+                .bind(stored(since))
+                .bind(limit);
+            if let Some(tenant) = tenant {
+                statement = statement.bind(tenant.as_str());
+            }
+            let rows = statement.fetch_all(&self.readers).await.map_err(|error| self.fault(error))?;
+            rows.iter().map(read).collect()
+        })
+    }
+
+    fn forget(&self, before: UnixMs, limit: u32) -> BoxFuture<'_, u64> {
+        Box::pin(async move {
+            let forgotten = query(FORGET)
+                .bind(stored(before))
+                .bind(limit)
+                .execute(&self.writer)
+                .await
+                .map_err(|error| self.fault(error))?;
+            Ok(forgotten.rows_affected())
+        })
+    }
+
+    fn save_learned<'a>(&'a self, rows: &'a [LearnedRow]) -> BoxFuture<'a, ()> {
+        Box::pin(async move {
+            if rows.is_empty() {
+                return Ok(());
+            }
+            let mut transaction = self.begin_write().await?;
+            for row in rows {
+                query(SAVE_LEARNED)
+                    .bind(row.tenant.as_str())
+                    .bind(&row.model)
+                    .bind(&row.state)
+                    .bind(stored(row.updated_at))
+                    .execute(&mut *transaction)
+                    .await
+                    .map_err(|error| self.fault(error))?;
+            }
+            self.commit(transaction).await
+        })
+    }
+
+    fn learned(&self) -> BoxFuture<'_, Vec<LearnedRow>> {
+        Box::pin(async move {
+            let rows = query(LEARNED).fetch_all(&self.readers).await.map_err(|error| self.fault(error))?;
+            rows.iter()
+                .map(|row| {
+                    let mut cells = Cells::of("learned", row);
+                    Ok(LearnedRow {
+                        tenant: TenantId::new(cells.take::<&str>()?),
+                        model: cells.take()?,
+                        state: cells.take()?,
+                        updated_at: cells.count()?,
+                    })
+                })
+                .collect()
+        })
+    }
+}
+
+impl SqliteStore {
+    async fn put_decision(&self, connection: &mut SqliteConnection, row: &DecisionRow) -> Result<(), StoreError> {
+        query(NEW)
+            .bind(&row.request.to_bytes()[..])
+            .bind(stored(row.at))
+            .bind(row.tenant.as_str())
+            .bind(row.key.as_str())
+            .bind(&row.model)
+            .bind(&row.partition[..])
+            .bind(&*row.mode)
+            .bind(&*row.verdict)
+            .bind(row.would_serve)
+            .bind(row.entry.map(|id| id.to_bytes().to_vec()))
+            .bind(row.point.map(|id| id.to_bytes().to_vec()))
+            .bind(row.cosine)
+            .bind(row.probability)
+            .bind(row.theta)
+            .bind(vector_bytes(&row.inputs))
+            .bind(row.right)
+            .bind(row.label.as_deref())
+            .bind(stored_or_null(row.tokens))
+            .bind(row.prompt.as_deref())
+            .execute(connection)
+            .await
+            .map(|_| ())
+            .map_err(|error| self.fault(error))
+    }
+}
+
+fn read(row: &SqliteRow) -> Result<DecisionRow, StoreError> {
+    let mut cells = Cells::of("decisions", row);
+    Ok(DecisionRow {
+        request: RequestId::from_bytes(cells.id()?),
+        at: cells.count()?,
+        tenant: TenantId::new(cells.take::<&str>()?),
+        key: KeyId::new(cells.take::<&str>()?),
+        model: cells.take()?,
+        partition: cells.digest()?,
+        mode: cells.word()?,
+        verdict: cells.word()?,
+        would_serve: cells.take()?,
+        entry: cells.id_or_null()?.map(EntryId::from_bytes),
+        point: cells.id_or_null()?.map(PointId::from_bytes),
+        cosine: cells.take()?,
+        probability: cells.take()?,
+        theta: cells.take()?,
+        inputs: cells.vector_or_null()?.unwrap_or_default(),
+        right: cells.take()?,
+        label: cells.word_or_null()?,
+        tokens: cells.count_or_null()?,
+        prompt: cells.take()?,
+    })
+}
