@@ -130,7 +130,6 @@ impl Cache {
             contradicts: 0,
             writer: fresh.writer,
             created_at: now,
-            contradicts: 0,
         };
         let body = body_of(fresh.dialect, entry.body.clone()).ok_or(Reason::CacheFault)?;
         self.take_in(entry, point, body, fresh.epoch)
@@ -171,7 +170,6 @@ impl Cache {
             contradicts: 0,
             writer: fresh.writer,
             created_at: now,
-            contradicts: 0,
         };
         let body = Body::Item(entry.body.clone());
         self.take_in(entry, point, body, fresh.epoch).map(|committed| committed.entry.id)

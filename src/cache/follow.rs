@@ -6,8 +6,6 @@
 //! Invariants: a prompt joins a group only if both answers are strictly the [same](super::likeness::Likeness); what has
 //! been invalidated meanwhile stays so; one answer is stored once.
 
-use std::sync::Arc;
-
 use super::Cache;
 use super::commit::Committed;
 use super::considered::Considered;

@@ -134,11 +134,8 @@ impl DataPlane {
         let plane = Arc::clone(self);
         task::spawn("audit", &self.metrics, async move {
             let drained = async {
-                let next = poll_fn(|cx| seat.poll_next(cx));
-                tokio::pin!(next);
-                while let Next::Frame(_) = next.as_mut().await {
-                    next.set(poll_fn(|cx| seat.poll_next(cx)));
-                }
+                // An event that is read is forgotten; nobody else has a seat.
+                while let Next::Frame(_) = poll_fn(|cx| seat.poll_next(cx)).await {}
             };
             tokio::join!(plane.fly(pilot, job), drained);
             record.with(|row| {

@@ -43,6 +43,7 @@ use crate::tenant::{Directory, Principal};
 use crate::upstream::{Upstream, UpstreamError};
 
 pub use self::explain::{ExplainError, ExplainRequest};
+pub use self::feedback::{FeedbackBody, MOST_HOURS, WITHIN_HOURS, view as feedback_view};
 pub use self::reply::{Body, BrokenOff};
 
 /// Events of one flight kept for followers that come late, bytes.
