@@ -177,8 +177,8 @@ impl Replay {
     /// The rows of the table.
     fn policies(&self, guards: Guards, current: Spec) -> Vec<Spec> {
         let fixed = |guards| self.fixed.iter().map(move |cosine| Spec::Fixed { threshold: narrow(*cosine), guards });
-        let vcache = Spec::VCache { delta: self.delta };
-        fixed(None).chain(fixed(Some(guards))).chain([vcache, current]).collect()
+        let vcache = [false, true].map(|store_all| Spec::VCache { delta: self.delta, store_all });
+        fixed(None).chain(fixed(Some(guards))).chain(vcache).chain([current]).collect()
     }
 
     fn answers(&self) -> Answers {
@@ -272,7 +272,7 @@ struct Job {
 /// until it takes an error budget.
 fn curve(table: &[Spec], guards: Guards) -> Vec<Spec> {
     let fixed = |guards| CURVE.into_iter().map(move |threshold| Spec::Fixed { threshold, guards });
-    let vcache = DELTAS.into_iter().map(|delta| Spec::VCache { delta });
+    let vcache = DELTAS.into_iter().map(|delta| Spec::VCache { delta, store_all: false });
     fixed(None).chain(fixed(Some(guards))).chain(vcache).filter(|spec| !table.contains(spec)).collect()
 }
 
@@ -282,7 +282,7 @@ fn series(points: impl Iterator<Item = (Spec, (f64, f64))>) -> Vec<Series> {
     for (spec, (x, y)) in points {
         let word = match spec {
             Spec::Fixed { threshold, .. } => format!("{threshold:.2}"),
-            Spec::VCache { delta } => format!("δ {delta}"),
+            Spec::VCache { delta, .. } => format!("δ {delta}"),
             Spec::Current { .. } => String::new(),
         };
         match all.iter_mut().find(|series| series.name == spec.family()) {

@@ -32,7 +32,7 @@ pub struct Series {
 const WIDTH: f64 = 900.0;
 const HEIGHT: f64 = 560.0;
 const LEFT: f64 = 70.0;
-const RIGHT: f64 = 700.0;
+const RIGHT: f64 = 690.0;
 const TOP: f64 = 50.0;
 const BOTTOM: f64 = 490.0;
 
@@ -111,8 +111,9 @@ impl Plot {
             title = escaped(&self.title)
         );
         self.axes(&mut svg, &x, &y);
+        let mut words = Words::default();
         for (number, series) in self.series.iter().enumerate() {
-            draw(&mut svg, series, number % 4, &x, &y);
+            draw(&mut svg, series, number, &x, &y, &mut words);
             let at = TOP + 10.0 + 24.0 * number as f64;
             let class = number % 4;
             put(
@@ -174,25 +175,47 @@ impl Plot {
     }
 }
 
-/// A line through the points in order of x, a dot and a word at each.
-fn draw(svg: &mut String, series: &Series, class: usize, x: &Axis, y: &Axis) {
+/// Words already written, by their places. A word that would lie on another is left out.
+#[derive(Default)]
+struct Words(Vec<(f64, f64)>);
+
+impl Words {
+    fn has_room(&mut self, x: f64, y: f64) -> bool {
+        let free = self.0.iter().all(|(other_x, other_y)| (x - other_x).abs() > 30.0 || (y - other_y).abs() > 11.0);
+        if free {
+            self.0.push((x, y));
+        }
+        free
+    }
+}
+
+/// A line through the points in order of x, a dot at each, and a word beside it: for the first series above to the left,
+/// for the others below to the right.
+fn draw(svg: &mut String, series: &Series, number: usize, x: &Axis, y: &Axis, words: &mut Words) {
+    let class = number % 4;
     let mut points: Vec<&(f64, f64, String)> = series.points.iter().collect();
     points.sort_by(|a, b| a.0.total_cmp(&b.0).then(a.1.total_cmp(&b.1)));
     let path: Vec<String> = points.iter().map(|(px, py, _)| format!("{:.1} {:.1}", x.at(*px), y.at(*py))).collect();
     if path.len() > 1 {
         put(svg, format_args!("<path class=\"line l{class}\" d=\"M{}\"/>", path.join("L")));
     }
+    let radius = if path.len() > 1 { 4 } else { 6 };
     for (px, py, word) in points {
         let (at_x, at_y) = (x.at(*px), y.at(*py));
-        put(
-            svg,
-            format_args!(
-                "<circle class=\"dot d{class}\" cx=\"{at_x:.1}\" cy=\"{at_y:.1}\" r=\"4\"/><text class=\"word\" x=\"{:.1}\" y=\"{:.1}\">{}</text>",
-                at_x + 7.0,
-                at_y + 12.0,
-                escaped(word)
-            ),
-        );
+        put(svg, format_args!("<circle class=\"dot d{class}\" cx=\"{at_x:.1}\" cy=\"{at_y:.1}\" r=\"{radius}\"/>"));
+        let above = number == 0 && at_x > LEFT + 40.0;
+        let (word_x, word_y, anchor) =
+            if above { (at_x - 6.0, at_y - 6.0, "end") } else { (at_x + 7.0, at_y + 12.0, "start") };
+        let middle = if above { word_x - 12.0 } else { word_x + 12.0 };
+        if word_y < BOTTOM && !word.is_empty() && words.has_room(middle, word_y) {
+            let word = escaped(word);
+            put(
+                svg,
+                format_args!(
+                    "<text class=\"word\" x=\"{word_x:.1}\" y=\"{word_y:.1}\" text-anchor=\"{anchor}\">{word}</text>"
+                ),
+            );
+        }
     }
 }
 

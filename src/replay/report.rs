@@ -248,7 +248,8 @@ fn brief(spec: &Spec) -> String {
     match spec {
         Spec::Fixed { threshold, guards: None } => format!("{threshold:.2}"),
         Spec::Fixed { threshold, guards: Some(_) } => format!("{threshold:.2}+g"),
-        Spec::VCache { delta } => format!("vcache {delta}"),
+        Spec::VCache { delta, store_all: false } => format!("vcache {delta}"),
+        Spec::VCache { delta, store_all: true } => format!("vcache {delta} all"),
         Spec::Current { .. } => "current".to_owned(),
     }
 }

@@ -72,6 +72,9 @@ pub enum Spec {
     VCache {
         /// Greatest error rate, 0–1.
         delta: f64,
+        /// Store every prompt that was sent upstream, as the other policies do, instead of only those for which the
+        /// nearest entry's answer was not right.
+        store_all: bool,
     },
     /// What this version does.
     Current {
@@ -87,7 +90,7 @@ impl Spec {
     pub fn start(&self, seed: u64) -> Box<dyn Policy> {
         match *self {
             Self::Fixed { threshold, guards } => Box::new(fixed::Fixed::new(threshold, guards)),
-            Self::VCache { delta } => Box::new(vcache::VCache::new(delta, seed)),
+            Self::VCache { delta, store_all } => Box::new(vcache::VCache::new(delta, store_all, seed)),
             Self::Current { similarity, guards } => Box::new(current::Current::new(similarity, guards)),
         }
     }
@@ -97,7 +100,8 @@ impl Spec {
         match self {
             Self::Fixed { guards: None, .. } => "fixed",
             Self::Fixed { guards: Some(_), .. } => "fixed + guards",
-            Self::VCache { .. } => "vcache",
+            Self::VCache { store_all: false, .. } => "vcache",
+            Self::VCache { store_all: true, .. } => "vcache, all stored",
             Self::Current { .. } => "current",
         }
     }
@@ -106,7 +110,7 @@ impl Spec {
     pub fn parameters(&self) -> Value {
         match self {
             Self::Fixed { threshold, guards } => json!({ "cosine": short(*threshold), "guards": guards.is_some() }),
-            Self::VCache { delta } => json!({ "delta": delta }),
+            Self::VCache { delta, store_all } => json!({ "delta": delta, "store_all": store_all }),
             Self::Current { similarity, .. } => json!({ "cosine": short(*similarity), "guards": true }),
         }
     }
@@ -122,7 +126,8 @@ impl fmt::Display for Spec {
         match self {
             Self::Fixed { threshold, guards: None } => write!(f, "fixed {threshold:.2}"),
             Self::Fixed { threshold, guards: Some(_) } => write!(f, "fixed {threshold:.2} + guards"),
-            Self::VCache { delta } => write!(f, "vcache δ={delta}"),
+            Self::VCache { delta, store_all: false } => write!(f, "vcache δ={delta}"),
+            Self::VCache { delta, store_all: true } => write!(f, "vcache δ={delta}, all stored"),
             Self::Current { similarity, .. } => write!(f, "current (cosine ≥ {similarity}, guards)"),
         }
     }
