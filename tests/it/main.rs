@@ -25,6 +25,7 @@ mod line;
 mod passthrough;
 mod peers;
 mod process;
+mod replay;
 mod review;
 mod rig;
 mod streams;
