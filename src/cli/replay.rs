@@ -6,6 +6,7 @@
 mod display;
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use clap::error::ErrorKind;
@@ -13,7 +14,7 @@ use clap::{Args, CommandFactory as _, ValueEnum};
 
 use self::display::Display;
 use super::check::environment;
-use crate::cache::decide::{Guard, Guards, UnknownGuard};
+use crate::cache::decide::{Guard, Guards, UnknownGuard, Weights};
 use crate::config::{Config, Overrides, check_report};
 use crate::embed::Embedder;
 use crate::replay::pairs::{PairSet, Reading};
@@ -23,7 +24,7 @@ use crate::replay::recording::{Intents, Pair};
 use crate::replay::report::{Report, Rows};
 use crate::replay::stats::{Proportion, Spread, Tally};
 use crate::replay::stream::Stream;
-use crate::replay::{Answers, Recording, ReplayError, Spec};
+use crate::replay::{Answers, Linker, Recording, ReplayError, Settings, Spec};
 
 pub(super) const EXAMPLES: &str = "\
 Files: labelled pairs (JSON lines: id, category, a, b, same_answer, style; a and b are texts or lists of chat messages),
@@ -40,6 +41,8 @@ Exit codes: 0 done, 1 failed, 2 wrong usage, 130 interrupted.";
 
 /// Thresholds of the curve in a plot.
 const CURVE: [f32; 13] = [0.75, 0.78, 0.80, 0.82, 0.85, 0.87, 0.90, 0.92, 0.93, 0.95, 0.96, 0.97, 0.98];
+/// Error budgets of the current policy in a plot.
+const BUDGETS: [f64; 6] = [0.001, 0.0025, 0.005, 0.01, 0.015, 0.02];
 /// Error bounds of vCache in a plot.
 const DELTAS: [f64; 6] = [0.005, 0.01, 0.02, 0.03, 0.05, 0.1];
 /// Longest wait for a vector. On the request path the wait is short; here it is only there to end a replay whose
@@ -72,6 +75,12 @@ pub(super) struct Replay {
     /// Error bound of vCache.
     #[arg(long, value_name = "RATE", default_value = "0.02", value_parser = proportion)]
     delta: f64,
+    /// Error budgets of the current policy. Default: cache.max_error_rate.
+    #[arg(long, value_name = "RATE", value_delimiter = ',', value_parser = proportion)]
+    budget: Vec<f64>,
+    /// File of weights, instead of those of the configuration or the program.
+    #[arg(long, value_name = "FILE")]
+    weights: Option<PathBuf>,
     /// What the upstream answers (streams only).
     #[arg(long, value_name = "KIND", value_enum, default_value_t = AnswerKind::Ideal)]
     answers: AnswerKind,
@@ -154,9 +163,18 @@ impl Replay {
         embedding.queue = embedding.queue.max(4 * parallel);
         let embedder = Embedder::new(&embedding).map_err(|error| error.to_string())?;
         let guards = guards(&config.cache.guards_off).map_err(|error| format!("cache.guards_off: {error}"))?;
-        let current = Spec::Current { similarity: config.cache.similarity, guards };
-        let table = self.policies(guards, current);
-        let extra = if self.plot.is_some() { curve(&table, guards) } else { Vec::new() };
+        let space = embedder.space().to_string();
+        let weights = match (&self.weights, &config.cache.weights_file) {
+            (Some(file), _) | (None, Some(file)) => {
+                Some(Weights::load(file, &space).map_err(|error| error.to_string())?)
+            }
+            (None, None) => Weights::shipped(&space),
+        };
+        let settings = Settings { similarity: config.cache.similarity, guards, audit_rate: config.cache.audit.rate };
+        let current = |budget| Spec::Current { settings, budget, weights };
+        let budgets = if self.budget.is_empty() { vec![config.cache.max_error_rate] } else { self.budget.clone() };
+        let table = self.policies(guards, &budgets.iter().map(|budget| current(*budget)).collect::<Vec<_>>());
+        let extra = if self.plot.is_some() { curve(&table, guards, &current) } else { Vec::new() };
         let display = Display::new();
         let job = Job { parallel, embedder, table, extra, display };
         let (report, plot) = match recording {
@@ -175,10 +193,10 @@ impl Replay {
     }
 
     /// The rows of the table.
-    fn policies(&self, guards: Guards, current: Spec) -> Vec<Spec> {
+    fn policies(&self, guards: Guards, current: &[Spec]) -> Vec<Spec> {
         let fixed = |guards| self.fixed.iter().map(move |cosine| Spec::Fixed { threshold: narrow(*cosine), guards });
         let vcache = [false, true].map(|store_all| Spec::VCache { delta: self.delta, store_all });
-        fixed(None).chain(fixed(Some(guards))).chain(vcache).chain([current]).collect()
+        fixed(None).chain(fixed(Some(guards))).chain(vcache).chain(current.iter().copied()).collect()
     }
 
     fn answers(&self) -> Answers {
@@ -199,7 +217,8 @@ impl Replay {
         let (answers, requests, classes) = (self.answers(), stream.len(), stream.classes());
         let all: Vec<Spec> = table.iter().chain(&extra).copied().collect();
         let (specs, run_seeds) = (all.clone(), seeds.clone());
-        let run = move || stream.run_all(&prompts, &specs, &run_seeds, answers, parallel, &tell);
+        let linker = Arc::new(Linker::new(embedder.clone()));
+        let run = move || stream.run_all(&prompts, &specs, &run_seeds, answers, &linker, parallel, &tell);
         let tallies = off_the_executor(run).await?.map_err(|error| error.to_string())?;
         display.finish();
         let mut policies: Vec<_> = all.into_iter().zip(tallies).collect();
@@ -233,8 +252,11 @@ impl Replay {
             texts.embed(&embedder, 2 * parallel, &display.progress()).await.map_err(|error| error.to_string())?;
         let (seed, count) = (self.seed, set.len());
         let all: Vec<Spec> = table.iter().chain(&extra).copied().collect();
-        let run =
-            move || all.into_iter().map(|spec| set.run(&prompts, spec, seed).map(|tally| (spec, tally))).collect();
+        let linker = Arc::new(Linker::new(embedder.clone()));
+        let run = move || {
+            let one = |spec| set.run(&prompts, spec, seed, &linker).map(|tally| (spec, tally));
+            all.into_iter().map(one).collect()
+        };
         let policies: Result<Vec<_>, _> = off_the_executor(run).await?;
         let mut policies = policies.map_err(|error: ReplayError| error.to_string())?;
         display.finish();
@@ -268,12 +290,12 @@ struct Job {
     display: Display,
 }
 
-/// More points of each policy for a plot, without those that are in the table already. The current policy has one point
-/// until it takes an error budget.
-fn curve(table: &[Spec], guards: Guards) -> Vec<Spec> {
+/// More points of each policy for a plot, without those that are in the table already.
+fn curve(table: &[Spec], guards: Guards, current: &dyn Fn(f64) -> Spec) -> Vec<Spec> {
     let fixed = |guards| CURVE.into_iter().map(move |threshold| Spec::Fixed { threshold, guards });
     let vcache = DELTAS.into_iter().map(|delta| Spec::VCache { delta, store_all: false });
-    fixed(None).chain(fixed(Some(guards))).chain(vcache).filter(|spec| !table.contains(spec)).collect()
+    let current = BUDGETS.into_iter().map(current);
+    fixed(None).chain(fixed(Some(guards))).chain(vcache).chain(current).filter(|spec| !table.contains(spec)).collect()
 }
 
 /// One series a family of policies, in order of appearance.
@@ -283,7 +305,7 @@ fn series(points: impl Iterator<Item = (Spec, (f64, f64))>) -> Vec<Series> {
         let word = match spec {
             Spec::Fixed { threshold, .. } => format!("{threshold:.2}"),
             Spec::VCache { delta, .. } => format!("δ {delta}"),
-            Spec::Current { .. } => String::new(),
+            Spec::Current { budget, .. } => format!("{} %", budget * 100.0),
         };
         match all.iter_mut().find(|series| series.name == spec.family()) {
             Some(series) => series.points.push((x, y, word)),

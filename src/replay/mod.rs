@@ -10,7 +10,7 @@
 //! open the store, call an upstream, or write a file.
 
 pub mod answers;
-mod link;
+pub mod link;
 pub mod memory;
 pub mod pairs;
 pub mod plot;
@@ -24,7 +24,8 @@ pub mod stream;
 use std::sync::Arc;
 
 pub use answers::Answers;
-pub use policy::{Policy, Spec};
+pub use link::Linker;
+pub use policy::{Policy, Settings, Spec};
 pub use recording::Recording;
 pub use report::Report;
 

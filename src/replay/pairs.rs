@@ -5,13 +5,15 @@
 //! of its own.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use serde_json::json;
 
 use super::ReplayError;
+use super::link::Linker;
 use super::memory::{Answer, Memory};
-use super::policy::{Ask, Spec};
+use super::policy::{Ask, Policy, Spec};
 use super::prompt::{Prompt, Texts};
 use super::recording::{Pair, Side};
 use super::stats::Proportion;
@@ -118,22 +120,27 @@ impl PairSet {
         self.pairs.is_empty()
     }
 
-    /// Runs a policy over all pairs. An answer that would be audited counts as served: its first request says what the
-    /// policy thinks of the pair.
+    /// Runs a policy over all pairs.
     ///
     /// # Errors
     /// A prompt has no vector that the index takes.
-    pub fn run(&self, prompts: &[Prompt], spec: Spec, seed: u64) -> Result<PairTally, ReplayError> {
+    pub fn run(
+        &self,
+        prompts: &[Prompt],
+        spec: Spec,
+        seed: u64,
+        linker: &Arc<Linker>,
+    ) -> Result<PairTally, ReplayError> {
         let mut tally = PairTally::default();
         for pair in &self.pairs {
-            let served = self.serves(prompts, pair, spec, seed)?;
+            let served = self.serves(prompts, pair, spec.start(seed, linker).as_mut())?;
             if pair.kind.same_answer { &mut tally.true_pairs } else { &mut tally.traps }.add(served);
             tally.kinds.entry(pair.kind.clone()).or_default().add(served);
         }
         Ok(tally)
     }
 
-    fn serves(&self, prompts: &[Prompt], pair: &Labelled, spec: Spec, seed: u64) -> Result<bool, ReplayError> {
+    fn serves(&self, prompts: &[Prompt], pair: &Labelled, policy: &mut dyn Policy) -> Result<bool, ReplayError> {
         if !(pair.a.cacheable && pair.b.cacheable) {
             return Ok(false);
         }
@@ -144,7 +151,6 @@ impl PairSet {
         let (Some((number, stored)), Some((_, new))) = (prompt(&pair.a), prompt(&pair.b)) else { return Ok(false) };
         let partition = |turn: &Turn, prompt: &Prompt| turn.keys.partition(&self.secret, &self.space, prompt.unseen);
         let mut memory = Memory::new(prompts);
-        let mut policy = spec.start(seed);
         let answer = Answer { text: "The answer.".into(), class: 0 };
         let placement = policy.place(&Ask { prompt: stored, near: &[] }, &answer);
         memory.insert(&partition(&pair.a, stored), number, placement, answer)?;
@@ -208,7 +214,7 @@ mod tests {
         let mut texts = Texts::default();
         let set = set(lines, &mut texts).unwrap();
         let prompts = prompts(&["order 1", "order 2", "Where is it?", "where is it", "same"]);
-        let run = |spec| set.run(&prompts, spec, 1).unwrap();
+        let run = |spec| set.run(&prompts, spec, 1, &Linker::for_tests()).unwrap();
         let bare = run(Spec::Fixed { threshold: 0.9, guards: None });
         assert_eq!((bare.true_pairs, bare.traps), (Proportion::new(2, 2), Proportion::new(1, 1)));
         let guarded = run(Spec::Fixed { threshold: 0.9, guards: Some(Guards::all()) });
@@ -236,7 +242,7 @@ mod tests {
         let set = set(&lines, &mut texts).unwrap();
         assert_eq!(texts.len(), 2, "only last turns are embedded");
         let tally =
-            set.run(&prompts(&["cancel it", "Cancel it!"]), Spec::Fixed { threshold: 0.5, guards: None }, 1).unwrap();
+            set.run(&prompts(&["cancel it", "Cancel it!"]), Spec::Fixed { threshold: 0.5, guards: None }, 1, &Linker::for_tests()).unwrap();
         assert_eq!((tally.traps, tally.true_pairs), (Proportion::new(0, 1), Proportion::new(1, 1)));
     }
 

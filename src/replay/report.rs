@@ -250,7 +250,7 @@ fn brief(spec: &Spec) -> String {
         Spec::Fixed { threshold, guards: Some(_) } => format!("{threshold:.2}+g"),
         Spec::VCache { delta, store_all: false } => format!("vcache {delta}"),
         Spec::VCache { delta, store_all: true } => format!("vcache {delta} all"),
-        Spec::Current { .. } => "current".to_owned(),
+        Spec::Current { budget, .. } => format!("current, budget {} %", budget * 100.0),
     }
 }
 
@@ -302,7 +302,7 @@ mod tests {
     fn tally(right: usize, wrong: usize) -> Tally {
         let outcomes =
             [vec![Outcome::Miss; 8 - right - wrong], vec![Outcome::Wrong; wrong], vec![Outcome::Right; right]];
-        Tally::of(&outcomes.concat())
+        Tally::of(&outcomes.concat(), 0)
     }
 
     #[test]

@@ -16,8 +16,6 @@ const Z95: f64 = 1.959_963_984_540_054;
 pub enum Outcome {
     /// Nothing was served.
     Miss,
-    /// Something would have been served, and was sent upstream to be checked instead.
-    Audited,
     /// The right answer was served.
     Right,
     /// A wrong answer was served.
@@ -112,7 +110,7 @@ pub struct Tally {
     pub hits: usize,
     /// Wrong answers served.
     pub wrong: usize,
-    /// Would-be hits sent upstream to be checked; no hits.
+    /// Hits that were asked upstream as well.
     pub audits: usize,
     /// The worst stretch of [`WINDOW`] requests.
     pub worst: Worst,
@@ -122,7 +120,7 @@ pub struct Tally {
 
 impl Tally {
     /// Counts the outcomes of the requests, in their order.
-    pub fn of(outcomes: &[Outcome]) -> Self {
+    pub fn of(outcomes: &[Outcome], audits: usize) -> Self {
         let count = |of: &[Outcome], what: &[Outcome]| of.iter().filter(|outcome| what.contains(outcome)).count();
         let served = [Outcome::Right, Outcome::Wrong];
         let last = outcomes.len() - outcomes.len() / 4;
@@ -131,7 +129,7 @@ impl Tally {
             requests: outcomes.len(),
             hits: count(outcomes, &served),
             wrong: count(outcomes, &[Outcome::Wrong]),
-            audits: count(outcomes, &[Outcome::Audited]),
+            audits,
             worst: Worst::of(outcomes, WINDOW),
             last_quarter: Proportion::new(count(quarter, &served), quarter.len()),
         }
@@ -183,7 +181,7 @@ impl Spread {
 
 #[cfg(test)]
 mod tests {
-    use super::Outcome::{Audited, Miss, Right, Wrong};
+    use super::Outcome::{Miss, Right, Wrong};
     use super::*;
 
     #[test]
@@ -217,14 +215,14 @@ mod tests {
     }
 
     #[test]
-    fn a_tally_counts_each_outcome_once_and_an_audit_is_no_hit() {
-        let tally = Tally::of(&[Miss, Audited, Right, Wrong, Miss, Miss, Right, Right]);
+    fn a_tally_counts_each_outcome_once_and_audits_beside() {
+        let tally = Tally::of(&[Miss, Miss, Right, Wrong, Miss, Miss, Right, Right], 1);
         assert_eq!((tally.requests, tally.hits, tally.wrong, tally.audits), (8, 4, 1, 1));
         assert_eq!(tally.hit_rate(), Proportion::new(4, 8));
         assert_eq!(tally.wrong_rate(), Proportion::new(1, 8));
         assert_eq!(tally.wrong_of_hits(), Proportion::new(1, 4));
         assert_eq!(tally.last_quarter, Proportion::new(2, 2));
-        assert_eq!(Tally::of(&[Right, Miss, Miss]).last_quarter, Proportion::new(0, 0));
+        assert_eq!(Tally::of(&[Right, Miss, Miss], 0).last_quarter, Proportion::new(0, 0));
     }
 
     #[test]

@@ -4,14 +4,16 @@
 //! another, and must never depend on how many run.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
+use super::link::Linker;
 use super::memory::{Memory, Placement};
 use super::policy::{Ask, Spec};
 use super::prompt::{Prompt, Texts};
 use super::recording::Intents;
 use super::stats::{Outcome, Tally};
-use super::{Answers, Phase, Progress, ReplayError, link};
+use super::{Answers, Phase, Progress, ReplayError};
+use crate::cache::decide::Observation;
 use crate::store::Digest;
 
 /// Requests between two reports of progress.
@@ -24,6 +26,17 @@ struct Request {
     prompt: usize,
     /// The class of its right answer.
     class: usize,
+}
+
+/// What one run gives.
+#[derive(Debug, Clone)]
+pub struct Run {
+    /// What became of each request, in order.
+    pub outcomes: Vec<Outcome>,
+    /// Hits that were asked upstream as well.
+    pub audits: usize,
+    /// The labels that the policy has learnt from.
+    pub observations: Vec<Observation>,
 }
 
 /// Requests whose order is drawn from a seed. A stream of recorded traffic would keep its order, and bring the
@@ -80,6 +93,7 @@ impl Stream {
         specs: &[Spec],
         seeds: &[u64],
         answers: Answers,
+        linker: &Arc<Linker>,
         parallel: usize,
         tell: &Progress,
     ) -> Result<Vec<Vec<Tally>>, ReplayError> {
@@ -90,8 +104,8 @@ impl Stream {
         let work = || {
             while let Some((index, (spec, seed))) = take(&next, &jobs) {
                 let advance = |by| tell(Phase::Deciding, done.fetch_add(by, Ordering::Relaxed) + by, total);
-                let outcomes = self.run(prompts, spec, seed, answers, &advance);
-                let tally = outcomes.map(|outcomes| Tally::of(&outcomes));
+                let run = self.run(prompts, spec, seed, answers, linker, &advance);
+                let tally = run.map(|run| Tally::of(&run.outcomes, run.audits));
                 results.lock().unwrap_or_else(PoisonError::into_inner).push((index, tally));
             }
         };
@@ -106,7 +120,7 @@ impl Stream {
         Ok(tallies.chunks(seeds.len().max(1)).map(<[Tally]>::to_vec).collect())
     }
 
-    /// One run of one policy; what became of each request, in order.
+    /// One run of one policy.
     ///
     /// # Errors
     /// A prompt has no vector that the index takes.
@@ -116,11 +130,13 @@ impl Stream {
         spec: Spec,
         seed: u64,
         answers: Answers,
+        linker: &Arc<Linker>,
         advance: &dyn Fn(usize),
-    ) -> Result<Vec<Outcome>, ReplayError> {
-        let mut policy = spec.start(seed);
+    ) -> Result<Run, ReplayError> {
+        let mut policy = spec.start(seed, linker);
         let mut memory = Memory::new(prompts);
         let mut outcomes = Vec::with_capacity(self.len());
+        let mut audits = 0;
         for (place, request) in order(self.requests.len(), seed, self.limit).into_iter().enumerate() {
             let request = *self.requests.get(request).ok_or_else(|| missing("request", request))?;
             let prompt = prompts.get(request.prompt).ok_or_else(|| missing("prompt", request.prompt))?;
@@ -128,17 +144,17 @@ impl Stream {
             let near = memory.near(&partition, prompt);
             let ask = Ask { prompt, near: &near };
             let decision = policy.decide(&ask);
-            let served = decision.serve.and_then(|place| near.get(place).map(|near| (place, near)));
-            if let Some((_, near)) = served.filter(|_| !decision.audit) {
+            let served = decision.serve.and_then(|place| near.get(place));
+            outcomes.push(match served {
+                None => Outcome::Miss,
                 // The answer is judged by the class it answers, not by the prompt it was stored under.
-                let right = near.answer.class == request.class;
-                outcomes.push(if right { Outcome::Right } else { Outcome::Wrong });
-            } else {
+                Some(near) if near.answer.class == request.class => Outcome::Right,
+                Some(_) => Outcome::Wrong,
+            });
+            let audited = served.is_some() && decision.audit;
+            audits += usize::from(audited);
+            if served.is_none() || audited {
                 let fresh = answers.fresh(seed, place, request.class, &self.classes)?;
-                if let Some((place, near)) = served {
-                    policy.audited(&ask, place, link::same_answer(&near.answer.text, &fresh.text));
-                }
-                outcomes.push(if served.is_some() { Outcome::Audited } else { Outcome::Miss });
                 let placement: Placement = policy.place(&ask, &fresh);
                 memory.insert(&partition, request.prompt, placement, fresh)?;
             }
@@ -147,7 +163,8 @@ impl Stream {
             }
         }
         advance(outcomes.len() % REPORT_EVERY);
-        Ok(outcomes)
+        let observations = policy.observations().to_vec();
+        Ok(Run { outcomes, audits, observations })
     }
 }
 

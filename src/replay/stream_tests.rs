@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use super::*;
-use crate::cache::decide::Guards;
+use crate::cache::decide::{Guards, Weights};
+use crate::replay::policy::Settings;
 use crate::replay::prompt::testing::prompt;
 use crate::replay::recording::Query;
 
@@ -31,20 +32,21 @@ fn stream(classes: usize, each: usize, limit: usize, seeds: &[u64]) -> (Stream, 
     (Stream::new(intents, limit, seeds, &mut texts), prompts)
 }
 
+const SETTINGS: Settings = Settings { similarity: 0.6, guards: Guards::all(), audit_rate: 0.1 };
 const FIXED: Spec = Spec::Fixed { threshold: 0.95, guards: None };
 
 fn outcomes(stream: &Stream, prompts: &[Prompt], spec: Spec, seed: u64, answers: Answers) -> Vec<Outcome> {
-    stream.run(prompts, spec, seed, answers, &|_| ()).unwrap()
+    stream.run(prompts, spec, seed, answers, &Linker::for_tests(), &|_| ()).unwrap().outcomes
 }
 
 #[test]
 fn the_first_of_each_intent_misses_and_the_others_hit() {
     let (stream, prompts) = stream(4, 10, usize::MAX, &[1]);
-    let tally = Tally::of(&outcomes(&stream, &prompts, FIXED, 1, Answers::Ideal));
+    let tally = Tally::of(&outcomes(&stream, &prompts, FIXED, 1, Answers::Ideal), 0);
     assert_eq!((tally.requests, tally.hits, tally.wrong, tally.audits), (40, 36, 0, 0));
     // At a cosine of 0.8 the neighbouring intent is served as well.
     let loose = Spec::Fixed { threshold: 0.8, guards: None };
-    assert!(Tally::of(&outcomes(&stream, &prompts, loose, 1, Answers::Ideal)).wrong > 0);
+    assert!(Tally::of(&outcomes(&stream, &prompts, loose, 1, Answers::Ideal), 0).wrong > 0);
 }
 
 #[test]
@@ -52,7 +54,7 @@ fn a_wrong_answer_that_was_stored_is_wrong_each_time_it_is_served() {
     let (stream, prompts) = stream(2, 10, usize::MAX, &[1]);
     // Each intent's first answer is the other intent's, and is stored.
     let answers = Answers::Noisy { reworded: 0.0, wrong: 1.0 };
-    let tally = Tally::of(&outcomes(&stream, &prompts, FIXED, 1, answers));
+    let tally = Tally::of(&outcomes(&stream, &prompts, FIXED, 1, answers), 0);
     assert_eq!((tally.hits, tally.wrong), (18, 18));
 }
 
@@ -64,13 +66,13 @@ fn a_seed_decides_a_run_alone_and_with_others_and_another_seed_decides_another()
     let specs = [
         FIXED,
         Spec::VCache { delta: 0.05, store_all: false },
-        Spec::Current { similarity: 0.9, guards: Guards::all() },
+        Spec::Current { settings: SETTINGS, budget: 0.05, weights: Some(Weights::unfitted()) },
     ];
     let tell: Progress = Arc::new(|_, _, _| ());
-    let together = stream.run_all(&prompts, &specs, &seeds, noisy, 3, &tell).unwrap();
+    let together = stream.run_all(&prompts, &specs, &seeds, noisy, &Linker::for_tests(), 3, &tell).unwrap();
     for (spec, tallies) in specs.iter().zip(&together) {
         for (seed, tally) in seeds.iter().zip(tallies) {
-            assert_eq!(*tally, Tally::of(&outcomes(&stream, &prompts, *spec, *seed, noisy)), "{spec} {seed}");
+            assert_eq!(*tally, Tally::of(&outcomes(&stream, &prompts, *spec, *seed, noisy), 0), "{spec} {seed}");
         }
         assert_eq!(outcomes(&stream, &prompts, *spec, 1, noisy), outcomes(&stream, &prompts, *spec, 1, noisy));
     }
@@ -104,6 +106,6 @@ fn progress_ends_at_the_whole() {
         let mut told = sink.lock().unwrap();
         *told = (told.0.max(done), of);
     });
-    stream.run_all(&prompts, &[FIXED, FIXED], &[1], Answers::Ideal, 2, &tell).unwrap();
+    stream.run_all(&prompts, &[FIXED, FIXED], &[1], Answers::Ideal, &Linker::for_tests(), 2, &tell).unwrap();
     assert_eq!(*told.lock().unwrap(), (800, 800));
 }

@@ -33,8 +33,6 @@ impl Policy for Fixed {
     fn place(&mut self, _: &Ask<'_>, _: &Answer) -> Placement {
         Placement::Open
     }
-
-    fn audited(&mut self, _: &Ask<'_>, _: usize, _: bool) {}
 }
 
 #[cfg(test)]

@@ -9,12 +9,14 @@ mod logistic;
 mod vcache;
 
 use std::fmt;
+use std::sync::Arc;
 
 use serde_json::{Value, json};
 
+use super::link::Linker;
 use super::memory::{Answer, Near, Placement};
 use super::prompt::Prompt;
-use crate::cache::decide::Guards;
+use crate::cache::decide::{Guards, Observation, Weights};
 
 /// A request to decide.
 pub struct Ask<'a> {
@@ -33,7 +35,7 @@ pub struct Decision {
     pub probability: Option<f64>,
     /// The least probability it serves at, if it has one.
     pub threshold: Option<f64>,
-    /// Send the request upstream although an answer would be served, and compare. Means nothing for a miss.
+    /// Ask upstream as well, in the background, and learn from what comes. Means nothing for a miss.
     pub audit: bool,
 }
 
@@ -49,13 +51,14 @@ pub trait Policy: Send {
     /// Decides a request.
     fn decide(&mut self, ask: &Ask<'_>) -> Decision;
 
-    /// The request has gone upstream, after a miss or to be audited, and this came back. Says how the prompt is stored,
+    /// The request has gone upstream, after a miss or in the audit of a hit, and this came back. Says how the prompt is stored,
     /// and may learn.
     fn place(&mut self, ask: &Ask<'_>, fresh: &Answer) -> Placement;
 
-    /// The outcome of an audit: whether the answer of that place in [`Ask::near`] was the same as the fresh one. Comes
-    /// before [`Self::place`].
-    fn audited(&mut self, ask: &Ask<'_>, place: usize, right: bool);
+    /// The labels it has learnt from, for fitting weights.
+    fn observations(&self) -> &[Observation] {
+        &[]
+    }
 }
 
 /// A policy with its parameters, of which any number of runs can be made.
@@ -78,20 +81,37 @@ pub enum Spec {
     },
     /// What this version does.
     Current {
-        /// Least cosine.
-        similarity: f32,
-        /// Guards in use.
-        guards: Guards,
+        /// What the configuration says.
+        settings: Settings,
+        /// The error budget.
+        budget: f64,
+        /// Weights to start with.
+        weights: Option<Weights>,
     },
+}
+
+/// What the current policy takes from the configuration.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Settings {
+    /// Least cosine.
+    pub similarity: f32,
+    /// Guards in use.
+    pub guards: Guards,
+    /// Share of hits that are audited.
+    pub audit_rate: f64,
 }
 
 impl Spec {
     /// The policy at the beginning of a run. Runs with the same seed decide alike.
-    pub fn start(&self, seed: u64) -> Box<dyn Policy> {
+    pub fn start(&self, seed: u64, linker: &Arc<Linker>) -> Box<dyn Policy> {
         match *self {
             Self::Fixed { threshold, guards } => Box::new(fixed::Fixed::new(threshold, guards)),
-            Self::VCache { delta, store_all } => Box::new(vcache::VCache::new(delta, store_all, seed)),
-            Self::Current { similarity, guards } => Box::new(current::Current::new(similarity, guards)),
+            Self::VCache { delta, store_all } => {
+                Box::new(vcache::VCache::new(delta, store_all, seed, Arc::clone(linker)))
+            }
+            Self::Current { settings, budget, weights } => {
+                Box::new(current::Current::new(settings, budget, weights, seed, Arc::clone(linker)))
+            }
         }
     }
 
@@ -111,7 +131,9 @@ impl Spec {
         match self {
             Self::Fixed { threshold, guards } => json!({ "cosine": short(*threshold), "guards": guards.is_some() }),
             Self::VCache { delta, store_all } => json!({ "delta": delta, "store_all": store_all }),
-            Self::Current { similarity, .. } => json!({ "cosine": short(*similarity), "guards": true }),
+            Self::Current { settings, budget, .. } => {
+                json!({ "max_error_rate": budget, "cosine": short(settings.similarity), "audit_rate": settings.audit_rate })
+            }
         }
     }
 }
@@ -128,7 +150,7 @@ impl fmt::Display for Spec {
             Self::Fixed { threshold, guards: Some(_) } => write!(f, "fixed {threshold:.2} + guards"),
             Self::VCache { delta, store_all: false } => write!(f, "vcache δ={delta}"),
             Self::VCache { delta, store_all: true } => write!(f, "vcache δ={delta}, all stored"),
-            Self::Current { similarity, .. } => write!(f, "current (cosine ≥ {similarity}, guards)"),
+            Self::Current { budget, .. } => write!(f, "current, budget {} %", budget * 100.0),
         }
     }
 }

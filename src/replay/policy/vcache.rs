@@ -10,10 +10,11 @@
 //! before it has six; so each needs four requests sent upstream before its first hit.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use super::logistic::{Curve, Observation, normal_quantile, sigmoid};
 use super::{Ask, Decision, Policy};
-use crate::replay::link::same_answer;
+use crate::replay::link::Linker;
 use crate::replay::memory::{Answer, Placement};
 
 /// Observations an entry needs before its answer may be served.
@@ -26,6 +27,7 @@ pub(super) struct VCache {
     delta: f64,
     store_all: bool,
     chance: fastrand::Rng,
+    linker: Arc<Linker>,
     /// By point.
     entries: HashMap<usize, Vec<Observation>>,
     /// ε and the normal quantile of 1 − ε.
@@ -33,7 +35,7 @@ pub(super) struct VCache {
 }
 
 impl VCache {
-    pub(super) fn new(delta: f64, store_all: bool, seed: u64) -> Self {
+    pub(super) fn new(delta: f64, store_all: bool, seed: u64, linker: Arc<Linker>) -> Self {
         let epsilon = |i: u32| 1e-6 + (1.0 - 2e-6) * f64::from(i) / f64::from(GRID - 1);
         let grid = (0..GRID).map(epsilon).map(|e| (e, normal_quantile(1.0 - e))).collect();
         // A stream of its own, apart from the one that shuffles the requests.
@@ -41,6 +43,7 @@ impl VCache {
             delta,
             store_all,
             chance: fastrand::Rng::with_seed(seed ^ 0x7663_6163_6865),
+            linker,
             entries: HashMap::new(),
             grid,
         }
@@ -78,13 +81,10 @@ impl Policy for VCache {
 
     fn place(&mut self, ask: &Ask<'_>, fresh: &Answer) -> Placement {
         let Some(nearest) = ask.near.first() else { return Placement::Open };
-        let right = same_answer(&nearest.answer.text, &fresh.text);
+        let right = self.linker.same_answer(&nearest.answer.text, &fresh.text);
         self.observed(nearest.point).push((f64::from(nearest.cosine), right));
         if right && !self.store_all { Placement::Drop } else { Placement::Open }
     }
-
-    // It never asks for an audit: what it sends upstream to learn from is a miss.
-    fn audited(&mut self, _: &Ask<'_>, _: usize, _: bool) {}
 }
 
 #[cfg(test)]
@@ -95,7 +95,7 @@ mod tests {
 
     #[test]
     fn exploring_has_the_limits_it_must_have() {
-        let policy = VCache::new(0.02, false, 1);
+        let policy = VCache::new(0.02, false, 1, Linker::for_tests());
         let sure = Curve { t: 0.5, gamma: 1e4, variance: 0.0 };
         assert!(policy.explore(&sure, 0.9) < 0.0, "a certain right answer is always served");
         // Far below the threshold α is 0, and τ is 1 − δ.
@@ -106,7 +106,7 @@ mod tests {
         let unsure = Curve { variance: 0.5, ..sure };
         assert!(policy.explore(&unsure, 0.9) > policy.explore(&sure, 0.9));
         assert!(
-            VCache::new(0.1, false, 1).explore(&unsure, 0.9) < policy.explore(&unsure, 0.9),
+            VCache::new(0.1, false, 1, Linker::for_tests()).explore(&unsure, 0.9) < policy.explore(&unsure, 0.9),
             "a wider bound explores less"
         );
     }
@@ -117,7 +117,7 @@ mod tests {
         let answer = Answer { text: "x".into(), class: 0 };
         let near = [Near { point: 0, cosine: 0.9, prompt: &stored, group: 0, group_size: 1, answer: &answer }];
         let ask = Ask { prompt: &new, near: &near };
-        let mut policy = VCache::new(0.02, false, 1);
+        let mut policy = VCache::new(0.02, false, 1, Linker::for_tests());
         for _ in 0..4 {
             assert_eq!(policy.decide(&ask).serve, None);
             assert_eq!(policy.place(&ask, &answer), Placement::Drop, "the entry serves this prompt too");
@@ -128,7 +128,7 @@ mod tests {
         let other = Answer { text: "y".into(), class: 1 };
         assert_eq!(policy.place(&ask, &other), Placement::Open);
         assert_eq!(policy.place(&Ask { prompt: &new, near: &[] }, &other), Placement::Open);
-        assert_eq!(VCache::new(0.02, true, 1).place(&ask, &answer), Placement::Open);
+        assert_eq!(VCache::new(0.02, true, 1, Linker::for_tests()).place(&ask, &answer), Placement::Open);
     }
 
     #[test]
@@ -137,7 +137,7 @@ mod tests {
         let (answer, other) = (Answer { text: "x".into(), class: 0 }, Answer { text: "y".into(), class: 1 });
         let near = [Near { point: 0, cosine: 0.9, prompt: &stored, group: 0, group_size: 1, answer: &answer }];
         let ask = Ask { prompt: &new, near: &near };
-        let mut policy = VCache::new(0.02, false, 1);
+        let mut policy = VCache::new(0.02, false, 1, Linker::for_tests());
         (0..20).for_each(|_| assert_eq!(policy.place(&ask, &other), Placement::Open));
         let served = (0..2_000).filter(|_| policy.decide(&ask).serve.is_some()).count();
         assert!((1..=120).contains(&served), "{served} of 2,000 with a bound of 2 %");
