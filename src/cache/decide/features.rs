@@ -7,6 +7,7 @@
 use super::dates::Dates;
 use super::direction::{self, ANYWHERE, Link};
 use super::entities::{self, CaseBearing, Kind};
+use super::hidden;
 use super::language::{Language, Poll, Script};
 use super::literals;
 use super::numbers::Numbers;
@@ -28,7 +29,7 @@ pub struct Features(pub(super) Form);
 #[derive(Debug)]
 pub(super) enum Form {
     Read(Box<Reading>),
-    /// Beyond the caps: digest of the canonical text, case and blanks included.
+    /// Beyond the caps: digest of the canonical text, case and blanks included, and of what it hides.
     TooLong(blake3::Hash),
 }
 
@@ -49,6 +50,8 @@ pub(super) struct Reading {
     pub(super) contrasts: Box<[Contrast]>,
     pub(super) literals: Box<[(u16, u16)]>,
     pub(super) layout: u64,
+    /// See [`hidden::trace`].
+    pub(super) hidden: u64,
     pub(super) case_bearing: CaseBearing,
     links: Box<[Link]>,
     pub(super) script: Option<Script>,
@@ -69,8 +72,14 @@ impl Features {
     /// Reads a text. Linear in its length, whatever it contains.
     pub fn of(text: &str) -> Self {
         let canonical = canonical(text);
-        let reading = if canonical.len() > MAX_BYTES { None } else { Reading::of(&canonical) };
-        Self(reading.map_or_else(|| Form::TooLong(blake3::hash(canonical.as_bytes())), |r| Form::Read(Box::new(r))))
+        let hidden = hidden::trace(text);
+        let reading = if canonical.len() > MAX_BYTES { None } else { Reading::of(&canonical, hidden) };
+        let digest = || {
+            let mut hasher = blake3::Hasher::new();
+            hasher.update(&hidden.to_le_bytes()).update(canonical.as_bytes());
+            hasher.finalize()
+        };
+        Self(reading.map_or_else(|| Form::TooLong(digest()), |r| Form::Read(Box::new(r))))
     }
 
     /// Bytes this value occupies, its own included.
@@ -85,7 +94,7 @@ impl Features {
 
 impl Reading {
     /// Nothing if the text is beyond a cap.
-    fn of(text: &str) -> Option<Self> {
+    fn of(text: &str, hidden: u64) -> Option<Self> {
         let tokens = words::cut(text);
         let script = Script::dominant(text);
         let mut poll = Poll::default();
@@ -121,6 +130,7 @@ impl Reading {
             contrasts,
             literals: spans.iter().map(narrow).collect::<Option<_>>()?,
             layout: literals::layout(text),
+            hidden,
             case_bearing: CaseBearing::of(text, &tokens),
             links,
             script,

@@ -232,7 +232,7 @@ impl<'a> Pair<'a> {
     fn of(new: &'a Features, stored: &'a Features) -> Comparable<'a> {
         match (&new.0, &stored.0) {
             (Form::TooLong(a), Form::TooLong(b)) if a == b => Comparable::Equal,
-            (Form::Read(a), Form::Read(b)) if a.text == b.text => Comparable::Equal,
+            (Form::Read(a), Form::Read(b)) if a.text == b.text && a.hidden == b.hidden => Comparable::Equal,
             (Form::Read(new), Form::Read(stored)) => {
                 let (only_new, only_stored) = new.differing(stored);
                 Comparable::Pair(Self { new, stored, only_new, only_stored })
@@ -316,6 +316,9 @@ impl<'a> Pair<'a> {
             .or_else(|| literals::missing(&stored.text, &stored.literals, &new.text));
         if let Some(literal) = missing {
             return Some(format!("only one has {}", cut(literal)));
+        }
+        if new.hidden != stored.hidden {
+            return Some("only one hides characters, or not the same".to_owned());
         }
         if new.layout != stored.layout {
             return Some("indentation differs".to_owned());

@@ -13,6 +13,7 @@ mod entities;
 mod extent;
 mod features;
 mod guard;
+mod hidden;
 mod language;
 mod lexicon;
 mod literals;
@@ -27,6 +28,8 @@ pub use guard::{Finding, Guard, Guards, Objection, Opinion, UnknownGuard};
 pub use text::normalise;
 pub use verdict::{Reject, Verdict, judge};
 
+#[cfg(test)]
+mod adversarial;
 #[cfg(test)]
 mod pairs;
 #[cfg(test)]
