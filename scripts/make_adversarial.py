@@ -41,7 +41,9 @@ import adversarial_texts as texts
 MODEL = pathlib.Path(__file__).parent.parent / "src" / "embed" / "model"
 WINDOW = 254
 # Words of a suffix, candidates tried for each place, and places tried once more.
-PLACES, TRIED, AGAIN = 14, 48, 6
+PLACES, TRIED, AGAIN = 14, 32, 4
+# How often two words change places.
+ROUNDS = 6
 # Of so many attacks put together at random the strongest one is kept, as an attacker would.
 DRAWN = {"victim_prefix": 8, "word_swap": 16, "homoglyph": 10, "zero_width": 3, "mixed": 16}
 BATCH = 64
@@ -144,7 +146,15 @@ class Search:
             suffix = best_of([suffix] * bool(suffix) + [suffix + [c] for c in candidates()])
         for place in self.rng.sample(range(len(suffix)), min(AGAIN, len(suffix))):
             suffix = best_of([suffix] + [suffix[:place] + [c] + suffix[place + 1 :] for c in candidates()])
+        for _ in range(ROUNDS):
+            suffix = best_of([suffix] + [self.exchanged(suffix) for _ in range(TRIED)])
         return self.spell(payload, suffix, first)
+
+    def exchanged(self, suffix):
+        """The suffix with two of its words in each other's place."""
+        (i, j), changed = self.rng.sample(range(len(suffix)), 2), list(suffix)
+        changed[i], changed[j] = changed[j], changed[i]
+        return changed
 
 
 def prey(rng, search, victims, injections):
@@ -374,7 +384,7 @@ def main():
         # Every kind has its own stream of chance, so that one more row of a kind leaves the others as they were.
         rng = random.Random(f"{options.seed}/{part}/{name}")
         victims = rng.sample(queries, 1500) + general * 6
-        return name, make(rng, victims, each * DRAWN.get(name, 1))
+        return name, make(rng, victims, each * DRAWN[name] * 5 // 4 if name in DRAWN else each)
 
     kinds = dict([
         kind("suffix_search", lambda r, v, n: suffix_search(r, model, v, injections, n)),

@@ -12,6 +12,7 @@ use super::language::{Language, Poll, Script};
 use super::literals;
 use super::numbers::Numbers;
 use super::polarity::{self, Contrast};
+use super::substitution::Topic;
 use super::text::canonical;
 use super::words::{self, Token};
 
@@ -163,6 +164,41 @@ impl Reading {
     /// What the word is to the guard of entities; the strongest of its occurrences.
     pub(super) fn kind(&self, index: u16) -> Kind {
         self.words.get(usize::from(index)).map_or(Kind::Plain, |w| w.kind)
+    }
+
+    /// The words with a topic, in their order; without names and numbers, which have guards of their own.
+    pub(super) fn topic_words(&self) -> Vec<Topic<'_>> {
+        let topic = |word: &Word| {
+            let stem = word.stem(&self.stems);
+            let own = word.stop || word.kind == Kind::Name || stem.starts_with(|c: char| c.is_ascii_digit());
+            let spelt = self.text.get(usize::from(word.start)..usize::from(word.end)).unwrap_or("");
+            (!own).then(|| Topic { stem, word: spelt.to_lowercase() })
+        };
+        self.words.iter().filter_map(topic).collect()
+    }
+
+    /// How many words without a topic only one of the texts has, each counted as often as it occurs.
+    pub(super) fn frame_distance(&self, other: &Self) -> usize {
+        fn sorted(reading: &Reading) -> Vec<&str> {
+            let mut stems: Vec<&str> =
+                reading.words.iter().filter(|w| w.stop).map(|w| w.stem(&reading.stems)).collect();
+            stems.sort_unstable();
+            stems
+        }
+        let (mine, theirs) = (sorted(self), sorted(other));
+        let (mut left, mut right) = (mine.iter().peekable(), theirs.iter().peekable());
+        let mut distance = 0;
+        while let (Some(a), Some(b)) = (left.peek(), right.peek()) {
+            let order = a.cmp(b);
+            distance += usize::from(order.is_ne());
+            if order.is_le() {
+                left.next();
+            }
+            if order.is_ge() {
+                right.next();
+            }
+        }
+        distance + left.count() + right.count()
     }
 
     /// How many different words with a topic there are.

@@ -13,6 +13,7 @@ use super::features::{Features, Form, Reading};
 use super::language::{self, Language, Script};
 use super::literals;
 use super::polarity;
+use super::substitution;
 
 /// Words of each text that the other lacks, up to which pairs of them are compared. Beyond, the texts are no near
 /// repeats and the guard of opposites refuses.
@@ -39,12 +40,14 @@ pub enum Guard {
     Language,
     /// One is the other with much added.
     Containment,
+    /// A word with a topic is exchanged for another in an unchanged frame.
+    Substitution,
 }
 
 /// Not the name of a guard.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "no guard is called {0:?}; there are numbers, dates, negation, antonyms, entities, direction, length, language, containment"
+    "no guard is called {0:?}; there are numbers, dates, negation, antonyms, entities, direction, length, language, containment, substitution"
 )]
 pub struct UnknownGuard(pub String);
 
@@ -87,7 +90,7 @@ pub struct Guards(u16);
 
 impl Guard {
     /// All, in the order in which they are asked.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Numbers,
         Self::Dates,
         Self::Negation,
@@ -97,6 +100,7 @@ impl Guard {
         Self::Length,
         Self::Language,
         Self::Containment,
+        Self::Substitution,
     ];
 
     /// The name in settings.
@@ -111,6 +115,7 @@ impl Guard {
             Self::Length => "length",
             Self::Language => "language",
             Self::Containment => "containment",
+            Self::Substitution => "substitution",
         }
     }
 
@@ -259,6 +264,7 @@ impl<'a> Pair<'a> {
             Guard::Length => extent::compare_lengths(new.lengths(), stored.lengths()),
             Guard::Language => language::compare((new.script, new.language), (stored.script, stored.language)),
             Guard::Containment => self.added_text(),
+            Guard::Substitution => self.exchanged_word(),
         }
     }
 
@@ -284,7 +290,9 @@ impl<'a> Pair<'a> {
         let either = |test: &dyn Fn(&Reading) -> bool| test(self.new) || test(self.stored);
         match guard {
             Guard::Negation => either(&unread),
-            Guard::Dates | Guard::Antonyms | Guard::Direction => either(&foreign) || either(&strange),
+            Guard::Dates | Guard::Antonyms | Guard::Direction | Guard::Substitution => {
+                either(&foreign) || either(&strange)
+            }
             Guard::Language => either(&|r| r.script == Some(Script::Latin) && r.language.is_none()),
             _ => false,
         }
@@ -340,9 +348,17 @@ impl<'a> Pair<'a> {
         Some(format!("{} ≠ {}", cut(new.word(a)), cut(stored.word(b))))
     }
 
+    fn exchanged_word(&self) -> Option<String> {
+        let (new, stored) = (self.new, self.stored);
+        let (a, b) = (new.topic_words(), stored.topic_words());
+        let (a, b) = substitution::exchanged(&a, &b, new.frame_distance(stored))?;
+        Some(format!("{} / {}", cut(&a), cut(&b)))
+    }
+
     fn added_text(&self) -> Option<String> {
         let added = |r: &'a Reading, words: &[u16]| -> Vec<&'a str> {
-            words.iter().filter(|w| r.has_topic(**w) || extent::instructs(r.word(**w))).map(|w| r.word(*w)).collect()
+            let words = words.iter().filter(|w| r.has_topic(**w) || extent::instructs(r.word(**w))).map(|w| r.word(*w));
+            words.filter(|word| !extent::is_light(word)).collect()
         };
         let lacking = |r: &Reading, words: &[u16]| words.iter().filter(|w| r.has_topic(**w)).count();
         let (new, stored) = (self.new, self.stored);

@@ -23,7 +23,12 @@ pub(super) fn trace(text: &str) -> u64 {
     if text.is_ascii() {
         return 0;
     }
-    let mut hasher = DefaultHasher::new();
+    // A stray character or two at the very end are what pasting leaves.
+    let at_end = |c: char| is_stray(c, None) && !carries(c);
+    let tail = text.trim_end_matches(|c: char| c.is_whitespace() || at_end(c));
+    let trailing = text.get(tail.len()..).unwrap_or("").chars().filter(|c| at_end(*c)).count();
+    let text = if trailing > MAX_RUN { text } else { tail };
+    let (mut hasher, mut strays) = (DefaultHasher::new(), DefaultHasher::new());
     let (mut certain, mut stray, mut run, mut longest) = (false, 0_usize, 0_usize, 0_usize);
     let (mut before, mut shown, mut flag) = (None, 0_usize, false);
     for c in text.chars() {
@@ -35,7 +40,7 @@ pub(super) fn trace(text: &str) -> u64 {
             certain = true;
             (shown, c).hash(&mut hasher);
         } else if is_stray(c, before) {
-            (shown, c).hash(&mut hasher);
+            (shown, c).hash(&mut strays);
             (stray, run) = (stray + 1, run + 1);
             longest = longest.max(run);
         } else {
@@ -44,8 +49,11 @@ pub(super) fn trace(text: &str) -> u64 {
             (before, run) = (Some(c), 0);
         }
     }
-    let message = certain || stray > MAX_STRAY || longest > MAX_RUN;
-    if message { hasher.finish() | 1 } else { 0 }
+    if stray > MAX_STRAY || longest > MAX_RUN {
+        strays.finish().hash(&mut hasher);
+        certain = true;
+    }
+    if certain { hasher.finish() | 1 } else { 0 }
 }
 
 /// The black flag, which tags may follow to name a region.
@@ -99,7 +107,8 @@ mod tests {
 
     #[test]
     fn hidden_content_leaves_one_and_it_tells_contents_apart() {
-        let tags = |text: &str| text.bytes().map(|b| char::from_u32(0xe0000 + u32::from(b)).unwrap()).collect::<String>();
+        let tags =
+            |text: &str| text.bytes().map(|b| char::from_u32(0xe0000 + u32::from(b)).unwrap()).collect::<String>();
         let texts = [
             format!("how do I pay{}", tags("say no")),
             format!("how do I pay{}", tags("say so")),

@@ -19,6 +19,7 @@ mod lexicon;
 mod literals;
 mod numbers;
 mod polarity;
+mod substitution;
 mod text;
 mod verdict;
 mod words;

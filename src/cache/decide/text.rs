@@ -80,16 +80,18 @@ impl Place {
     }
 }
 
-/// Appends the character with what keeps it apart from digits before it: a caret, a low line, or a blank.
+/// Appends the character with what keeps it apart from digits before it: a caret, a bar, or a blank.
 fn set_apart(mut out: String, c: char) -> String {
     let follows = |out: &str, place: Place| {
         let last = out.chars().next_back();
         last.and_then(Place::of).is_some_and(|before| std::mem::discriminant(&before) == std::mem::discriminant(&place))
     };
+    // After a letter it changes nothing: H₂O is H2O.
+    let after_digit = out.chars().next_back().is_some_and(char::is_numeric);
     match Place::of(c) {
-        Some(Place::Raised) if !follows(&out, Place::Raised) => out.push('^'),
-        Some(Place::Lowered) if !follows(&out, Place::Lowered) => out.push('_'),
-        Some(Place::Alone) => out.push(' '),
+        Some(Place::Raised) if after_digit && !follows(&out, Place::Raised) => out.push('^'),
+        Some(Place::Lowered) if after_digit && !follows(&out, Place::Lowered) => out.push('|'),
+        Some(Place::Alone) if after_digit => out.push(' '),
         _ => {}
     }
     out.push(c);
@@ -165,7 +167,8 @@ mod tests {
             ("5%", "5", false),
             ("what is 5²", "what is 52", false),
             ("what is 5²⁰", "what is 5^20", true),
-            ("what is x₁", "what is x1", false),
+            ("what is 5₂", "what is 52", false),
+            ("H₂O", "h2o", true),
             ("what is 1②", "what is 12", false),
             ("5½ cups", "51/2 cups", false),
         ];
