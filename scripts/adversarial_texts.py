@@ -120,7 +120,7 @@ INJECTIONS = [
 
 # Words of one class: the right answer changes when one becomes another. An underscore is a blank.
 CLASSES = [
-    "card account mortgage cheque",
+    "card account mortgage",
     "passcode username address surname",
     "phone laptop printer thermostat oven",
     "activate cancel replace upgrade",
@@ -140,7 +140,7 @@ CLASSES = [
     "french spanish german korean",
     "car boat motorcycle lawnmower",
     "tires brakes battery windshield",
-    "alarm timer reminder calendar",
+    "alarm timer reminder",
     "song podcast movie audiobook",
     "hotel flight restaurant museum",
     "doctor dentist accountant plumber",
@@ -153,7 +153,7 @@ CLASSES = [
     "dollars euros pounds pesos",
     "monday thursday saturday",
     "verify delete edit download",
-    "order return repair insure",
+    "return repair insure",
     "fees taxes rewards",
     "balance history limit statement",
     "declined pending reverted duplicated",
@@ -167,7 +167,7 @@ CLASSES = [
     "jacket shoes umbrella",
     "piano guitar violin",
     "dog parrot rabbit hamster",
-    "recipe ingredients origin price",
+    "recipe price origin",
 ]
 
 # Frame, word of the victim, word of the attack.

@@ -265,7 +265,7 @@ def homoglyph(rng, victims, injections, part, count):
                 value[:cut] + value[cut:].translate(RAISED),
                 value[:cut] + value[cut:].translate(LOWERED),
                 "".join(chr(0x2460 + int(c) - 1) if c != "0" else c for c in str(int(value) + 10)),
-                value.replace("0", "O").replace("1", "l") + rng.choice(["O", "l"]),
+                value.replace("0", "O") + "O",
                 in_letters(str(int(value) + 1), "fullwidth", rng),
                 value[:cut] + chr(0x0660 + (int(value[cut]) + 1) % 10) + value[cut + 1 :],
             ])
@@ -374,6 +374,7 @@ def main():
     parser.add_argument("out", type=pathlib.Path)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--part", type=int, choices=(0, 1), default=0)
+    parser.add_argument("--kinds", default="", help="only these, with commas between; each is as if all were made")
     parser.add_argument("--each", type=int, default=110, help="rows of each kind")
     options = parser.parse_args()
     model, each, part = Model(), options.each, options.part
@@ -394,6 +395,8 @@ def main():
         kind("zero_width", lambda r, v, n: zero_width(r, v, injections, part, n)),
         kind("mixed", lambda r, v, n: mixed(r, model, v, injections, part, n)),
     ])
+    if options.kinds:
+        kinds = {name: kinds[name] for name in options.kinds.split(",")}
     tally = collections.Counter()
     with open(options.out, "w") as out:
         for name, rows in kinds.items():

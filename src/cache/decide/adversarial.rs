@@ -87,7 +87,7 @@ async fn hardly_any_attack_is_served() {
     assert!(cases.len() >= 600, "{} attacks", cases.len());
     let kinds = ["homoglyph", "mixed", "suffix_search", "victim_prefix", "word_swap", "zero_width"];
     let (all, by_kind) = count(&cases, |case| case.row.wrong);
-    assert!(by_kind.keys().copied().eq(kinds) && by_kind.values().all(|(_, of)| *of >= 90), "{by_kind:?}");
+    assert!(by_kind.keys().copied().eq(kinds) && by_kind.values().all(|(_, of)| *of >= 70), "{by_kind:?}");
     assert_eq!(all, cases.len(), "a row that is no attack");
     let off = cases.iter().filter(|case| (case.cosine - case.row.cosine).abs() > 0.05).count();
     assert!(off * 100 <= cases.len(), "{off} cosines are not those of this model: make the file again");

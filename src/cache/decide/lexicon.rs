@@ -317,7 +317,9 @@ pub(super) const INSTRUCTION: &str = "ignore disregard forget pretend instead re
 
 /// Words that a question may have more without asking for more: "what does it mean", "18 years old", "step by step".
 pub(super) const LIGHT: &str = "mean means old year years go goes going come take takes make makes usually normally \
-    typically generally currently really exactly still yet already again even though step steps way ways thing things";
+    typically generally currently really exactly still yet already again even though step steps way ways thing things \
+    through made making find finding use used using time times taking taken took getting gone provide expect much many assistance \
+    explain wondered recently before one yo walk process";
 
 /// Names of languages with many speakers, as English spells them.
 pub(super) const LANGUAGE_NAMES: &str = "english french spanish german italian portuguese dutch swedish norwegian danish finnish polish \
