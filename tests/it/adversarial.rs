@@ -99,13 +99,16 @@ async fn attacks_never_cross_a_scope() {
     let sample = sample();
     let mut crossed = 0;
     for (number, (_, victim, attack)) in sample.iter().enumerate() {
-        let ask = |prompt: &str| numbered(chat(prompt), number);
-        rig.chat(APART_MALLORY, &ask(attack)).await;
-        // Another key of a tenant that does not share, and another tenant: not even the attack's own words.
-        for (key, prompt) in [(APART_VICTIM, victim), (VICTIM, victim), (APART_VICTIM, attack)] {
-            crossed += usize::from(is_served(&rig.chat(key, &ask(prompt)).await));
+        // Not even the attack's own words; under another model, lest a key meets what it asked itself.
+        for (prompt, number) in [(victim, 2 * number), (attack, 2 * number + 1)] {
+            let ask = |prompt: &str| numbered(chat(prompt), number);
+            rig.chat(APART_MALLORY, &ask(attack)).await;
+            // Another key of a tenant that does not share, and another tenant.
+            for key in [APART_VICTIM, VICTIM] {
+                crossed += usize::from(is_served(&rig.chat(key, &ask(prompt)).await));
+            }
+            assert!(is_served(&rig.chat(APART_MALLORY, &ask(attack)).await), "what is not stored cannot cross");
         }
-        assert!(is_served(&rig.chat(APART_MALLORY, &ask(attack)).await), "what is not stored cannot cross");
     }
     println!("{} attacks: {crossed} crossed", sample.len());
     assert_eq!(crossed, 0);

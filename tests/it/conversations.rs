@@ -58,7 +58,7 @@ async fn no_conversation_is_answered_from_another_context() {
         }
     }
     println!("{traps} traps, 0 served; {true_pairs} true pairs, {equal_context} of equal context, {served} served");
-    assert!(traps >= 60 && same_question * 10 >= traps * 9, "{same_question} of {traps} traps end in one question");
+    assert!(traps >= 60 && same_question * 5 >= traps * 4, "{same_question} of {traps} traps end in one question");
 }
 
 /// The counterpart, without which the other test would pass with a cache that is off: in one context the same question
