@@ -241,8 +241,14 @@ mod tests {
         let mut texts = Texts::default();
         let set = set(&lines, &mut texts).unwrap();
         assert_eq!(texts.len(), 2, "only last turns are embedded");
-        let tally =
-            set.run(&prompts(&["cancel it", "Cancel it!"]), Spec::Fixed { threshold: 0.5, guards: None }, 1, &Linker::for_tests()).unwrap();
+        let tally = set
+            .run(
+                &prompts(&["cancel it", "Cancel it!"]),
+                Spec::Fixed { threshold: 0.5, guards: None },
+                1,
+                &Linker::for_tests(),
+            )
+            .unwrap();
         assert_eq!((tally.traps, tally.true_pairs), (Proportion::new(0, 1), Proportion::new(1, 1)));
     }
 

@@ -10,6 +10,7 @@
 )]
 
 mod admin_api;
+mod adversarial;
 mod arrows;
 mod bad_start;
 mod badinput;
@@ -17,6 +18,7 @@ mod canned;
 mod child;
 mod coalesce;
 mod controls;
+mod conversations;
 mod embeddings;
 mod invalidate;
 mod isolation;

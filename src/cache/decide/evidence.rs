@@ -68,6 +68,19 @@ pub struct Near<'a> {
     pub features: &'a Features,
 }
 
+impl Near<'_> {
+    /// Whether the guard's objection does not count in this group: its prompts have shown so, or it is about an exchanged
+    /// word and the group has several prompts, so that the probability knows better what may be exchanged.
+    pub fn waives(&self, guard: Guard) -> bool {
+        waives(guard, self.waivers, self.group_size)
+    }
+}
+
+/// See [`Near::waives`].
+pub fn waives(guard: Guard, waivers: Waivers, group_size: usize) -> bool {
+    waivers.waives(guard) || (guard == Guard::Substitution && group_size > 1)
+}
+
 /// For each guard, how many prompts of a group were found to have the same answer although the guard objected. Two such
 /// prompts show that what the guard looks at does not change this answer: whether the card is two or three weeks late, the
 /// advice is the same.
@@ -179,7 +192,7 @@ fn weigh_first(new: &Features, near: &[(usize, Near<'_>)], floor: f32, guards: G
     let mut objection = None;
     let mut chosen = (*best, first);
     for (index, point) in own() {
-        match guards.check_unless(new, point.features, |guard| point.waivers.waives(guard)) {
+        match guards.check_unless(new, point.features, |guard| point.waives(guard)) {
             Ok(()) => {
                 (chosen, objection) = ((*index, point), None);
                 break;
