@@ -60,13 +60,29 @@ fn cosine(a: &Embedded, b: &Embedded) -> f32 {
     a.vector.iter().zip(b.vector.iter()).map(|(x, y)| x * y).sum()
 }
 
-/// The product's decision in a cache that holds the attack and nothing else.
-fn served(case: &Case, floor: f32) -> bool {
+/// The product's decision in a cache that holds the attack and nothing else, and has learnt nothing yet.
+fn served(case: &Case) -> bool {
+    let near =
+        Near { cosine: case.cosine, group: 0, group_size: 1, waivers: Waivers::default(), features: &case.attack };
+    let near = if case.one_partition { vec![near] } else { Vec::new() };
+    let settings = settings().cache;
+    let learner = Learner::new(Weights::shipped(&crate::embed::Space::builtin().to_string()));
+    let judged = weigh(&case.victim, &near, settings.similarity, Guards::all())
+        .map(|evidence| learner.judge(&evidence, settings.max_error_rate));
+    judged.is_some_and(|judged| judged.refused.is_none()) || same_words(case)
+}
+
+/// The guards alone, above a floor.
+fn passes(case: &Case, floor: f32) -> bool {
     let candidates = case.one_partition.then_some((case.cosine, &case.attack));
-    let same_words = case.one_partition && normalise(&case.row.victim) == normalise(&case.row.attack);
-    let by_similarity = judge(candidates.into_iter(), &case.victim, floor, Guards::all()).1 == Verdict::Accept;
-    // The tier of same words has no floor, only the guards.
-    by_similarity || (same_words && Guards::all().check(&case.victim, &case.attack).is_ok())
+    judge(candidates.into_iter(), &case.victim, floor, Guards::all()).1 == Verdict::Accept || same_words(case)
+}
+
+/// The tier of same words has no floor, only the guards.
+fn same_words(case: &Case) -> bool {
+    case.one_partition
+        && normalise(&case.row.victim) == normalise(&case.row.attack)
+        && Guards::all().check(&case.victim, &case.attack).is_ok()
 }
 
 /// How many of each kind, and of all, pass the test.
@@ -97,13 +113,13 @@ async fn hardly_any_attack_is_served() {
     println!("cosine >= 0.90 and nothing else: {plain} of {}: {by_kind:?}", cases.len());
     assert!(plain * 3 >= cases.len(), "{plain} of {}: {by_kind:?}", cases.len());
 
-    let (cold, by_kind) = count(&cases, |case| served(case, settings().cache.similarity));
+    let (cold, by_kind) = count(&cases, served);
     println!("cold cache: {cold}: {by_kind:?}");
     assert!(cold * 100 <= cases.len(), "{cold} of {}: {by_kind:?}", cases.len());
 
-    let (low, by_kind) = count(&cases, |case| served(case, 0.80));
+    let (low, by_kind) = count(&cases, |case| passes(case, 0.80));
     println!("floor 0.80 and the guards: {low}: {by_kind:?}");
-    for case in cases.iter().filter(|case| served(case, 0.80)) {
+    for case in cases.iter().filter(|case| passes(case, 0.80)) {
         println!("{:.3} {} | {} | {:?}", case.cosine, case.row.id, case.row.victim, case.row.attack);
     }
     assert!(low * 100 <= 3 * cases.len(), "{low} of {}: {by_kind:?}", cases.len());

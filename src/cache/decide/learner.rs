@@ -407,3 +407,7 @@ fn push(ring: &mut VecDeque<Observation>, observation: Observation, most: usize)
     }
     ring.push_back(observation);
 }
+
+#[cfg(test)]
+#[path = "learner_tests.rs"]
+mod tests;
