@@ -2,7 +2,7 @@
 //!
 //! Both come from one [`Report`], so they cannot differ. Must never show a proportion of nothing as a number.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Value, json};
 
@@ -61,7 +61,7 @@ impl Report {
                     told(*answers)
                 );
                 let table = if self.seeds.len() > 1 { means(policies) } else { single(policies) };
-                head + &table
+                head + &table + &refusals(policies)
             }
             Rows::Pairs { pairs, policies } => {
                 let head = format!(
@@ -101,6 +101,7 @@ impl Report {
                 "hits": tally.hits,
                 "wrong": tally.wrong,
                 "audits": tally.audits,
+                "refused": tally.refusals.iter().map(|(why, of)| ((*why).to_owned(), of.to_json())).collect::<serde_json::Map<_, _>>(),
                 "hit_rate": tally.hit_rate().to_json(),
                 "wrong_rate": tally.wrong_rate().to_json(),
                 "wrong_of_hits": tally.wrong_of_hits().to_json(),
@@ -186,6 +187,28 @@ fn single(policies: &[(Spec, Vec<Tally>)]) -> String {
         row
     });
     aligned(&head, rows.collect())
+}
+
+/// Why candidates were refused, over all runs, and how many of them would have been right.
+fn refusals(policies: &[(Spec, Vec<Tally>)]) -> String {
+    let mut text = String::new();
+    for (spec, tallies) in policies {
+        let mut sums: BTreeMap<&str, Proportion> = BTreeMap::new();
+        for (why, of) in tallies.iter().flat_map(|tally| &tally.refusals) {
+            let sum = sums.entry(why).or_default();
+            *sum = Proportion::new(sum.count + of.count, sum.of + of.of);
+        }
+        if sums.is_empty() {
+            continue;
+        }
+        let head = ["refused", "candidates", "would have been right", "%"];
+        let row = |(why, of): (&str, Proportion)| {
+            vec![why.to_owned(), of.of.to_string(), of.count.to_string(), percent(of.value(), 1)]
+        };
+        text += &format!("\nwhy “{spec}” refused candidates\n");
+        text += &aligned(&head, sums.into_iter().map(row).collect());
+    }
+    text
 }
 
 /// Several runs a policy, as mean ± standard deviation.

@@ -3,6 +3,8 @@
 //! Pure functions of a list of outcomes. Must never turn "nothing was counted" into a number: a proportion of nothing has
 //! no value.
 
+use std::collections::BTreeMap;
+
 use serde_json::{Value, json};
 
 /// Requests of the window whose wrong answers are counted to find the worst stretch.
@@ -102,7 +104,7 @@ impl Worst {
 }
 
 /// What one run over a stream did.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Tally {
     /// Requests.
     pub requests: usize,
@@ -112,6 +114,8 @@ pub struct Tally {
     pub wrong: usize,
     /// Hits that were asked upstream as well.
     pub audits: usize,
+    /// Candidates that were refused, by reason; counted are those whose answer would have been right.
+    pub refusals: BTreeMap<&'static str, Proportion>,
     /// The worst stretch of [`WINDOW`] requests.
     pub worst: Worst,
     /// Hits among the last quarter of the requests, when the cache is fullest.
@@ -130,6 +134,7 @@ impl Tally {
             hits: count(outcomes, &served),
             wrong: count(outcomes, &[Outcome::Wrong]),
             audits,
+            refusals: BTreeMap::new(),
             worst: Worst::of(outcomes, WINDOW),
             last_quarter: Proportion::new(count(quarter, &served), quarter.len()),
         }

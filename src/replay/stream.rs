@@ -3,6 +3,7 @@
 //! Runs of several policies and seeds go on at the same time, each with its own memory and chance. A run must never see
 //! another, and must never depend on how many run.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -11,7 +12,7 @@ use super::memory::{Memory, Placement};
 use super::policy::{Ask, Spec};
 use super::prompt::{Prompt, Texts};
 use super::recording::Intents;
-use super::stats::{Outcome, Tally};
+use super::stats::{Outcome, Proportion, Tally};
 use super::{Answers, Phase, Progress, ReplayError};
 use crate::cache::decide::Observation;
 use crate::store::Digest;
@@ -35,6 +36,8 @@ pub struct Run {
     pub outcomes: Vec<Outcome>,
     /// Hits that were asked upstream as well.
     pub audits: usize,
+    /// Candidates that were refused, by reason; counted are those whose answer would have been right.
+    pub refusals: BTreeMap<&'static str, Proportion>,
     /// The labels that the policy has learnt from.
     pub observations: Vec<Observation>,
 }
@@ -105,7 +108,7 @@ impl Stream {
             while let Some((index, (spec, seed))) = take(&next, &jobs) {
                 let advance = |by| tell(Phase::Deciding, done.fetch_add(by, Ordering::Relaxed) + by, total);
                 let run = self.run(prompts, spec, seed, answers, linker, &advance);
-                let tally = run.map(|run| Tally::of(&run.outcomes, run.audits));
+                let tally = run.map(|run| Tally { refusals: run.refusals, ..Tally::of(&run.outcomes, run.audits) });
                 results.lock().unwrap_or_else(PoisonError::into_inner).push((index, tally));
             }
         };
@@ -137,6 +140,7 @@ impl Stream {
         let mut memory = Memory::new(prompts);
         let mut outcomes = Vec::with_capacity(self.len());
         let mut audits = 0;
+        let mut refusals = BTreeMap::new();
         for (place, request) in order(self.requests.len(), seed, self.limit).into_iter().enumerate() {
             let request = *self.requests.get(request).ok_or_else(|| missing("request", request))?;
             let prompt = prompts.get(request.prompt).ok_or_else(|| missing("prompt", request.prompt))?;
@@ -151,6 +155,9 @@ impl Stream {
                 Some(near) if near.answer.class == request.class => Outcome::Right,
                 Some(_) => Outcome::Wrong,
             });
+            if let Some((near, reason)) = decision.refused.and_then(|(place, why)| Some((near.get(place)?, why))) {
+                refusals.entry(reason).or_insert_with(Proportion::default).add(near.answer.class == request.class);
+            }
             let audited = served.is_some() && decision.audit;
             audits += usize::from(audited);
             if served.is_none() || audited {
@@ -164,7 +171,7 @@ impl Stream {
         }
         advance(outcomes.len() % REPORT_EVERY);
         let observations = policy.observations().to_vec();
-        Ok(Run { outcomes, audits, observations })
+        Ok(Run { outcomes, audits, refusals, observations })
     }
 }
 

@@ -110,6 +110,7 @@ impl Policy for Current {
         self.audited = serve.is_some() && self.chance.f64() < self.settings.audit_rate;
         Decision {
             serve,
+            refused: judgement.refused.map(|refused| (evidence.index, refused.as_str())),
             probability: Some(judgement.probability.into()),
             threshold: Some(judgement.theta.into()),
             audit: self.audited,

@@ -31,6 +31,8 @@ pub struct Ask<'a> {
 pub struct Decision {
     /// Place in [`Ask::near`] of the point whose answer is served; `None` is a miss.
     pub serve: Option<usize>,
+    /// Place of the candidate that was refused and why, if one was.
+    pub refused: Option<(usize, &'static str)>,
     /// The probability that the answer is right, if the policy estimates one.
     pub probability: Option<f64>,
     /// The least probability it serves at, if it has one.
@@ -42,7 +44,7 @@ pub struct Decision {
 impl Decision {
     /// Serve the answer of that place, or nothing, without an estimate.
     pub fn plain(serve: Option<usize>) -> Self {
-        Self { serve, probability: None, threshold: None, audit: false }
+        Self { serve, refused: None, probability: None, threshold: None, audit: false }
     }
 }
 

@@ -76,7 +76,7 @@ impl Policy for VCache {
         let tau = self.explore(&curve, similarity);
         let serve = (self.chance.f64() > tau).then_some(0);
         let probability = Some(sigmoid(curve.gamma * (similarity - curve.t)));
-        Decision { serve, probability, threshold: None, audit: false }
+        Decision { serve, refused: None, probability, threshold: None, audit: false }
     }
 
     fn place(&mut self, ask: &Ask<'_>, fresh: &Answer) -> Placement {
