@@ -272,8 +272,13 @@ struct Job {
 /// until it takes an error budget.
 fn curve(table: &[Spec], guards: Guards) -> Vec<Spec> {
     let fixed = |guards| CURVE.into_iter().map(move |threshold| Spec::Fixed { threshold, guards });
-    let vcache = DELTAS.into_iter().map(|delta| Spec::VCache { delta, store_all: false });
-    fixed(None).chain(fixed(Some(guards))).chain(vcache).filter(|spec| !table.contains(spec)).collect()
+    let vcache = |store_all| DELTAS.into_iter().map(move |delta| Spec::VCache { delta, store_all });
+    fixed(None)
+        .chain(fixed(Some(guards)))
+        .chain(vcache(false))
+        .chain(vcache(true))
+        .filter(|spec| !table.contains(spec))
+        .collect()
 }
 
 /// One series a family of policies, in order of appearance.
