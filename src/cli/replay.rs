@@ -293,9 +293,15 @@ struct Job {
 /// More points of each policy for a plot, without those that are in the table already.
 fn curve(table: &[Spec], guards: Guards, current: &dyn Fn(f64) -> Spec) -> Vec<Spec> {
     let fixed = |guards| CURVE.into_iter().map(move |threshold| Spec::Fixed { threshold, guards });
-    let vcache = DELTAS.into_iter().map(|delta| Spec::VCache { delta, store_all: false });
+    let vcache = |store_all| DELTAS.into_iter().map(move |delta| Spec::VCache { delta, store_all });
     let current = BUDGETS.into_iter().map(current);
-    fixed(None).chain(fixed(Some(guards))).chain(vcache).chain(current).filter(|spec| !table.contains(spec)).collect()
+    fixed(None)
+        .chain(fixed(Some(guards)))
+        .chain(vcache(false))
+        .chain(vcache(true))
+        .chain(current)
+        .filter(|spec| !table.contains(spec))
+        .collect()
 }
 
 /// One series a family of policies, in order of appearance.

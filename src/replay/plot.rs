@@ -36,16 +36,19 @@ const RIGHT: f64 = 690.0;
 const TOP: f64 = 50.0;
 const BOTTOM: f64 = 490.0;
 
+/// Colours in the style; further series begin again with the first.
+const COLOURS: usize = 5;
+
 const STYLE: &str = "\
 .bg{fill:#ffffff}.grid{stroke:#e3e6ea;stroke-width:1}.axis{stroke:#57606a;stroke-width:1}\
 text{font-family:system-ui,-apple-system,'Segoe UI',Helvetica,Arial,sans-serif;font-size:13px;fill:#24292f}\
 .title{font-size:16px;font-weight:600}.word{font-size:10px;fill:#57606a}\
 .line{fill:none;stroke-width:2}.dot{stroke:#ffffff;stroke-width:1}\
-.l0{stroke:#6e7781}.l1{stroke:#0969da}.l2{stroke:#bc4c00}.l3{stroke:#8250df}\
-.d0{fill:#6e7781}.d1{fill:#0969da}.d2{fill:#bc4c00}.d3{fill:#8250df}\
+.l0{stroke:#6e7781}.l1{stroke:#0969da}.l2{stroke:#bc4c00}.l3{stroke:#1a7f37}.l4{stroke:#8250df}\
+.d0{fill:#6e7781}.d1{fill:#0969da}.d2{fill:#bc4c00}.d3{fill:#1a7f37}.d4{fill:#8250df}\
 @media (prefers-color-scheme:dark){.bg{fill:#0d1117}.grid{stroke:#272d36}.axis{stroke:#8b949e}text{fill:#e6edf3}\
-.word{fill:#8b949e}.dot{stroke:#0d1117}.l0{stroke:#8b949e}.l1{stroke:#58a6ff}.l2{stroke:#f0883e}.l3{stroke:#bc8cff}\
-.d0{fill:#8b949e}.d1{fill:#58a6ff}.d2{fill:#f0883e}.d3{fill:#bc8cff}}";
+.word{fill:#8b949e}.dot{stroke:#0d1117}.l0{stroke:#8b949e}.l1{stroke:#58a6ff}.l2{stroke:#f0883e}.l3{stroke:#3fb950}.l4{stroke:#bc8cff}\
+.d0{fill:#8b949e}.d1{fill:#58a6ff}.d2{fill:#f0883e}.d3{fill:#3fb950}.d4{fill:#bc8cff}}";
 
 /// How values become places on one axis.
 struct Axis {
@@ -115,7 +118,7 @@ impl Plot {
         for (number, series) in self.series.iter().enumerate() {
             draw(&mut svg, series, number, &x, &y, &mut words);
             let at = TOP + 10.0 + 24.0 * number as f64;
-            let class = number % 4;
+            let class = number % COLOURS;
             put(
                 &mut svg,
                 format_args!(
@@ -192,7 +195,7 @@ impl Words {
 /// A line through the points in order of x, a dot at each, and a word beside it: for the first series above to the left,
 /// for the others below to the right.
 fn draw(svg: &mut String, series: &Series, number: usize, x: &Axis, y: &Axis, words: &mut Words) {
-    let class = number % 4;
+    let class = number % COLOURS;
     let mut points: Vec<&(f64, f64, String)> = series.points.iter().collect();
     points.sort_by(|a, b| a.0.total_cmp(&b.0).then(a.1.total_cmp(&b.1)));
     let path: Vec<String> = points.iter().map(|(px, py, _)| format!("{:.1} {:.1}", x.at(*px), y.at(*py))).collect();
@@ -268,6 +271,19 @@ mod tests {
             assert!(
                 svg.starts_with("<svg") && svg.ends_with("</svg>\n") && !svg.contains("NaN") && !svg.contains("inf")
             );
+        }
+    }
+
+    #[test]
+    fn five_series_have_five_colours_in_light_and_in_dark() {
+        let series = |name: &str| Series { name: name.into(), points: vec![(1.0, 1.0, String::new())] };
+        let series = ["a", "b", "c", "d", "e"].map(series).to_vec();
+        let plot = Plot { title: String::new(), x_title: String::new(), y_title: String::new(), log_x: false, series };
+        let svg = plot.to_svg();
+        for colour in 0..5 {
+            assert_eq!(svg.matches(&format!("class=\"dot d{colour}\"")).count(), 2, "a point and its legend");
+            assert_eq!(STYLE.matches(&format!(".d{colour}{{fill:#")).count(), 2);
+            assert_eq!(STYLE.matches(&format!(".l{colour}{{stroke:#")).count(), 2);
         }
     }
 
