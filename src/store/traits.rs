@@ -17,10 +17,6 @@ pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = Result<T, StoreError>> +
 
 /// One change to the stored entries.
 #[derive(Clone, Debug, PartialEq)]
-#[expect(
-    clippy::large_enum_variant,
-    reason = "a queued write is moved once; a box would be an allocation for each point"
-)]
 pub enum EntryWrite {
     /// Stores an answer and the points that lead to it. What is already there stays as it is.
     Put {
