@@ -4,6 +4,7 @@
 //! half written, and never go on after Ctrl-C.
 
 mod display;
+mod fit;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -36,6 +37,8 @@ Examples:
   remora replay clinc150.json.gz --split train --split oos_train --seeds 5
   remora replay pairs.jsonl --fixed 0.80,0.90 --json
   remora replay banking77_train.csv --answers noisy --reworded 0.10 --wrong 0.03 --plot curve.svg
+  remora replay clinc150.json.gz --fit weights.json
+  remora replay banking77_train.csv --weights weights.json --budget 0.005,0.01
 
 Exit codes: 0 done, 1 failed, 2 wrong usage, 130 interrupted.";
 
@@ -90,6 +93,13 @@ pub(super) struct Replay {
     /// Share of noisy answers that answer another intent.
     #[arg(long, value_name = "RATE", value_parser = proportion, default_value = "0.03")]
     wrong: f64,
+    /// Fit weights to every candidate that the current policy meets, and write them with where they come from. Use them
+    /// with --weights, or as cache.weights_file (streams only).
+    #[arg(long, value_name = "FILE.json")]
+    fit: Option<PathBuf>,
+    /// Another file of intents to fit the weights to; may be repeated.
+    #[arg(long, value_name = "FILE", requires = "fit")]
+    also: Vec<PathBuf>,
     /// Print JSON instead of a table.
     #[arg(long)]
     json: bool,
@@ -142,6 +152,7 @@ impl Replay {
             ("--seeds", self.seeds != 1),
             ("--limit", self.limit.is_some()),
             ("--answers", self.answers != AnswerKind::Ideal),
+            ("--fit", self.fit.is_some()),
         ];
         if let Some((flag, _)) = given.into_iter().find(|(_, given)| *given) {
             misuse(&format!("{flag} is for streams of intents; {} holds labelled pairs", self.file.display()));
@@ -178,7 +189,12 @@ impl Replay {
         let display = Display::new();
         let job = Job { parallel, embedder, table, extra, display };
         let (report, plot) = match recording {
-            Recording::Intents(intents) => self.stream(intents, job).await?,
+            Recording::Intents(intents) => {
+                if let Some(out) = &self.fit {
+                    eprintln!("{}", self.fit(out, intents.clone(), &job).await?);
+                }
+                self.stream(intents, job).await?
+            }
             Recording::Pairs(pairs) => self.pairs(&pairs, &config, job).await?,
         };
         if let Some(path) = &self.plot {
@@ -199,6 +215,14 @@ impl Replay {
         fixed(None).chain(fixed(Some(guards))).chain(vcache).chain(current.iter().copied()).collect()
     }
 
+    fn most(&self) -> usize {
+        self.limit.map_or(usize::MAX, |limit| usize::try_from(limit).unwrap_or(usize::MAX))
+    }
+
+    fn all_seeds(&self) -> Vec<u64> {
+        (0..u64::from(self.seeds)).map(|more| self.seed.wrapping_add(more)).collect()
+    }
+
     fn answers(&self) -> Answers {
         match self.answers {
             AnswerKind::Ideal => Answers::Ideal,
@@ -207,8 +231,7 @@ impl Replay {
     }
 
     async fn stream(&self, intents: Intents, job: Job) -> Result<(Report, Plot), String> {
-        let limit = self.limit.map_or(usize::MAX, |limit| usize::try_from(limit).unwrap_or(usize::MAX));
-        let seeds: Vec<u64> = (0..u64::from(self.seeds)).map(|more| self.seed.wrapping_add(more)).collect();
+        let (limit, seeds) = (self.most(), self.all_seeds());
         let mut texts = Texts::default();
         let stream = Stream::new(intents, limit, &seeds, &mut texts);
         let Job { parallel, embedder, table, extra, display } = job;

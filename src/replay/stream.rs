@@ -38,7 +38,7 @@ pub struct Run {
     pub audits: usize,
     /// Candidates that were refused, by reason; counted are those whose answer would have been right.
     pub refusals: BTreeMap<&'static str, Proportion>,
-    /// The labels that the policy has learnt from.
+    /// Every candidate that the policy saw in numbers, and the truth about it.
     pub observations: Vec<Observation>,
 }
 
@@ -140,6 +140,7 @@ impl Stream {
         let mut memory = Memory::new(prompts);
         let mut outcomes = Vec::with_capacity(self.len());
         let mut audits = 0;
+        let mut observations = Vec::new();
         let mut refusals = BTreeMap::new();
         for (place, request) in order(self.requests.len(), seed, self.limit).into_iter().enumerate() {
             let request = *self.requests.get(request).ok_or_else(|| missing("request", request))?;
@@ -148,6 +149,9 @@ impl Stream {
             let near = memory.near(&partition, prompt);
             let ask = Ask { prompt, near: &near };
             let decision = policy.decide(&ask);
+            if let Some((near, inputs)) = policy.inputs().and_then(|(place, inputs)| Some((near.get(place)?, inputs))) {
+                observations.push(Observation { inputs, right: near.answer.class == request.class });
+            }
             let served = decision.serve.and_then(|place| near.get(place));
             outcomes.push(match served {
                 None => Outcome::Miss,
@@ -170,7 +174,6 @@ impl Stream {
             }
         }
         advance(outcomes.len() % REPORT_EVERY);
-        let observations = policy.observations().to_vec();
         Ok(Run { outcomes, audits, refusals, observations })
     }
 }

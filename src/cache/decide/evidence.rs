@@ -1,7 +1,7 @@
 //! What speaks for a neighbour's answer: the numbers from which the probability is made.
 //!
 //! Stands between the search for nearest points and the [`Learner`](super::Learner). Takes the ten nearest points with
-//! the answer groups they belong to, asks the guards, and describes the best group in sixteen numbers: how near it is, how
+//! the answer groups they belong to, asks the guards, and describes the best group in nineteen numbers: how near it is, how
 //! far ahead of the next group, how many of the neighbours it has, and how much of the new prompt's words it covers.
 //!
 //! Pure. It must never look beyond the neighbours it was given, nor turn a guard's objection into anything but a miss.
@@ -11,7 +11,7 @@ use super::features::{Features, Form, Reading};
 use super::guard::{Guard, Guards, Objection};
 
 /// How many numbers describe a candidate.
-pub const INPUTS: usize = 16;
+pub const INPUTS: usize = 19;
 
 /// Names of the numbers, in order; for explanations and files of weights.
 pub const INPUT_NAMES: [&str; INPUTS] = [
@@ -31,6 +31,9 @@ pub const INPUT_NAMES: [&str; INPUTS] = [
     "group_cosine",
     "groups",
     "tenth_cosine",
+    "wide_posterior",
+    "rival_share",
+    "top_three_margin",
 ];
 
 /// The numbers.
@@ -44,8 +47,11 @@ const VOTERS: usize = 5;
 const UNSEEN_MARGIN: f32 = 0.15;
 /// Most that a lead counts.
 const MOST_MARGIN: f32 = 0.4;
-/// Width of the kernel in which neighbours share out their votes.
+/// Widths of the kernels in which neighbours share out their votes.
 const KERNEL: f32 = 0.03;
+const WIDE_KERNEL: f32 = 0.06;
+/// Points of a group whose mean cosine is compared with that of another group's.
+const TOP: usize = 3;
 /// What a word without a topic counts beside one with.
 const STOP_WEIGHT: f32 = 0.15;
 /// Groups that are tried, nearest first, when guards refuse the one before.
@@ -225,14 +231,30 @@ fn inputs(new: &Features, near: &[(usize, Near<'_>)], first: &Near<'_>, rival: O
     let last = near.get(FULL - 1).map(|(_, n)| n.cosine);
     let margin = rival.or(last.map(|last| best - last + 0.02)).unwrap_or(UNSEEN_MARGIN).min(MOST_MARGIN);
     let votes = points().take(VOTERS).filter(|n| is_own(n)).count() as f32 / count.min(VOTERS as f32);
-    let kernel = |n: &Near<'_>| ((n.cosine - best) / KERNEL).exp();
-    let posterior = points().filter(|n| is_own(n)).map(kernel).sum::<f32>() / points().map(kernel).sum::<f32>();
+    let posterior = |width: f32| {
+        let kernel = |n: &Near<'_>| ((n.cosine - best) / width).exp();
+        points().filter(|n| is_own(n)).map(kernel).sum::<f32>() / points().map(kernel).sum::<f32>()
+    };
     let own = points().filter(|n| is_own(n)).count() as f32;
     let own_cosine = points().filter(|n| is_own(n)).map(|n| n.cosine).sum::<f32>() / own;
     let mut groups: Vec<usize> = points().map(|n| n.group).collect();
     groups.sort_unstable();
     groups.dedup();
     let words = Words::of(new, near, first.group);
+    let farthest = near.last().map_or(best, |(_, n)| n.cosine);
+    // Of a group with fewer points, the missing ones count as far as the farthest there is.
+    let top = |group: usize| {
+        let own = points().filter(|n| n.group == group).take(TOP);
+        let (sum, count) = own.fold((0.0, 0), |(sum, count), n| (sum + n.cosine, count + 1));
+        (sum + farthest * (TOP - count) as f32) / TOP as f32
+    };
+    let rivals = || groups.iter().filter(|group| **group != first.group);
+    let rival_points = rivals().map(|group| points().filter(|n| n.group == *group).count()).max().unwrap_or_default();
+    let rival_top = rivals().map(|group| top(*group)).reduce(f32::max);
+    let top_margin = match rival_top {
+        Some(rival) => (top(first.group) - rival).min(MOST_MARGIN),
+        None => margin,
+    };
     let d = best - 0.85;
     [
         1.0,
@@ -241,7 +263,7 @@ fn inputs(new: &Features, near: &[(usize, Near<'_>)], first: &Near<'_>, rival: O
         margin,
         votes - 0.6,
         (1.0 + first.group_size as f32).ln().min(3.0) / 3.0,
-        posterior - 0.6,
+        posterior(KERNEL) - 0.6,
         own / count - 0.5,
         words.overlap - 0.4,
         words.overlap_margin,
@@ -251,6 +273,9 @@ fn inputs(new: &Features, near: &[(usize, Near<'_>)], first: &Near<'_>, rival: O
         own_cosine - 0.8,
         groups.len() as f32 / 10.0 - 0.4,
         last.map_or(-0.2, |last| last - 0.7),
+        posterior(WIDE_KERNEL) - 0.6,
+        rival_points as f32 / count - 0.2,
+        top_margin,
     ]
 }
 

@@ -49,9 +49,9 @@ const SCALE: (f64, f64) = (0.5, 20.0);
 /// Part of the budget that is used at the very beginning and in the end. What was fitted on the same labels that it is
 /// applied to is a little too sure, and guards take back more than they are credited with; on the data of the
 /// documentation the two about cancel at the later value.
-const SHARE: (f64, f64) = (0.45, 1.15);
+const SHARE: (f64, f64) = (0.50, 1.25);
 /// Labels over which the first part grows into the second, by the factor e.
-const GROWTH: f64 = 1_000.0;
+const GROWTH: f64 = 800.0;
 /// Least distance to the nearest point of another group while cold.
 const COLD_MARGIN: f32 = 0.05;
 /// Part of the budget that is used after a breach.

@@ -75,7 +75,7 @@ impl Weights {
 
     /// Weights for an encoder that nobody has fitted any for: nearness, lead and common words count, carefully.
     pub const fn unfitted() -> Self {
-        Self([1.0, 4.0, 2.0, 5.0, 2.0, -0.5, 0.0, 1.0, 1.0, 1.0, -2.0, -1.0, 0.0, 0.0, 0.0, 0.0])
+        Self([1.0, 4.0, 2.0, 5.0, 2.0, -0.5, 0.0, 1.0, 1.0, 1.0, -2.0, -1.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0])
     }
 
     /// Reads a file of weights.

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use super::{Ask, Decision, Policy, Settings};
 use crate::cache::Likeness;
 use crate::cache::decide::{
-    Evidence, Guard, GuardSet, Guards, Judgement, Learner, Near, Observation, Source, Waivers, Weights, weigh,
+    Evidence, Guard, GuardSet, Guards, Inputs, Judgement, Learner, Near, Observation, Source, Waivers, Weights, weigh,
 };
 use crate::replay::link::Linker;
 use crate::replay::memory::{self, Answer, Placement};
@@ -29,7 +29,6 @@ pub(super) struct Current {
     /// What the last decision was about.
     last: Option<(Evidence, Judgement)>,
     audited: bool,
-    seen: Vec<Observation>,
 }
 
 impl Current {
@@ -49,7 +48,6 @@ impl Current {
             chance: fastrand::Rng::with_seed(seed),
             last: None,
             audited: false,
-            seen: Vec::new(),
         }
     }
 
@@ -78,7 +76,6 @@ impl Current {
     }
 
     fn learn(&mut self, observation: Observation, source: Source) {
-        self.seen.push(observation);
         if self.learner.label(observation, source, self.budget).0 {
             let weights = self.learner.lesson().fit();
             self.learner.learnt(weights);
@@ -151,8 +148,8 @@ impl Policy for Current {
         Placement::Join(group)
     }
 
-    fn observations(&self) -> &[Observation] {
-        &self.seen
+    fn inputs(&self) -> Option<(usize, Inputs)> {
+        self.last.as_ref().map(|(evidence, _)| (evidence.index, evidence.inputs))
     }
 }
 

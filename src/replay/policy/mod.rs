@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 use super::link::Linker;
 use super::memory::{Answer, Near, Placement};
 use super::prompt::Prompt;
-use crate::cache::decide::{Guards, Observation, Weights};
+use crate::cache::decide::{Guards, Inputs, Weights};
 
 /// A request to decide.
 pub struct Ask<'a> {
@@ -57,9 +57,10 @@ pub trait Policy: Send {
     /// and may learn.
     fn place(&mut self, ask: &Ask<'_>, fresh: &Answer) -> Placement;
 
-    /// The labels it has learnt from, for fitting weights.
-    fn observations(&self) -> &[Observation] {
-        &[]
+    /// What the last decision was about, if the policy sees it in numbers: the candidate's place and its inputs. For
+    /// fitting weights.
+    fn inputs(&self) -> Option<(usize, Inputs)> {
+        None
     }
 }
 
