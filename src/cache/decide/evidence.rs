@@ -417,6 +417,14 @@ mod tests {
         close("covered_elsewhere", 0.0);
         close("overlap_margin", 2.0 / 2.15);
         close("length", 4.0_f32.ln() - 2.3);
+        close("rival_share", 0.05);
+        // (0.95 + 0.90 + 0.70) / 3 against (0.80 + 2 · 0.70) / 3.
+        close("top_three_margin", 2.55 / 3.0 - 2.2 / 3.0);
+        let kernel = |d: f32| (-d / 0.06).exp();
+        close(
+            "wide_posterior",
+            (1.0 + kernel(0.05) + kernel(0.25)) / (1.0 + kernel(0.05) + kernel(0.25) + kernel(0.15)) - 0.6,
+        );
     }
 
     #[test]
