@@ -18,7 +18,7 @@ use std::collections::VecDeque;
 
 use super::difference::Difference;
 use super::evidence::Evidence;
-use super::interval::{Interval, Z95, Z99};
+use super::interval::{Interval, Z95};
 use super::verdict::Reject;
 use super::weights::{Observation, Weights};
 
@@ -49,9 +49,9 @@ const SCALE: (f64, f64) = (0.5, 20.0);
 /// Part of the budget that is used at the very beginning and in the end. What was fitted on the same labels that it is
 /// applied to is a little too sure, and guards take back more than they are credited with; on the data of the
 /// documentation the two about cancel at the later value.
-const SHARE: (f64, f64) = (0.50, 1.25);
+const SHARE: (f64, f64) = (0.35, 1.25);
 /// Labels over which the first part grows into the second, by the factor e.
-const GROWTH: f64 = 800.0;
+const GROWTH: f64 = 1_000.0;
 /// Least distance to the nearest point of another group while cold.
 const COLD_MARGIN: f32 = 0.05;
 /// Part of the budget that is used after a breach.
@@ -59,6 +59,8 @@ const TIGHT: f64 = 0.5;
 /// Audits before a breach is called, and before the way back is taken.
 const BREACH_AUDITS: u64 = 30;
 const RETURN_AUDITS: u64 = 100;
+/// Chance of a breach being called, at one audit, on a cache that keeps just within its budget.
+const FALSE_ALARM: f64 = 0.001;
 
 /// Where a learner stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -314,9 +316,12 @@ impl Learner {
     /// Whether the audits since the last turn call for another stage.
     fn turn(&mut self, budget: f64) -> Option<Turn> {
         let (count, wrong) = self.since_turn;
-        let (share, sure) = (self.hit_share(), Interval::wilson(wrong, count, Z99));
-        let broken = count >= BREACH_AUDITS && sure.low * share > budget;
-        let held = count >= RETURN_AUDITS && sure.share * share <= budget;
+        let share = self.hit_share();
+        // Tested after every audit, so the chance of a false alarm must be small in each. An interval will not do: with
+        // few wrong ones its lower end is too high.
+        let most = if share > 0.0 { (budget / share).min(1.0) } else { 1.0 };
+        let broken = count >= BREACH_AUDITS && chance_of(wrong, count, most) < FALSE_ALARM;
+        let held = count >= RETURN_AUDITS && wrong as f64 * share <= budget * count as f64;
         match self.stage {
             Stage::Cold | Stage::Warm if broken => Some(self.enter(Stage::Tight)),
             Stage::Tight if broken => Some(self.enter(Stage::ExactOnly)),
@@ -399,6 +404,24 @@ impl Lesson {
     pub fn fit(&self) -> Weights {
         self.prior.fit(self.labels.iter(), PRECISION)
     }
+}
+
+/// The chance of at least `wrong` of `count`, if each is wrong with probability `p` (binomial tail).
+fn chance_of(wrong: u64, count: u64, p: f64) -> f64 {
+    if wrong == 0 || p >= 1.0 {
+        return 1.0;
+    }
+    if p <= 0.0 {
+        return 0.0;
+    }
+    // The terms below `wrong`, each from the one before.
+    let mut term = (count as f64 * (-p).ln_1p()).exp();
+    let mut below = term;
+    for k in 1..wrong.min(count + 1) {
+        term *= (count - k + 1) as f64 / k as f64 * p / (1.0 - p);
+        below += term;
+    }
+    (1.0 - below).max(0.0)
 }
 
 fn push(ring: &mut VecDeque<Observation>, observation: Observation, most: usize) {

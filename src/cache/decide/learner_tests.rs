@@ -175,3 +175,18 @@ fn nothing_serves_what_a_guard_has_refused() {
     let judged = learner.judge(&evidence, 0.5);
     assert_eq!((judged.refused, judged.would_serve), (Some(Reject::Guard(super::super::Guard::Numbers)), false));
 }
+
+#[test]
+fn the_binomial_tail_is_that_of_the_tables() {
+    // Worked out apart from this code: 1 − Σ C(n, k) p^k (1 − p)^(n − k) below the count.
+    let rows =
+        [(1, 10, 0.1, 0.651_322), (3, 40, 0.01, 0.007_497), (0, 5, 0.5, 1.0), (5, 5, 0.5, 0.031_25), (6, 5, 0.5, 0.0)];
+    for (wrong, count, p, expected) in rows {
+        assert!(
+            (chance_of(wrong, count, p) - expected).abs() < 1e-5,
+            "{wrong} of {count} at {p}: {}",
+            chance_of(wrong, count, p)
+        );
+    }
+    assert_eq!((chance_of(3, 10, 1.0), chance_of(3, 10, 0.0)), (1.0, 0.0));
+}
