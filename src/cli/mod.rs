@@ -4,7 +4,9 @@ mod api;
 mod audit;
 mod cache;
 mod check;
+mod explain;
 mod invalidate;
+mod learning;
 mod migrate;
 mod serve;
 

@@ -130,7 +130,9 @@ async fn bare(entries: usize) -> Bare {
         clock: clock.clone(),
         guards: Guards::without(&[]),
         embedder: Embedder::fixed(2, |_| Ok(vec![1.0, 0.0])),
+        weights: None,
         store: Arc::clone(&stores.entries),
+        decisions: Arc::clone(&stores.decisions),
         writer: writer.clone(),
         metrics: Arc::clone(&metrics),
     }));
@@ -140,6 +142,7 @@ async fn bare(entries: usize) -> Bare {
         upstream: Arc::new(Upstream::new(&config.upstream).unwrap()),
         limits: config.server.limits.clone(),
         clock: clock.clone(),
+        ledger: Arc::clone(&stores.ledger),
         writer,
         metrics,
         shutdown: Shutdown::new(),
