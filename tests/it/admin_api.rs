@@ -172,12 +172,20 @@ async fn a_thousand_made_up_models_keys_and_paths_add_no_series() {
         running.exchange(request(Method::GET, running.data, &path, &headers, Default::default())).await;
     };
     junk(0).await;
-    let before = Exposition::of(&running).await;
+    // A request is counted when its reply has gone, which may be after it was read.
+    let counted = || async {
+        let seen = Exposition::of(&running).await;
+        (seen.sum("remora_requests_total", &[]) == 2.0).then_some(seen)
+    };
+    let before = until("both requests are counted", counted).await;
     for n in 1..=1_000 {
         junk(n).await;
     }
-    let after = Exposition::of(&running).await;
-    assert_eq!(after.sum("remora_requests_total", &["model=\"other\"", "tenant=\"other\""]), 2_002.0);
+    let counted = || async {
+        let seen = Exposition::of(&running).await;
+        (seen.sum("remora_requests_total", &["model=\"other\"", "tenant=\"other\""]) == 2_002.0).then_some(seen)
+    };
+    let after = until("all requests are counted", counted).await;
     let ids = |seen: &Exposition| seen.series.keys().cloned().collect::<BTreeSet<_>>();
     assert_eq!(ids(&after), ids(&before));
 }
@@ -631,17 +639,20 @@ async fn the_command_line_moves_the_schema_both_ways_and_keeps_all_data() {
     running.stop().await;
     let store = format!("sqlite://{}", home.database().display());
     let migrate = async |args: &[&str]| home.run(&[&["migrate"], args, &["--store", &store]].concat()).await;
-    says(migrate(&["status"]).await.ok(), &["database: schema 3", "program:  schema 3"]);
+    says(migrate(&["status"]).await.ok(), &["database: schema 4", "program:  schema 4"]);
     says(migrate(&["up"]).await.ok(), &["Nothing to do"]);
-    says(migrate(&["down", "--to", "1"]).await.ok(), &["admin_audit: done", "indexes: done"]);
-    says(migrate(&["status"]).await.ok(), &["database: schema 1", "pending:  indexes", "pending:  admin_audit"]);
+    says(migrate(&["down", "--to", "1"]).await.ok(), &["decisions: done", "admin_audit: done", "indexes: done"]);
+    says(
+        migrate(&["status"]).await.ok(),
+        &["database: schema 1", "pending:  indexes", "pending:  admin_audit", "pending:  decisions"],
+    );
     let status: Value = serde_json::from_str(migrate(&["status", "--json"]).await.ok()).unwrap();
-    assert_eq!(status, json!({ "current": 1, "latest": 3, "pending": ["indexes", "admin_audit"] }));
-    for wrong in ["0", "4"] {
+    assert_eq!(status, json!({ "current": 1, "latest": 4, "pending": ["indexes", "admin_audit", "decisions"] }));
+    for wrong in ["0", "5"] {
         says(migrate(&["down", "--to", wrong]).await.failed(1), &["cannot go down", wrong]);
     }
     assert_eq!(migrate(&["down"]).await.code, Some(2));
-    says(migrate(&["up"]).await.ok(), &["indexes: done", "admin_audit: done"]);
+    says(migrate(&["up"]).await.ok(), &["indexes: done", "admin_audit: done", "decisions: done"]);
     let none = home.run(&["migrate", "status", "--store", "sqlite://none.db"]).await;
     says(none.failed(1), &["none.db", "no such database", "remora serve"]);
     assert!(!home.path("none.db").exists());

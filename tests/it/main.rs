@@ -11,13 +11,17 @@
 
 mod admin_api;
 mod arrows;
+mod audits;
 mod bad_start;
 mod badinput;
+mod budget;
 mod canned;
 mod child;
 mod coalesce;
 mod controls;
 mod embeddings;
+mod feedback;
+mod groups;
 mod invalidate;
 mod isolation;
 mod lifecycle;
@@ -27,4 +31,7 @@ mod peers;
 mod process;
 mod review;
 mod rig;
+mod scripted;
+mod shadow;
 mod streams;
+mod writers;
