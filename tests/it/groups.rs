@@ -114,8 +114,8 @@ async fn questions_that_were_all_answered_with_yes_do_not_vouch_for_another() {
     }
     compared(&rig, 3).await;
     assert_eq!(entries(&rig).await.len(), 4);
-    upstream.says(&question("Berlin"), "No.");
-    let trap = rig.chat("sk-a", &chat(&question("Berlin"))).await;
+    upstream.says(&question("Oslo"), "No.");
+    let trap = rig.chat("sk-a", &chat(&question("Oslo"))).await;
     assert_eq!((trap.cache(), trap.reason(), trap.content().as_str()), ("MISS", "guard_entities", "No."));
 }
 

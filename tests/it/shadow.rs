@@ -13,7 +13,7 @@ const TIDES: &str = "Tell me about the tides";
 const TIDES_PLEASE: &str = "Please tell me about the tides";
 const MOON: &str = "The moon pulls the sea.";
 
-/// One prompt stored, a near one, the near one again, and the first in other letters.
+/// A prompt, a near one, the near one again, and another in two ways to write it.
 async fn watched(rig: &Rig, key: &str, headers: &[(&str, &str)]) {
     assert_eq!(line(&rig.chat_with(key, headers, &chat(TIDES)).await), ("MISS", "", "no_neighbour"));
     let near = rig.chat_with(key, headers, &chat(TIDES_PLEASE)).await;
@@ -25,12 +25,13 @@ async fn watched(rig: &Rig, key: &str, headers: &[(&str, &str)]) {
     let decision = told(rig, &format!("/admin/v1/cache/decisions/{}", near.header("x-remora-request-id"))).await;
     assert_eq!((&decision["mode"], &decision["would_serve"]), (&json!("shadow"), &json!(true)));
     assert_eq!(line(&rig.chat_with(key, headers, &chat(TIDES_PLEASE)).await), ("HIT", "exact", ""));
-    let same_words = rig.chat_with(key, headers, &chat("TELL me about the tides")).await;
+    rig.chat_with(key, headers, &chat("Tell me about the garden")).await;
+    let same_words = rig.chat_with(key, headers, &chat("TELL me about the garden")).await;
     assert_eq!(line(&same_words), ("SHADOW", "", "shadow"), "the same words are similarity too");
 }
 
-fn answers() -> [(&'static str, &'static str); 3] {
-    [(TIDES, MOON), (TIDES_PLEASE, "Twice a day."), ("TELL me about the tides", MOON)]
+fn answers() -> [(&'static str, &'static str); 2] {
+    [(TIDES, MOON), (TIDES_PLEASE, "Twice a day.")]
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
@@ -44,7 +45,7 @@ async fn by_configuration_by_tenant_or_by_header_nothing_is_served_by_similarity
     watched(&upstream.rig(by_tenant).await, SHOP[0], &[]).await;
     let rig = upstream.rig(|_| {}).await;
     watched(&rig, "sk-a", &[("x-remora-cache", "shadow")]).await;
-    assert_eq!(upstream.count(), 9, "each of three asked three times");
+    assert_eq!(upstream.count(), 12, "each of three rigs asked for four");
     // Without the header the same prompts are served; with more than the configuration allows they are not.
     assert_eq!(line(&rig.chat("sk-a", &chat("tell ME about the tides")).await), ("HIT", "semantic", ""));
     let rig = upstream.rig(|config| config.cache.mode = CacheMode::Shadow).await;
@@ -92,7 +93,6 @@ async fn the_report_counts_what_would_have_been_served_and_how_much_of_it_was_ri
     ] {
         asked.push(rig.chat("sk-a", &chat(prompt)).await);
     }
-    // Served to whoever asks for it in earnest, and so not part of the report.
     compared(&rig, 5).await;
     let tenant = rig.row(&asked[0]).await["tenant"].as_str().unwrap().to_owned();
     let report = told(&rig, "/admin/v1/cache/shadow").await;
