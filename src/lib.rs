@@ -17,6 +17,7 @@ pub mod ids;
 pub mod index;
 pub mod json;
 pub mod pipeline;
+pub mod replay;
 pub mod server;
 pub mod simulate;
 pub mod store;

@@ -4,7 +4,7 @@ use serde::Serialize;
 
 use super::Cache;
 use super::considered::Considered;
-use super::decide::{Features, Finding, Guard, INPUT_NAMES, Learner, Opinion, Reject, Stage};
+use super::decide::{Features, Finding, Guard, INPUT_NAMES, Learner, Opinion, Reject, Stage, waives};
 use super::lookup::{Ask, Neighbour, Query};
 use super::outcome::{Reason, Tier};
 use super::policy::Plan;
@@ -279,7 +279,7 @@ impl Cache {
 
     fn neighbour(&self, new: &Features, near: &Neighbour) -> NeighbourReport {
         let findings = self.guards.explain(new, near.point.features());
-        let waives = |guard| near.entry.waivers.waives(guard);
+        let waives = |guard| waives(guard, near.entry.waivers, near.entry.points.len());
         let report = |f: Finding| {
             let waived = f.verdict == Opinion::Reject && waives(f.guard);
             let verdict = if waived { "waived" } else { f.verdict.as_str() };

@@ -11,7 +11,7 @@ use crate::embed::Embedder;
 
 /// What came of comparing two answers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Likeness {
+pub enum Likeness {
     /// They say the same: a prompt of one may be answered with the other.
     Same,
     /// It cannot be told.
@@ -32,7 +32,7 @@ const MOST_RATIO: usize = 2;
 impl Likeness {
     /// Compares two answers. Embeds them only if their words do not decide. An embedder that fails makes it
     /// [`Likeness::Unsure`].
-    pub(super) async fn of(fresh: &str, stored: &str, embedder: &Embedder, owner: &str) -> Self {
+    pub async fn of(fresh: &str, stored: &str, embedder: &Embedder, owner: &str) -> Self {
         match by_words(fresh, stored) {
             Some(verdict) => verdict,
             None => match (embedder.embed_for(owner, fresh).await, embedder.embed_for(owner, stored).await) {

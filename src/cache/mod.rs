@@ -35,6 +35,7 @@ pub use follow::{Fresh as FreshAnswer, Lessons};
 pub use invalidate::{
     DEFAULT_RADIUS, Epoch, Filter, InvalidateError, Near, Order, Removed, Selected, Selection, Selector,
 };
+pub use likeness::Likeness;
 pub use lookup::{Ask, Hit, Query, Searched, Vector};
 pub use manage::{LoadError, Sizes};
 pub use outcome::Tier;

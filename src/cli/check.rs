@@ -44,6 +44,7 @@ pub(super) fn load(path: Option<&Path>, flags: &Flags) -> Result<Config, String>
     Config::load(path, environment(), &flags.overrides()).map_err(|problems| check_report(&problems))
 }
 
-fn environment() -> impl Iterator<Item = (String, String)> {
+/// The environment, without what is not UTF-8.
+pub(super) fn environment() -> impl Iterator<Item = (String, String)> {
     std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
 }

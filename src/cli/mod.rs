@@ -8,6 +8,7 @@ mod explain;
 mod invalidate;
 mod learning;
 mod migrate;
+mod replay;
 mod serve;
 
 use std::process::ExitCode;
@@ -46,6 +47,9 @@ enum Command {
     /// Show the ledger row of a request, or the latest rows.
     #[command(after_help = "Example:\n  remora request 01K9ZQ4W7Y8N3T5V6X0A1B2C3D\n  remora request --limit 5")]
     Request(cache::Request),
+    /// Judge the cache on recorded data, beside fixed thresholds and vCache.
+    #[command(after_help = replay::EXAMPLES)]
+    Replay(Box<replay::Replay>),
     /// Bring the database schema up to date or back.
     #[command(after_help = "Example:\n  remora migrate status --store sqlite://remora.db")]
     Migrate(migrate::Migrate),
@@ -77,6 +81,7 @@ pub fn run() -> ExitCode {
             Command::Cache(command) => command.run().await,
             Command::Audit(command) => command.run().await,
             Command::Request(request) => request.run().await,
+            Command::Replay(replay) => replay.run().await,
             Command::Migrate(migrate) => migrate.run().await,
         }
     });

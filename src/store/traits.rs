@@ -17,10 +17,6 @@ pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = Result<T, StoreError>> +
 
 /// One change to the stored entries.
 #[derive(Clone, Debug, PartialEq)]
-#[expect(
-    clippy::large_enum_variant,
-    reason = "a queued write is moved once; a box would be an allocation for each point"
-)]
 pub enum EntryWrite {
     /// Stores an answer and the points that lead to it. What is already there stays as it is.
     Put {
@@ -175,7 +171,9 @@ pub struct TenantRow {
 
 /// Answers and the points that lead to them.
 pub trait EntryStore: Send + Sync {
-    /// Applies all writes in order and in one transaction: all or none. Applying them again changes nothing.
+    /// Applies all writes in order and in one transaction: all or none. Applying them again changes nothing, but for
+    /// one case: what a batch puts, then moves to another entry and at last deletes with it, is there again after the
+    /// second time, as an entry of its own.
     fn apply<'a>(&'a self, writes: &'a [EntryWrite]) -> BoxFuture<'a, ()>;
 
     /// One entry with its body. `None` if this tenant has none of that id. Expiry is for the caller to check.
@@ -185,7 +183,8 @@ pub trait EntryStore: Send + Sync {
     fn points_of<'a>(&'a self, tenant: &'a TenantId, id: EntryId) -> BoxFuture<'a, Vec<Point>>;
 
     /// Up to `limit` entries that expire after `now`, with their points, by tenant and then by id. An empty page is
-    /// the end. An entry that is there during the whole scan is seen exactly once.
+    /// the end. An entry that is there during the whole scan is seen exactly once; a point that moves meanwhile may be
+    /// seen with both of its entries or with none.
     fn scan<'a>(&'a self, now: UnixMs, after: Option<&'a Cursor>, limit: u32) -> BoxFuture<'a, Vec<Loaded>>;
 
     /// Up to `limit` entries, newest first, of one tenant or for the operator of all. An empty page is the end.

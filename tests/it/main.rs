@@ -10,6 +10,7 @@
 )]
 
 mod admin_api;
+mod adversarial;
 mod arrows;
 mod audits;
 mod bad_start;
@@ -19,6 +20,7 @@ mod canned;
 mod child;
 mod coalesce;
 mod controls;
+mod conversations;
 mod embeddings;
 mod feedback;
 mod groups;
@@ -29,6 +31,7 @@ mod line;
 mod passthrough;
 mod peers;
 mod process;
+mod replay;
 mod review;
 mod rig;
 mod scripted;

@@ -68,6 +68,19 @@ pub struct Near<'a> {
     pub features: &'a Features,
 }
 
+impl Near<'_> {
+    /// Whether the guard's objection does not count in this group: its prompts have shown so, or it is about an exchanged
+    /// word and the group has several prompts, so that the probability knows better what may be exchanged.
+    pub fn waives(&self, guard: Guard) -> bool {
+        waives(guard, self.waivers, self.group_size)
+    }
+}
+
+/// See [`Near::waives`].
+pub fn waives(guard: Guard, waivers: Waivers, group_size: usize) -> bool {
+    waivers.waives(guard) || (guard == Guard::Substitution && group_size > 1)
+}
+
 /// For each guard, how many prompts of a group were found to have the same answer although the guard objected. Two such
 /// prompts show that what the guard looks at does not change this answer: whether the card is two or three weeks late, the
 /// advice is the same.
@@ -156,8 +169,9 @@ pub struct Evidence {
 
 /// The evidence for the best candidate. Nothing if no neighbour is at least as near as `floor`.
 ///
-/// If guards refuse every near point of the nearest group, the next group is looked at as if the first were not there:
-/// where "order 7781" and "order 7782" are both stored, the wrong one may well be nearer than the right one.
+/// If guards refuse every near point of the nearest group, a group further off may take its place, but only with a prompt
+/// in the same words: where "order 7781" and "order 7782" are both stored, the wrong one may well be nearer than the right
+/// one. Any other would gain by the absence of a rival that may be right after all: most objections are over-careful.
 pub fn weigh(new: &Features, near: &[Near<'_>], floor: f32, guards: Guards) -> Option<Evidence> {
     let mut left: Vec<(usize, Near<'_>)> =
         near.iter().copied().enumerate().filter(|(_, n)| !n.cosine.is_nan()).collect();
@@ -165,7 +179,8 @@ pub fn weigh(new: &Features, near: &[Near<'_>], floor: f32, guards: Guards) -> O
     for _ in 0..TRIED {
         let Some(found) = weigh_first(new, &left, floor, guards) else { break };
         if found.objection.is_none() {
-            return Some(found);
+            let may = first_refused.is_none() || found.difference == Difference::None;
+            return if may { Some(found) } else { first_refused };
         }
         left.retain(|(_, n)| n.group != found.group);
         first_refused.get_or_insert(found);
@@ -179,7 +194,7 @@ fn weigh_first(new: &Features, near: &[(usize, Near<'_>)], floor: f32, guards: G
     let mut objection = None;
     let mut chosen = (*best, first);
     for (index, point) in own() {
-        match guards.check_unless(new, point.features, |guard| point.waivers.waives(guard)) {
+        match guards.check_unless(new, point.features, |guard| point.waives(guard)) {
             Ok(()) => {
                 (chosen, objection) = ((*index, point), None);
                 break;

@@ -5,7 +5,7 @@
 use std::collections::HashSet;
 use std::sync::LazyLock;
 
-use super::lexicon::INSTRUCTION;
+use super::lexicon::{INSTRUCTION, LANGUAGE_NAMES, LIGHT};
 
 /// Longest over shortest, counting both all characters and those of words with a topic: "can you tell me" makes no
 /// prompt another.
@@ -14,8 +14,15 @@ const MAX_RATIO: usize = 2;
 const MAX_WHOLE_RATIO: usize = 5;
 /// Characters of words with a topic that do not count.
 const SLACK: usize = 8;
-/// Words with a topic that one text may have beyond a short one it contains; beyond a long one, a quarter of its words.
-const MAX_ADDED: usize = 3;
+/// Words with a topic that one text may have beyond a short one it contains: what is short leaves much unsaid.
+const MAX_ADDED_TO_SHORT: usize = 3;
+/// The same beyond a longer one, which stands for itself.
+const MAX_ADDED: usize = 1;
+/// Words with a topic up to which a text is short.
+const SHORT: usize = 2;
+
+/// Names of languages: added, they ask for another answer, however short.
+static LANGUAGES: LazyLock<HashSet<&'static str>> = LazyLock::new(|| LANGUAGE_NAMES.split_whitespace().collect());
 
 static INSTRUCTS: LazyLock<HashSet<&'static str>> = LazyLock::new(|| INSTRUCTION.split_whitespace().collect());
 
@@ -32,12 +39,19 @@ pub(super) fn instructs(word: &str) -> bool {
     INSTRUCTS.contains(word.to_lowercase().as_str())
 }
 
+/// Whether a word, in any case, adds nothing by itself.
+pub(super) fn is_light(word: &str) -> bool {
+    LIGHT.split_whitespace().any(|light| light.eq_ignore_ascii_case(word))
+}
+
 /// Why one text is the other with something added, if it is. `lacking`: words with a topic of the inner text that the
 /// outer one lacks; `inner`: how many it has; `added`: those the outer text has beyond it.
 pub(super) fn compare_containment(lacking: usize, inner: usize, added: &[&str]) -> Option<String> {
     // One word in five may be reworded: an attacker need not copy the question letter by letter.
     let contained = inner > 0 && lacking * 5 <= inner;
     let instruction = added.len() > 1 && added.iter().any(|word| instructs(word));
-    (contained && (added.len() > MAX_ADDED.max(inner / 4) || instruction))
+    let most = if inner <= SHORT { MAX_ADDED_TO_SHORT } else { MAX_ADDED.max(inner / 8) };
+    let language = added.iter().any(|word| LANGUAGES.contains(word.to_lowercase().as_str()));
+    (contained && (added.len() > most || instruction || language))
         .then(|| format!("adds {}", added.iter().take(6).copied().collect::<Vec<_>>().join(" ")))
 }

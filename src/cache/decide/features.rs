@@ -7,10 +7,12 @@
 use super::dates::Dates;
 use super::direction::{self, ANYWHERE, Link};
 use super::entities::{self, CaseBearing, Kind};
+use super::hidden;
 use super::language::{Language, Poll, Script};
 use super::literals;
 use super::numbers::Numbers;
 use super::polarity::{self, Contrast};
+use super::substitution::Topic;
 use super::text::canonical;
 use super::words::{self, Token};
 
@@ -28,7 +30,7 @@ pub struct Features(pub(super) Form);
 #[derive(Debug)]
 pub(super) enum Form {
     Read(Box<Reading>),
-    /// Beyond the caps: digest of the canonical text, case and blanks included.
+    /// Beyond the caps: digest of the canonical text, case and blanks included, and of what it hides.
     TooLong(blake3::Hash),
 }
 
@@ -49,6 +51,8 @@ pub(super) struct Reading {
     pub(super) contrasts: Box<[Contrast]>,
     pub(super) literals: Box<[(u16, u16)]>,
     pub(super) layout: u64,
+    /// See [`hidden::trace`].
+    pub(super) hidden: u64,
     pub(super) case_bearing: CaseBearing,
     links: Box<[Link]>,
     pub(super) script: Option<Script>,
@@ -69,8 +73,14 @@ impl Features {
     /// Reads a text. Linear in its length, whatever it contains.
     pub fn of(text: &str) -> Self {
         let canonical = canonical(text);
-        let reading = if canonical.len() > MAX_BYTES { None } else { Reading::of(&canonical) };
-        Self(reading.map_or_else(|| Form::TooLong(blake3::hash(canonical.as_bytes())), |r| Form::Read(Box::new(r))))
+        let hidden = hidden::trace(text);
+        let reading = if canonical.len() > MAX_BYTES { None } else { Reading::of(&canonical, hidden) };
+        let digest = || {
+            let mut hasher = blake3::Hasher::new();
+            hasher.update(&hidden.to_le_bytes()).update(canonical.as_bytes());
+            hasher.finalize()
+        };
+        Self(reading.map_or_else(|| Form::TooLong(digest()), |r| Form::Read(Box::new(r))))
     }
 
     /// Bytes this value occupies, its own included.
@@ -85,7 +95,7 @@ impl Features {
 
 impl Reading {
     /// Nothing if the text is beyond a cap.
-    fn of(text: &str) -> Option<Self> {
+    fn of(text: &str, hidden: u64) -> Option<Self> {
         let tokens = words::cut(text);
         let script = Script::dominant(text);
         let mut poll = Poll::default();
@@ -121,6 +131,7 @@ impl Reading {
             contrasts,
             literals: spans.iter().map(narrow).collect::<Option<_>>()?,
             layout: literals::layout(text),
+            hidden,
             case_bearing: CaseBearing::of(text, &tokens),
             links,
             script,
@@ -158,6 +169,41 @@ impl Reading {
     /// One index per distinct stem, in the order of the stems.
     pub(super) fn distinct(&self) -> &[u16] {
         &self.distinct
+    }
+
+    /// The words with a topic, in their order; without names and numbers, which have guards of their own.
+    pub(super) fn topic_words(&self) -> Vec<Topic<'_>> {
+        let topic = |word: &Word| {
+            let stem = word.stem(&self.stems);
+            let own = word.stop || word.kind == Kind::Name || stem.starts_with(|c: char| c.is_ascii_digit());
+            let spelt = self.text.get(usize::from(word.start)..usize::from(word.end)).unwrap_or("");
+            (!own).then(|| Topic { stem, word: spelt.to_lowercase() })
+        };
+        self.words.iter().filter_map(topic).collect()
+    }
+
+    /// How many words without a topic only one of the texts has, each counted as often as it occurs.
+    pub(super) fn frame_distance(&self, other: &Self) -> usize {
+        fn sorted(reading: &Reading) -> Vec<&str> {
+            let mut stems: Vec<&str> =
+                reading.words.iter().filter(|w| w.stop).map(|w| w.stem(&reading.stems)).collect();
+            stems.sort_unstable();
+            stems
+        }
+        let (mine, theirs) = (sorted(self), sorted(other));
+        let (mut left, mut right) = (mine.iter().peekable(), theirs.iter().peekable());
+        let mut distance = 0;
+        while let (Some(a), Some(b)) = (left.peek(), right.peek()) {
+            let order = a.cmp(b);
+            distance += usize::from(order.is_ne());
+            if order.is_le() {
+                left.next();
+            }
+            if order.is_ge() {
+                right.next();
+            }
+        }
+        distance + left.count() + right.count()
     }
 
     /// How many different words with a topic there are.

@@ -14,6 +14,7 @@ use super::features::{Features, Form, Reading};
 use super::language::{self, Language, Script};
 use super::literals;
 use super::polarity;
+use super::substitution;
 
 /// Words of each text that the other lacks, up to which pairs of them are compared. Beyond, the texts are no near
 /// repeats and the guard of opposites refuses.
@@ -40,12 +41,14 @@ pub enum Guard {
     Language,
     /// One is the other with much added.
     Containment,
+    /// A word with a topic is exchanged for another in an unchanged frame.
+    Substitution,
 }
 
 /// Not the name of a guard.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "no guard is called {0:?}; there are numbers, dates, negation, antonyms, entities, direction, length, language, containment"
+    "no guard is called {0:?}; there are numbers, dates, negation, antonyms, entities, direction, length, language, containment, substitution"
 )]
 pub struct UnknownGuard(pub String);
 
@@ -88,7 +91,7 @@ pub struct Guards(u16);
 
 impl Guard {
     /// All, in the order in which they are asked.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Numbers,
         Self::Dates,
         Self::Negation,
@@ -98,6 +101,7 @@ impl Guard {
         Self::Length,
         Self::Language,
         Self::Containment,
+        Self::Substitution,
     ];
 
     /// The name in settings.
@@ -112,6 +116,7 @@ impl Guard {
             Self::Length => "length",
             Self::Language => "language",
             Self::Containment => "containment",
+            Self::Substitution => "substitution",
         }
     }
 
@@ -254,7 +259,7 @@ impl<'a> Pair<'a> {
     fn of(new: &'a Features, stored: &'a Features) -> Comparable<'a> {
         match (&new.0, &stored.0) {
             (Form::TooLong(a), Form::TooLong(b)) if a == b => Comparable::Equal,
-            (Form::Read(a), Form::Read(b)) if a.text == b.text => Comparable::Equal,
+            (Form::Read(a), Form::Read(b)) if a.text == b.text && a.hidden == b.hidden => Comparable::Equal,
             (Form::Read(new), Form::Read(stored)) => {
                 let (only_new, only_stored) = new.differing(stored);
                 Comparable::Pair(Self { new, stored, only_new, only_stored })
@@ -281,6 +286,7 @@ impl<'a> Pair<'a> {
             Guard::Length => extent::compare_lengths(new.lengths(), stored.lengths()),
             Guard::Language => language::compare((new.script, new.language), (stored.script, stored.language)),
             Guard::Containment => self.added_text(),
+            Guard::Substitution => self.exchanged_word(),
         }
     }
 
@@ -306,7 +312,9 @@ impl<'a> Pair<'a> {
         let either = |test: &dyn Fn(&Reading) -> bool| test(self.new) || test(self.stored);
         match guard {
             Guard::Negation => either(&unread),
-            Guard::Dates | Guard::Antonyms | Guard::Direction => either(&foreign) || either(&strange),
+            Guard::Dates | Guard::Antonyms | Guard::Direction | Guard::Substitution => {
+                either(&foreign) || either(&strange)
+            }
             Guard::Language => either(&|r| r.script == Some(Script::Latin) && r.language.is_none()),
             _ => false,
         }
@@ -339,6 +347,9 @@ impl<'a> Pair<'a> {
         if let Some(literal) = missing {
             return Some(format!("only one has {}", cut(literal)));
         }
+        if new.hidden != stored.hidden {
+            return Some("only one hides characters, or not the same".to_owned());
+        }
         if new.layout != stored.layout {
             return Some("indentation differs".to_owned());
         }
@@ -359,9 +370,17 @@ impl<'a> Pair<'a> {
         Some(format!("{} ≠ {}", cut(new.word(a)), cut(stored.word(b))))
     }
 
+    fn exchanged_word(&self) -> Option<String> {
+        let (new, stored) = (self.new, self.stored);
+        let (a, b) = (new.topic_words(), stored.topic_words());
+        let (a, b) = substitution::exchanged(&a, &b, new.frame_distance(stored))?;
+        Some(format!("{} / {}", cut(&a), cut(&b)))
+    }
+
     fn added_text(&self) -> Option<String> {
         let added = |r: &'a Reading, words: &[u16]| -> Vec<&'a str> {
-            words.iter().filter(|w| r.has_topic(**w) || extent::instructs(r.word(**w))).map(|w| r.word(*w)).collect()
+            let words = words.iter().filter(|w| r.has_topic(**w) || extent::instructs(r.word(**w))).map(|w| r.word(*w));
+            words.filter(|word| !extent::is_light(word)).collect()
         };
         let lacking = |r: &Reading, words: &[u16]| words.iter().filter(|w| r.has_topic(**w)).count();
         let (new, stored) = (self.new, self.stored);

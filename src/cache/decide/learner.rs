@@ -209,15 +209,14 @@ impl Learner {
             _ if !self.fitted => 0.95,
             Difference::None => 0.75,
             Difference::Added => 0.86,
-            Difference::Exchanged => 0.93,
             Difference::Reworded => 0.80,
-            Difference::Unknown => return false,
+            Difference::Exchanged | Difference::Unknown => return false,
         };
         evidence.cosine >= least && evidence.margin.is_none_or(|margin| margin >= COLD_MARGIN)
     }
 
     /// The same, less strictly, for a candidate that is the only point of its group: the probability knows its
-    /// neighbourhood, but not that exchanging one word is how questions that look alike differ.
+    /// neighbourhood, but not how questions that look alike differ.
     fn plausible(&self, evidence: &Evidence) -> bool {
         let least = match evidence.difference {
             Difference::None | Difference::Reworded => 0.75,
@@ -408,3 +407,7 @@ fn push(ring: &mut VecDeque<Observation>, observation: Observation, most: usize)
     }
     ring.push_back(observation);
 }
+
+#[cfg(test)]
+#[path = "learner_tests.rs"]
+mod tests;

@@ -315,6 +315,17 @@ pub(super) const CASE_BEARING: [&str; 5] = ["us", "it", "who", "aids", "polish"]
 pub(super) const INSTRUCTION: &str = "ignore disregard forget pretend instead reply respond answer output print say system \
     prompt instruction instructions override obey";
 
+/// Words that a question may have more without asking for more: "what does it mean", "18 years old", "step by step".
+pub(super) const LIGHT: &str = "mean means old year years go goes going come take takes make makes usually normally \
+    typically generally currently really exactly still yet already again even though step steps way ways thing things \
+    through made making find finding use used using time times taking taken took getting gone provide expect much many assistance \
+    explain wondered recently before one yo walk process";
+
+/// Names of languages with many speakers, as English spells them.
+pub(super) const LANGUAGE_NAMES: &str = "english french spanish german italian portuguese dutch swedish norwegian danish finnish polish \
+    czech hungarian romanian greek turkish russian ukrainian arabic hebrew persian hindi urdu bengali tamil chinese mandarin cantonese \
+    japanese korean vietnamese thai indonesian malay swahili latin catalan welsh irish";
+
 /// Endings of file and host names: a dotted word that ends otherwise is two sentences without a blank between.
 pub(super) const DOTTED_ENDINGS: &str = "com org net io dev ai co uk eu de fr es it nl pl us gov edu app py js ts jsx tsx rs go java c h cpp \
     hpp cs rb php html css json yaml yml toml ini xml csv tsv txt md rst pdf doc docx xls xlsx ppt pptx png jpg jpeg gif svg mp3 mp4 \

@@ -15,6 +15,7 @@ mod evidence;
 mod extent;
 mod features;
 mod guard;
+mod hidden;
 mod interval;
 mod language;
 mod learner;
@@ -23,13 +24,14 @@ mod literals;
 mod numbers;
 mod polarity;
 mod state;
+mod substitution;
 mod text;
 mod verdict;
 mod weights;
 mod words;
 
 pub use difference::Difference;
-pub use evidence::{Evidence, GuardSet, INPUT_NAMES, INPUTS, Inputs, Near, WAIVED_FROM, Waivers, weigh};
+pub use evidence::{Evidence, GuardSet, INPUT_NAMES, INPUTS, Inputs, Near, WAIVED_FROM, Waivers, waives, weigh};
 pub use features::Features;
 pub use guard::{Finding, Guard, Guards, Objection, Opinion, UnknownGuard};
 pub use interval::{Interval, Z95, Z99};
@@ -39,6 +41,8 @@ pub use text::normalise;
 pub use verdict::{Reject, Verdict, judge};
 pub use weights::{Observation, Weights, WeightsError, WeightsFile};
 
+#[cfg(test)]
+mod adversarial;
 #[cfg(test)]
 mod pairs;
 #[cfg(test)]

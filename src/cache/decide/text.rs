@@ -12,6 +12,11 @@ use unicode_normalization::{IsNormalized, is_nfkc_quick};
 /// without blanks at its ends. Case and inner blanks are kept.
 pub(super) fn canonical(text: &str) -> String {
     let composed: String = match is_nfkc_quick(text.chars()) {
+        // Before raised digits become plain ones: "10²" is not "102".
+        _ if text.contains(is_set_apart) => {
+            let apart: String = text.chars().filter(|c| !is_invisible(*c)).fold(String::new(), set_apart);
+            apart.nfkc().filter(|c| !is_invisible(*c)).map(plain).collect()
+        }
         IsNormalized::Yes => text.chars().filter(|c| !is_invisible(*c)).map(plain).collect(),
         // Invisible characters go first as well as last: one between a letter and its accent would stop them composing.
         _ => text.chars().filter(|c| !is_invisible(*c)).nfkc().filter(|c| !is_invisible(*c)).map(plain).collect(),
@@ -51,12 +56,54 @@ pub(super) fn fold_into(out: &mut String, c: char) {
     }
 }
 
+/// Digits that are raised, lowered or in a ring, and fractions.
+fn is_set_apart(c: char) -> bool {
+    !c.is_ascii() && !c.is_alphabetic() && c.is_numeric() && (Place::of(c).is_some())
+}
+
+/// Where a digit stands that is not on the line.
+#[derive(Clone, Copy)]
+enum Place {
+    Raised,
+    Lowered,
+    Alone,
+}
+
+impl Place {
+    fn of(c: char) -> Option<Self> {
+        Some(match c {
+            '²' | '³' | '¹' | '\u{2070}'..='\u{2079}' => Self::Raised,
+            '\u{2080}'..='\u{2089}' => Self::Lowered,
+            '¼'..='¾' | '\u{2150}'..='\u{215f}' | '\u{2189}' | '\u{2460}'..='\u{249b}' | '\u{24ea}' => Self::Alone,
+            _ => return None,
+        })
+    }
+}
+
+/// Appends the character with what keeps it apart from digits before it: a caret, a bar, or a blank.
+fn set_apart(mut out: String, c: char) -> String {
+    let follows = |out: &str, place: Place| {
+        let last = out.chars().next_back();
+        last.and_then(Place::of).is_some_and(|before| std::mem::discriminant(&before) == std::mem::discriminant(&place))
+    };
+    // After a letter it changes nothing: H₂O is H2O.
+    let after_digit = out.chars().next_back().is_some_and(char::is_numeric);
+    match Place::of(c) {
+        Some(Place::Raised) if after_digit && !follows(&out, Place::Raised) => out.push('^'),
+        Some(Place::Lowered) if after_digit && !follows(&out, Place::Lowered) => out.push('|'),
+        Some(Place::Alone) if after_digit => out.push(' '),
+        _ => {}
+    }
+    out.push(c);
+    out
+}
+
 fn is_final_punctuation(c: char) -> bool {
     matches!(c, '.' | '?' | '!' | ',' | ';' | ':' | '。' | '、' | '؟' | '।' | '¿' | '¡')
 }
 
 /// Characters that show nothing: soft hyphens, joiners, direction marks, variation selectors, tags, control characters.
-fn is_invisible(c: char) -> bool {
+pub(super) fn is_invisible(c: char) -> bool {
     if c.is_ascii() {
         return c.is_ascii_control() && !matches!(c, '\n' | '\t' | '\r' | '\u{b}' | '\u{c}');
     }
@@ -118,6 +165,12 @@ mod tests {
             ("оrder", "order", false),
             ("?how", "how", false),
             ("5%", "5", false),
+            ("what is 5²", "what is 52", false),
+            ("what is 5²⁰", "what is 5^20", true),
+            ("what is 5₂", "what is 52", false),
+            ("H₂O", "h2o", true),
+            ("what is 1②", "what is 12", false),
+            ("5½ cups", "51/2 cups", false),
         ];
         for (a, b, same) in rows {
             assert_eq!(normalise(a) == normalise(b), same, "{a:?} / {b:?}");

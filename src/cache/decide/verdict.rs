@@ -53,6 +53,7 @@ impl Reject {
             Self::Guard(Guard::Length) => "guard_length",
             Self::Guard(Guard::Language) => "guard_language",
             Self::Guard(Guard::Containment) => "guard_containment",
+            Self::Guard(Guard::Substitution) => "guard_substitution",
         }
     }
 }

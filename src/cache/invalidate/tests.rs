@@ -56,7 +56,9 @@ impl Place {
             clock: clock.clone(),
             guards: crate::cache::decide::Guards::without(&[]),
             embedder: Embedder::fixed(4, |text| Ok(subjects(text))),
+            weights: None,
             store: Arc::clone(&stores.entries),
+            decisions: Arc::clone(&stores.decisions),
             writer: writer.clone(),
             metrics: Arc::new(Metrics::new(std::iter::empty(), std::iter::empty()).unwrap()),
         }));
@@ -111,7 +113,7 @@ impl Place {
     }
 
     async fn store(&self, prompt: &str, answer: &str) -> EntryId {
-        self.cache.commit(self.fresh(prompt, answer).await).unwrap()
+        self.cache.commit(self.fresh(prompt, answer).await).unwrap().entry.id
     }
 
     async fn selector(&self, filter: Filter) -> Arc<Selector> {
@@ -214,7 +216,7 @@ async fn metadata_narrows_and_all_parts_must_hold() {
     let tagged = Fresh { tags: vec![tag("1"), tag("2")], ..place.fresh("Write code", "Here.").await };
     place.cache.commit(tagged).unwrap();
     let exact = Fresh { finish: Finish::ToolCalls, ..place.fresh("Call the tool", "No words.").await };
-    let exact = place.cache.commit(exact).unwrap();
+    let exact = place.cache.commit(exact).unwrap().entry.id;
     let count = async |filter: Filter| {
         let selection = place.cache.selection(&place.selector(filter).await).await.unwrap();
         assert_eq!(selection.points, selection.entries.len());
@@ -303,7 +305,7 @@ async fn an_answer_that_was_under_way_is_not_stored_if_it_is_meant() {
         let prompt = format!("A new refund question {n}");
         let under_way = place.fresh(&prompt, "A fresh answer.").await;
         place.invalidate(filter.clone()).await;
-        assert_eq!(place.cache.commit(under_way), Err(Reason::Invalidated), "{filter:?}");
+        assert_eq!(place.cache.commit(under_way).err(), Some(Reason::Invalidated), "{filter:?}");
         assert!(!place.is_hit(&prompt).await);
         let later = place.fresh(&prompt, "A fresh answer.").await;
         place.cache.commit(later).unwrap();

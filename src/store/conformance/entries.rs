@@ -47,6 +47,7 @@ pub(super) async fn a_point_comes_back_with_every_field(stores: &Stores) {
         id: PointId::at(1_700_000_000_000),
         prompt: Some(ODD_TEXT.into()),
         vector: Some(vec![f32::MAX, f32::MIN, -0.0, f32::EPSILON, 1.0e-40]),
+        contradicts: u16::MAX,
         ..point("t", 1, 0)
     };
     let exact_only = Point { normalised: None, prompt: None, space: None, vector: None, ..point("t", 1, 1) };

@@ -1,6 +1,8 @@
 //! Promises about the requests ledger and the directory of tenants.
 
-use crate::store::sample::{bare_row, request_id, row, tenant};
+use std::borrow::Cow;
+
+use crate::store::sample::{bare_row, entry_id, request_id, row, tenant};
 use crate::store::{LedgerRow, Stores, TenantRow, Tokens};
 
 pub(super) async fn a_row_comes_back_with_every_field(stores: &Stores) {
@@ -35,6 +37,20 @@ pub(super) async fn recent_rows_are_those_of_the_tenant_newest_first(stores: &St
     assert_eq!(stores.ledger.recent(Some(&tenant("ann")), 2).await.unwrap(), [row("ann", 3), row("ann", 2)]);
     assert_eq!(stores.ledger.recent(Some(&tenant("eve")), 2).await.unwrap(), []);
     assert_eq!(stores.ledger.recent(None, 2).await.unwrap(), [bare_row(5), row("bob", 4)]);
+}
+
+pub(super) async fn hits_on_an_entry_are_those_of_its_tenant_newest_first(stores: &Stores) {
+    let hit = |owner: &str, number| LedgerRow { entry: Some(entry_id(7)), ..row(owner, number) };
+    let miss = LedgerRow { outcome: Cow::Borrowed("miss"), ..hit("ann", 6) };
+    let rows = [hit("ann", 2), hit("bob", 4), hit("ann", 5), miss, row("ann", 8), bare_row(9), hit("ann", 3)];
+    stores.ledger.append(&rows).await.unwrap();
+    let ann = tenant("ann");
+    let served = async |since, limit| stores.ledger.served(&ann, entry_id(7), since, limit).await.unwrap();
+    assert_eq!(served(0, 10).await, [hit("ann", 5), hit("ann", 3), hit("ann", 2)]);
+    assert_eq!(served(0, 2).await, [hit("ann", 5), hit("ann", 3)]);
+    assert_eq!(served(3, 10).await, [hit("ann", 5), hit("ann", 3)], "`since` itself is in");
+    assert_eq!(stores.ledger.served(&tenant("eve"), entry_id(7), 0, 10).await.unwrap(), []);
+    assert_eq!(stores.ledger.served(&ann, entry_id(1), 0, 10).await.unwrap(), []);
 }
 
 pub(super) async fn a_tenant_keeps_its_creation_time_and_gets_the_new_flag(stores: &Stores) {

@@ -4,8 +4,10 @@
 //! end of this file.
 
 mod audit;
+mod decisions;
 mod entries;
 mod ledger;
+mod links;
 mod listing;
 
 use super::Stores;
@@ -61,7 +63,31 @@ conformance! { sqlite, crate::store::sqlite::files::TempStore:
         a_request_has_exactly_one_row_however_often_it_is_written,
         values_beyond_63_bits_are_clamped_and_do_not_fail_the_row,
         recent_rows_are_those_of_the_tenant_newest_first,
+        hits_on_an_entry_are_those_of_its_tenant_newest_first,
         a_tenant_keeps_its_creation_time_and_gets_the_new_flag,
+    }
+    links::{
+        a_link_moves_the_point_notes_the_guards_and_sets_the_tags,
+        a_link_of_the_last_point_deletes_the_entry_it_left,
+        a_link_to_an_entry_that_is_gone_leaves_the_point_where_it_is,
+        links_and_drops_reach_nothing_of_another_tenant,
+        a_link_replayed_changes_nothing,
+        a_batch_that_puts_and_then_links_changes_nothing_when_replayed,
+        a_link_to_the_entry_it_comes_from_only_notes_the_guards_and_the_tags,
+        a_merge_moves_all_points_and_deletes_the_entry,
+        a_merge_replayed_changes_nothing,
+        a_merge_of_an_entry_with_itself_changes_nothing,
+        dropping_the_last_point_deletes_the_entry,
+        dropping_a_point_that_moved_on_leaves_it_there,
+    }
+    decisions::{
+        a_decision_comes_back_with_every_field,
+        a_decision_that_is_there_stays,
+        a_label_is_set_replaced_and_ignored_without_its_decision,
+        decisions_written_twice_change_nothing,
+        decisions_are_read_oldest_first_page_by_page,
+        old_decisions_are_forgotten_a_few_at_a_time,
+        what_was_learnt_is_replaced_for_its_tenant_and_model_only,
     }
     audit::{
         an_audit_row_comes_back_with_every_field,

@@ -28,14 +28,14 @@ const NEW: &str = concat!(
 const LABEL: &str = "UPDATE decisions SET \"right\" = ?2, label = ?3 WHERE request = ?1";
 const DECISION: &str = concat!("SELECT ", columns!(), " FROM decisions WHERE request = ?1");
 // No id sorts before the empty blob.
-const SINCE_ALL: &str =
+pub(super) const SINCE_ALL: &str =
     concat!("SELECT ", columns!(), " FROM decisions WHERE request > ?1 AND at >= ?2 ORDER BY request LIMIT ?3");
-const SINCE_TENANT: &str = concat!(
+pub(super) const SINCE_TENANT: &str = concat!(
     "SELECT ",
     columns!(),
     " FROM decisions WHERE tenant = ?4 AND request > ?1 AND at >= ?2 ORDER BY request LIMIT ?3"
 );
-const FORGET: &str = "DELETE FROM decisions WHERE request IN \
+pub(super) const FORGET: &str = "DELETE FROM decisions WHERE request IN \
     (SELECT request FROM decisions WHERE at < ?1 ORDER BY at, request LIMIT ?2)";
 const SAVE_LEARNED: &str = "INSERT INTO learned (tenant, model, state, updated_at) VALUES (?1, ?2, ?3, ?4) \
     ON CONFLICT (tenant, model) DO UPDATE SET state = excluded.state, updated_at = excluded.updated_at";

@@ -4,10 +4,12 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use sqlx::{AssertSqlSafe, Connection, query_scalar, raw_sql};
+use sqlx::{AssertSqlSafe, Connection, Row, query_scalar, raw_sql};
 
 use super::super::conformance::Fixture;
-use super::super::sample::{audit_row, delete, entry, point, put, put_entry, row, tenant};
+use super::super::sample::{
+    audit_row, decision, delete, entry, entry_id, learned, link, new_decision, point, put, put_entry, row, tenant,
+};
 use super::super::{Counts, Point, SqliteStore, StoreError, Stores};
 use super::migrate::LATEST;
 use super::{base, connect, migrate_down, migrate_up, status};
@@ -46,11 +48,21 @@ impl TempStore {
 }
 
 async fn fill(stores: &Stores) {
-    let writes: Vec<_> = (1..=50).map(|number| put("t", number)).collect();
+    let mut writes: Vec<_> = (1..=50).map(|number| put("t", number)).collect();
+    writes.extend([link("t", 4, 0, 3), link("t", 6, 1, 5)]);
     stores.entries.apply(&writes).await.unwrap();
     let rows: Vec<_> = (1..=50).map(|number| row("t", number)).collect();
     stores.ledger.append(&rows).await.unwrap();
     stores.audit.record(&audit_row(1), &[]).await.unwrap();
+    let decisions: Vec<_> = (1..=20).map(|number| new_decision(decision("t", number))).collect();
+    stores.decisions.write(&decisions).await.unwrap();
+    stores.decisions.save_learned(&[learned("t", "gpt-4o", 1)]).await.unwrap();
+}
+
+/// The guards that objected to points of this entry.
+async fn contradicting(stores: &Stores, number: u64) -> Vec<u16> {
+    let points = stores.entries.points_of(&tenant("t"), entry_id(number)).await.unwrap();
+    points.iter().map(|point| point.contradicts).filter(|bits| *bits != 0).collect()
 }
 
 async fn sql(path: &Path, text: &str) {
@@ -83,6 +95,10 @@ async fn what_was_written_is_there_after_closing_and_opening_again() {
     let stores = again.stores();
     assert_eq!(stores.entries.counts().await.unwrap(), Counts { entries: 50, points: 100 });
     assert_eq!(stores.ledger.count().await.unwrap(), 50);
+    assert_eq!(stores.entries.points_of(&tenant("t"), entry_id(3)).await.unwrap().len(), 3);
+    assert_eq!((contradicting(&stores, 3).await, contradicting(&stores, 5).await), (vec![0b101], vec![0b101]));
+    assert_eq!(stores.decisions.decision(decision("t", 20).request).await.unwrap(), Some(decision("t", 20)));
+    assert_eq!(stores.decisions.learned().await.unwrap(), [learned("t", "gpt-4o", 1)]);
     again.close().await;
     assert_eq!(stores.ledger.count().await.unwrap_err().as_str(), "closed");
 }
@@ -154,7 +170,7 @@ async fn a_refused_file_keeps_its_log() {
 #[tokio::test]
 async fn an_older_schema_is_refused_under_manual_and_migrated_under_auto() {
     let temp = TempStore::closed().await;
-    assert_eq!(migrate_down(&temp.path(), 1).await.unwrap(), ["admin_audit", "indexes"]);
+    assert_eq!(migrate_down(&temp.path(), 1).await.unwrap(), ["decisions", "admin_audit", "indexes"]);
     let error = refusal(&temp.path(), Migrate::Manual).await;
     assert_eq!(error.as_str(), "older_schema");
     assert!(error.to_string().contains("remora migrate up"), "{error}");
@@ -177,23 +193,66 @@ async fn down_and_up_again_leaves_schema_and_data_equal() {
         let entries = stores.entries.scan(0, None, 1000).await.unwrap();
         let rows = stores.ledger.recent(None, 1000).await.unwrap();
         let trail = stores.audit.trail(None, 1000).await.unwrap();
+        let decisions = stores.decisions.since(None, 0, None, 1000).await.unwrap();
+        let learned = stores.decisions.learned().await.unwrap();
         store.close().await;
         assert_eq!((entries.len(), rows.len(), trail.len()), (50, 50, 1));
-        format!("{entries:?} {rows:?} {trail:?}")
+        assert_eq!((decisions.len(), learned.len()), (20, 1));
+        format!("{entries:?} {rows:?} {trail:?} {decisions:?} {learned:?}")
     }
     let temp = TempStore::closed().await;
     let path = temp.path();
     let before = (schema(&path).await, data(&path).await);
     assert_eq!(status(&path).await.unwrap().pending, [""; 0]);
 
-    assert_eq!(migrate_down(&path, 1).await.unwrap(), ["admin_audit", "indexes"]);
+    assert_eq!(migrate_down(&path, 1).await.unwrap(), ["decisions", "admin_audit", "indexes"]);
     let below = status(&path).await.unwrap();
-    assert_eq!((below.current, below.latest, below.pending), (1, LATEST, vec!["indexes", "admin_audit"]));
+    assert_eq!((below.current, below.latest, below.pending), (1, LATEST, vec!["indexes", "admin_audit", "decisions"]));
     assert_ne!(schema(&path).await, before.0, "the step down did nothing");
 
-    assert_eq!(migrate_up(&path).await.unwrap(), ["indexes", "admin_audit"]);
+    assert_eq!(migrate_up(&path).await.unwrap(), ["indexes", "admin_audit", "decisions"]);
     assert_eq!((schema(&path).await, data(&path).await), before);
     assert_eq!(migrate_up(&path).await.unwrap(), [""; 0], "a second time there is nothing to do");
+}
+
+#[tokio::test]
+async fn what_an_older_program_changes_is_met_again_on_the_way_up() {
+    let temp = TempStore::closed().await;
+    let path = temp.path();
+    assert_eq!(migrate_down(&path, 3).await.unwrap(), ["decisions"]);
+    // An older program names the columns that it knows, and deletes entries with all that hangs on them.
+    let blob = |number: u64| format!("x'{number:032x}'");
+    let changes = format!(
+        "INSERT INTO points (tenant, entry, id, partition, fingerprint, writer, created_at) \
+         VALUES ('t', {}, {}, {2}, {2}, 'w', 0); DELETE FROM entries WHERE id = {3};",
+        blob(1),
+        blob(1_007),
+        format!("x'{:064x}'", 1),
+        blob(3),
+    );
+    sql(&path, &changes).await;
+    assert_eq!(migrate_up(&path).await.unwrap(), ["decisions"]);
+    let store = SqliteStore::open(&path, Migrate::Manual).await.unwrap();
+    let stores = store.stores();
+    assert_eq!(stores.entries.counts().await.unwrap(), Counts { entries: 49, points: 98 });
+    assert_eq!((contradicting(&stores, 5).await, contradicting(&stores, 1).await), (vec![0b101], vec![]));
+    assert_eq!(stores.entries.points_of(&tenant("t"), entry_id(1)).await.unwrap().len(), 3);
+    assert_eq!(stores.decisions.since(None, 0, None, 1000).await.unwrap().len(), 20);
+    store.close().await;
+}
+
+#[tokio::test]
+async fn hits_and_decisions_are_looked_up_by_index() {
+    let temp = TempStore::closed().await;
+    let mut connection = connect(&temp.path(), &base(&temp.path())).await.unwrap();
+    for (statement, index) in super::INDEXED {
+        let plan = format!("EXPLAIN QUERY PLAN {statement}");
+        let rows = sqlx::query(AssertSqlSafe(plan)).fetch_all(&mut connection).await.unwrap();
+        let steps: Vec<String> = rows.iter().map(|row| row.get("detail")).collect();
+        assert!(steps.iter().any(|step| step.contains(index)), "{statement}: {steps:?}");
+        assert!(steps.iter().all(|step| !step.contains("SCAN") && !step.contains("TEMP B-TREE")), "{steps:?}");
+    }
+    connection.close().await.unwrap();
 }
 
 #[tokio::test]
@@ -357,5 +416,5 @@ async fn deleted_and_purged_content_is_in_no_file() {
     stores.entries.apply(&[delete("t", 1)]).await.unwrap();
     stores.entries.purge().await.unwrap();
     assert_eq!(traces(temp.directory.path()), 0);
-    assert!(stores.entries.entry(&tenant("t"), super::super::sample::entry_id(2)).await.unwrap().is_some());
+    assert!(stores.entries.entry(&tenant("t"), entry_id(2)).await.unwrap().is_some());
 }

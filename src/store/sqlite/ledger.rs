@@ -47,7 +47,7 @@ const APPEND_MANY: &str =
 const REQUEST: &str = concat!("SELECT ", columns!(), " FROM requests WHERE id = ?1");
 const COUNT: &str = "SELECT count(*) FROM requests";
 // The index on entry and id keeps this short, and the tenant is checked on each row.
-const SERVED: &str = concat!(
+pub(super) const SERVED: &str = concat!(
     "SELECT ",
     columns!(),
     " FROM requests WHERE entry = ?1 AND tenant = ?2 AND outcome = 'hit' AND started_at >= ?3 ",

@@ -55,6 +55,15 @@ const PAGE_BYTES: u32 = 8192;
 /// The log is cut back to this after a large batch.
 const WAL_BYTES: &str = "67108864";
 
+/// Statements that must not read a whole table, each with what finds its rows.
+#[cfg(test)]
+const INDEXED: [(&str, &str); 4] = [
+    (ledger::SERVED, "requests_by_entry"),
+    (decisions::SINCE_ALL, "PRIMARY KEY"),
+    (decisions::SINCE_TENANT, "decisions_by_tenant"),
+    (decisions::FORGET, "decisions_by_time"),
+];
+
 /// An open SQLite database.
 pub struct SqliteStore {
     path: PathBuf,
