@@ -202,6 +202,7 @@ impl App {
             cache: Arc::clone(&cache),
             stores: stores.clone(),
             plane: Arc::clone(&plane),
+            clock: clock.clone(),
             token: config.admin.token.clone(),
         };
         let (data_address, admin_address) = (data.local_addr(), admin.local_addr());
@@ -320,7 +321,7 @@ fn embedder(config: &Config) -> Embedder {
 }
 
 fn warm(config: &Config, embedder: Embedder) -> Option<impl Future<Output = ()> + use<>> {
-    if config.cache.mode < CacheMode::Semantic {
+    if config.cache.mode < CacheMode::Shadow {
         return None;
     }
     let warming = tokio::task::spawn_blocking(move || embedder.warm());

@@ -260,7 +260,7 @@ fn tier(name: &str) -> Result<Tier, Problem> {
     found.ok_or_else(|| bad(&format!("there is no tier `{name}`; it is exact or semantic")))
 }
 
-fn reason(text: String) -> Result<String, Problem> {
+pub(super) fn reason(text: String) -> Result<String, Problem> {
     if text.len() > REASON_BYTES {
         return Err(bad(&format!("`reason` has {} bytes; the audit takes {REASON_BYTES}", text.len())));
     }

@@ -5,9 +5,11 @@
 
 mod audit;
 mod cache;
+mod decisions;
 mod health;
 mod invalidate;
 mod requests;
+mod shadow;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -25,6 +27,7 @@ use serde_json::json;
 use subtle::ConstantTimeEq;
 
 use crate::cache::Cache;
+use crate::clock::Clock;
 use crate::config::{Limits, Secret};
 use crate::pipeline::DataPlane;
 use crate::server::{BodyError, RequestBody};
@@ -65,6 +68,8 @@ pub struct Admin {
     pub stores: Stores,
     /// For `explain`.
     pub plane: Arc<DataPlane>,
+    /// Wall-clock time.
+    pub clock: Clock,
     /// Bearer token.
     pub token: Option<Secret>,
 }
@@ -156,6 +161,12 @@ pub fn router(state: Admin) -> Router {
         .route("/cache/search", get(cache::search))
         .route("/cache/explain", post(cache::explain))
         .route("/cache/invalidate", post(invalidate::invalidate))
+        .route("/cache/feedback", post(decisions::feedback))
+        .route("/cache/learners", get(decisions::learners))
+        .route("/cache/decisions", get(decisions::list))
+        .route("/cache/decisions/{request}", get(decisions::one))
+        .route("/cache/probing", get(decisions::probing))
+        .route("/cache/shadow", get(shadow::report))
         .route("/audit", get(audit::trail));
     Router::new()
         .route("/metrics", get(health::metrics))

@@ -4,9 +4,9 @@ use serde::Serialize;
 
 use super::Cache;
 use super::considered::Considered;
-use super::decide::{Features, Finding, Guard, INPUT_NAMES, Learner, Opinion, Stage, waives};
+use super::decide::{Features, Finding, Guard, INPUT_NAMES, Learner, Opinion, Reject, Stage, waives};
 use super::lookup::{Ask, Neighbour, Query};
-use super::outcome::Tier;
+use super::outcome::{Reason, Tier};
 use super::policy::Plan;
 use crate::call::{Call, Keys};
 use crate::config::CacheMode;
@@ -174,8 +174,13 @@ impl Cache {
         if let Some(reason) = plan.why_not {
             report.result = if plan.refresh { "miss" } else { "bypass" };
             report.reason = Some(reason.as_str().to_owned());
+        } else if plan.read < CacheMode::Shadow {
+            report.reason = Some(report.exact_only.unwrap_or(Reason::NotStored.as_str()).to_owned());
         }
         let exact = self.exact(tenant, &keys.fingerprint, ask).await;
+        if let (Err(why), true) = (&exact, report.reason.as_deref() == Some(Reason::NotStored.as_str())) {
+            report.reason = Some(why.as_str().to_owned());
+        }
         match &call.text {
             Some(text) => {
                 let query = Query {
@@ -226,8 +231,14 @@ impl Cache {
         report.learner = Some(self.learner_report(query.tenant, query.model));
         if may_hit && report.result != "hit" {
             match considered.refused() {
-                None if query.shadow => report.reason = Some("shadow".to_owned()),
-                None => (report.result, report.tier) = ("hit", Some(Tier::Semantic.as_str())),
+                None => match considered.chosen().and_then(|chosen| neighbours.get(chosen.index)) {
+                    Some(near) => match self.suits(&near.entry, query.ask) {
+                        Ok(()) if query.shadow => report.reason = Some(Reason::Shadow.as_str().to_owned()),
+                        Ok(()) => (report.result, report.tier) = ("hit", Some(Tier::Semantic.as_str())),
+                        Err(why) => report.reason = Some(why.as_str().to_owned()),
+                    },
+                    None => report.reason = Some(Reject::NoNeighbour.as_str().to_owned()),
+                },
                 Some(refused) => report.reason = Some(refused.as_str().to_owned()),
             }
         }
@@ -347,6 +358,9 @@ fn because(report: &Explanation) -> String {
             "only one other key has got this answer so far, and two are asked for".to_owned()
         }
         (_, _, Some("shadow"), _) => "it would be served, but the semantic tier only watches".to_owned(),
+        (_, _, Some("too_old"), _) => "what would be served is older than the request allows".to_owned(),
+        (_, _, Some("token_limit"), _) => "what would be served is longer than the request allows".to_owned(),
+        (_, _, Some("not_stored"), _) => "no equal request is stored, and similarity is not in use here".to_owned(),
         (_, _, Some(other), _) => format!("the request is not looked up by similarity: {other}"),
         (_, _, None, _) => "no equal request is stored".to_owned(),
     }

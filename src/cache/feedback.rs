@@ -1,8 +1,8 @@
 //! Somebody says that an answer was wrong, or right.
 //!
-//! Beside the life of a request, from the admin plane and from callers. A bad hit takes the prompt that led to it out of
-//! its group for good and is a label for the learner; a bad answer that was not a hit takes the stored answer away. The
-//! reply lists who else was served it.
+//! Beside the life of a request, from the admin plane and from callers. A bad answer is taken away with all prompts that
+//! lead to it, for what is left of a group would lead the same question there again; a bad hit by similarity is also a
+//! label for the learner. The reply lists who else was served it.
 //!
 //! Invariant: a caller reaches only requests of its own tenant and key.
 
@@ -99,8 +99,11 @@ impl Cache {
         let Some(entry) = row.entry else { return Ok(done) };
         if feedback.opinion == Opinion::Bad {
             match decision.and_then(|d| d.point).filter(|_| semantic) {
-                // The stored prompt and its answer may be right for each other, but not for this question.
-                Some(point) => done.unlinked = self.unlink(&tenant, entry, point).then_some(point),
+                Some(point) => {
+                    done.unlinked = self.unlink(&tenant, entry, point).then_some(point);
+                    // The group's other prompts would lead the same question to the same answer.
+                    done.removed = self.remove(&tenant, entry).then_some(entry);
+                }
                 None => done.removed = self.remove(&tenant, entry).then_some(entry),
             }
             self.flush().await;

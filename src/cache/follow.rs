@@ -3,15 +3,15 @@
 //! Runs in the background once the reply has gone, for misses with a near candidate and for audits. Bounded: what finds no
 //! place is not learnt from, which costs a label and nothing else.
 //!
-//! Invariants: a prompt joins a group only if both answers are strictly the [same](super::likeness::Likeness); what has
-//! been invalidated meanwhile stays so; one answer is stored once.
+//! Invariants: a prompt joins a group only if both answers are strictly the [same](super::likeness::Likeness) and say
+//! something by themselves; what has been invalidated meanwhile stays so; one answer is stored once.
 
 use super::Cache;
 use super::commit::Committed;
 use super::considered::Considered;
 use super::decide::{Features, Guard, GuardSet, Guards, Observation, Source, Turn};
 use super::invalidate::Epoch;
-use super::likeness::Likeness;
+use super::likeness::{Likeness, stands_alone};
 use super::shelf::{Body, MOST_WRITERS, Meta};
 use crate::dialect::{Dialect, answer_text};
 use crate::ids::{EntryId, PointId, TenantId};
@@ -77,13 +77,15 @@ impl Cache {
                 same.push(group);
             }
         }
-        self.metrics.learning.compared(lessons.right);
+        if chosen.is_some() {
+            self.metrics.learning.compared(lessons.right);
+        }
         if let Some(right) = lessons.right {
             // A would-be hit that went upstream tells as much about hits as one that was served and asked again.
             let source = if fresh.audit || considered.would_serve() { Source::Audit } else { Source::Miss };
             self.label(considered, right, source);
         }
-        let Some((first, rest)) = same.split_first() else { return lessons };
+        let Some((first, rest)) = same.split_first().filter(|_| stands_alone(&text)) else { return lessons };
         for group in rest {
             lessons.merged += usize::from(self.merge(tenant, *group, *first, fresh.epoch));
         }

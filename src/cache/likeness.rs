@@ -44,6 +44,40 @@ impl Likeness {
     }
 }
 
+/// Words that answer nothing but the question they were given to.
+const BOUND: [&str; 22] = [
+    "yes",
+    "no",
+    "yeah",
+    "yep",
+    "nope",
+    "true",
+    "false",
+    "correct",
+    "incorrect",
+    "right",
+    "wrong",
+    "ok",
+    "okay",
+    "sure",
+    "maybe",
+    "none",
+    "never",
+    "always",
+    "ja",
+    "nein",
+    "oui",
+    "non",
+];
+
+/// Whether an answer says something without its question. "Yes." to two questions does not make them one: a group of such
+/// questions would vouch for every other like them.
+pub(super) fn stands_alone(answer: &str) -> bool {
+    let normalised = normalise(answer);
+    let mut words = normalised.split(|c: char| !c.is_alphanumeric()).filter(|word| !word.is_empty());
+    words.any(|word| !BOUND.contains(&word) && !word.chars().all(char::is_numeric))
+}
+
 /// What the words alone decide.
 fn by_words(fresh: &str, stored: &str) -> Option<Likeness> {
     let (a, b) = (normalise(fresh), normalise(stored));
@@ -120,6 +154,16 @@ mod tests {
         for (a, b, expected) in rows {
             assert_eq!(by_words(a, b), expected, "{a:?} / {b:?}");
             assert_eq!(by_words(b, a), expected, "{b:?} / {a:?}");
+        }
+    }
+
+    #[test]
+    fn an_answer_of_assent_or_a_bare_number_does_not_stand_alone() {
+        for bound in ["Yes", "no.", "True", "Yes, yes!", "42", "3.14", "1,000", "", "No, never."] {
+            assert!(!stands_alone(bound), "{bound:?}");
+        }
+        for alone in ["Paris", "billing", "Yes, on weekdays", "42 km", "not allowed"] {
+            assert!(stands_alone(alone), "{alone:?}");
         }
     }
 

@@ -117,8 +117,9 @@ impl Cache {
         let considered = self.consider(query, &neighbours);
         self.note(query, &considered);
         let found = match (considered.refused(), considered.chosen()) {
-            (None, Some(_)) if query.shadow => Err(Reason::Shadow),
             (None, Some(chosen)) => match neighbours.get(chosen.index) {
+                // What could not be served anyway is no loss of watching.
+                Some(near) if query.shadow => Err(self.suits(&near.entry, query.ask).err().unwrap_or(Reason::Shadow)),
                 Some(near) => self.open(Arc::clone(&near.entry), query.ask, Tier::Semantic, Some(near.cosine)).await,
                 None => Err(Reason::Rejected(Reject::NoNeighbour)),
             },
@@ -154,7 +155,8 @@ impl Cache {
         let evidence = weigh(&new, &near, query.floor, self.guards);
         let judgement = evidence.as_ref().map(|evidence| {
             let mut judgement = self.learners.of(query.tenant, query.model).lock().judge(evidence, query.budget);
-            if judgement.would_serve && !self.is_vouched(neighbours.get(evidence.index), query.key) {
+            let chosen = neighbours.get(evidence.index);
+            if judgement.would_serve && !chosen.is_some_and(|near| self.is_vouched(&near.entry, query.key)) {
                 (judgement.refused, judgement.would_serve) = (Some(Reject::OneWriter), false);
             }
             judgement
@@ -177,9 +179,8 @@ impl Cache {
     }
 
     /// Whether enough writers stand behind an answer for this caller.
-    fn is_vouched(&self, neighbour: Option<&Neighbour>, key: &KeyId) -> bool {
-        let vouched = |near: &Neighbour| near.entry.writers.len() >= 2 || near.entry.writers.contains(key);
-        !self.settings.two_writers || neighbour.is_some_and(vouched)
+    fn is_vouched(&self, entry: &Meta, key: &KeyId) -> bool {
+        !self.settings.two_writers || entry.writers.len() >= 2 || entry.writers.contains(key)
     }
 
     /// The vector of a prompt and its partition.
@@ -213,29 +214,39 @@ impl Cache {
     }
 
     /// A point whose prompt differs in case, blanks or final punctuation only. The guards still have their say: in
-    /// code, quotes and paths case matters.
+    /// code, quotes and paths case matters; so has whoever asked for no similarity at all, or only to watch it: then it
+    /// is a candidate like any other.
     pub(super) async fn same_words(&self, query: Query<'_>) -> Option<Hit> {
+        if query.shadow || query.budget <= 0.0 {
+            return None;
+        }
         let key = query.keys.normalised(&self.secret, &normalise(query.text));
         let point = self.points.same_words(query.tenant, &key)?;
         self.guards.check(&Features::of(query.text), point.features()).ok()?;
         let meta = self.shelf.get(query.tenant, point.entry, self.clock.now_ms())?;
+        if !self.is_vouched(&meta, query.key) {
+            return None;
+        }
         self.open(meta, query.ask, Tier::Semantic, None).await.ok()
     }
 
     /// Checks the conditions and fetches the body.
     async fn open(&self, meta: Arc<Meta>, ask: Ask, tier: Tier, cosine: Option<f32>) -> Result<Hit, Reason> {
-        let age = Duration::from_millis(self.clock.now_ms().saturating_sub(meta.created_at));
-        if ask.max_age.is_some_and(|oldest| age > oldest) {
-            return Err(Reason::TooOld);
-        }
-        if !fits(&meta, ask.token_limit) {
-            return Err(Reason::TokenLimit);
-        }
+        self.suits(&meta, ask)?;
         let body = match self.shelf.body(meta.id) {
             Some(body) => body,
             None => self.fetch(&meta.tenant, meta.id).await?,
         };
         Ok(Hit { meta, body, tier, cosine })
+    }
+
+    /// Whether an answer meets the conditions besides being the right one.
+    pub(super) fn suits(&self, meta: &Meta, ask: Ask) -> Result<(), Reason> {
+        let age = Duration::from_millis(self.clock.now_ms().saturating_sub(meta.created_at));
+        if ask.max_age.is_some_and(|oldest| age > oldest) {
+            return Err(Reason::TooOld);
+        }
+        if fits(meta, ask.token_limit) { Ok(()) } else { Err(Reason::TokenLimit) }
     }
 
     pub(super) async fn fetch(&self, tenant: &TenantId, id: EntryId) -> Result<Arc<Body>, Reason> {

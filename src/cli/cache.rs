@@ -1,15 +1,16 @@
 //! `remora cache …` and `remora request`
 
 use std::io::Read;
-use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 use http::Method;
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use super::AdminAt;
 use super::api::{ask, escape};
+use super::explain::{self, Explain};
 use super::invalidate::{self, Invalidate};
+use super::learning::{self, Decisions, Feedback, Learners, Shadow};
 
 #[derive(Subcommand)]
 pub(super) enum Command {
@@ -21,12 +22,23 @@ pub(super) enum Command {
     #[command(after_help = "Example:\n  remora cache search refund")]
     Search(Search),
     /// Tell what would happen to a request, and why.
-    #[command(after_help = "Example:\n  remora cache explain --tenant acme --key acme/app request.json\n\n\
-        The file is the body of a request; `-` reads it from standard input. The tenant is in `remora request`.")]
+    #[command(after_help = explain::EXAMPLES)]
     Explain(Explain),
     /// Remove entries. Shows what it would remove with --dry-run.
     #[command(after_help = invalidate::EXAMPLES)]
     Invalidate(Box<Invalidate>),
+    /// Say that the answer to a request was wrong, or right.
+    #[command(after_help = learning::FEEDBACK_EXAMPLES)]
+    Feedback(Feedback),
+    /// Show what has been learnt of each tenant's traffic on each model.
+    #[command(after_help = learning::LEARNERS_EXAMPLES)]
+    Learners(Learners),
+    /// Report what the semantic tier would have served while it only watched, and how much of it was right.
+    #[command(after_help = learning::SHADOW_EXAMPLES)]
+    Shadow(Shadow),
+    /// List decisions of the semantic tier, or show the one about a request.
+    #[command(after_help = learning::DECISIONS_EXAMPLES)]
+    Decisions(Decisions),
 }
 
 #[derive(Args)]
@@ -59,23 +71,6 @@ pub(super) struct Search {
 }
 
 #[derive(Args)]
-pub(super) struct Explain {
-    /// File with the body of the request, or `-`.
-    file: PathBuf,
-    /// Tenant id.
-    #[arg(long)]
-    tenant: String,
-    /// Key id; the tenant's own if left out.
-    #[arg(long)]
-    key: Option<String>,
-    /// Route.
-    #[arg(long, default_value = "/v1/chat/completions")]
-    path: String,
-    #[command(flatten)]
-    at: AdminAt,
-}
-
-#[derive(Args)]
 pub(super) struct Request {
     /// Request id, from the header `x-remora-request-id`. Without it the latest are listed.
     id: Option<String>,
@@ -98,6 +93,10 @@ impl Command {
             Self::Search(search) => search.run().await?,
             Self::Explain(explain) => explain.run().await?,
             Self::Invalidate(invalidate) => invalidate.run().await?,
+            Self::Feedback(feedback) => feedback.run().await?,
+            Self::Learners(learners) => learners.run().await?,
+            Self::Shadow(shadow) => shadow.run().await?,
+            Self::Decisions(decisions) => decisions.run().await?,
         }
         Ok(())
     }
@@ -127,21 +126,6 @@ impl Search {
     }
 }
 
-impl Explain {
-    async fn run(self) -> Result<(), String> {
-        let text = read(&self.file)?;
-        let body: Value = serde_json::from_str(&text).map_err(|error| format!("{}: {error}", self.file.display()))?;
-        let request = json!({ "tenant": self.tenant, "key": self.key, "path": self.path, "body": body });
-        let told = ask(&self.at, Method::POST, "/admin/v1/cache/explain", Some(&request)).await?;
-        if self.at.json {
-            print_json(&told);
-        } else {
-            print_explanation(&told);
-        }
-        Ok(())
-    }
-}
-
 impl Request {
     pub(super) async fn run(self) -> Result<(), String> {
         if let Some(id) = &self.id {
@@ -157,7 +141,7 @@ impl Request {
     }
 }
 
-fn read(path: &std::path::Path) -> Result<String, String> {
+pub(super) fn read(path: &std::path::Path) -> Result<String, String> {
     if path.as_os_str() == "-" {
         let mut text = String::new();
         std::io::stdin().read_to_string(&mut text).map_err(|error| error.to_string())?;
@@ -172,7 +156,7 @@ pub(super) fn query(pairs: &[(&str, Option<String>)]) -> String {
     if joined.is_empty() { joined } else { format!("?{joined}") }
 }
 
-fn print_json(value: &Value) {
+pub(super) fn print_json(value: &Value) {
     println!("{value:#}");
 }
 
@@ -207,7 +191,7 @@ pub(super) fn print_rows(answer: &Value, columns: &[&str], as_json: bool) {
     cells.iter().for_each(|row| line(row));
 }
 
-fn cell(value: &Value) -> String {
+pub(super) fn cell(value: &Value) -> String {
     const LONGEST: usize = 60;
     let text = match value {
         Value::Null => "–".to_owned(),
@@ -219,30 +203,7 @@ fn cell(value: &Value) -> String {
     if text.chars().count() <= LONGEST { text } else { text.chars().take(LONGEST - 1).chain(['…']).collect() }
 }
 
-fn print_explanation(told: &Value) {
-    for name in
-        ["result", "tier", "reason", "tenant", "fingerprint", "partition", "space", "exact_only", "floor", "text"]
-    {
-        println!("{name:12} {}", told.get(name).map(plain).unwrap_or_default());
-    }
-    println!("{:12} {}", "key_parts", told.get("key_parts").map(Value::to_string).unwrap_or_default());
-    let neighbours = told.get("neighbours").and_then(Value::as_array).cloned().unwrap_or_default();
-    println!("neighbours   {}", neighbours.len());
-    for near in &neighbours {
-        let cosine = near.get("cosine").and_then(Value::as_f64).unwrap_or_default();
-        println!(
-            "  {cosine:.4}  {}  {}",
-            near.get("entry").map(plain).unwrap_or_default(),
-            near.get("prompt").map(cell).unwrap_or_default()
-        );
-        for guard in near.get("guards").and_then(Value::as_array).into_iter().flatten() {
-            let of = |name: &str| guard.get(name).map(plain).unwrap_or_default();
-            println!("          {:12} {:8} {}", of("guard"), of("verdict"), of("evidence"));
-        }
-    }
-}
-
-fn plain(value: &Value) -> String {
+pub(super) fn plain(value: &Value) -> String {
     match value {
         Value::Null => "–".to_owned(),
         Value::String(text) => text.clone(),

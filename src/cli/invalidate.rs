@@ -167,7 +167,7 @@ fn is_yes(line: &str) -> bool {
 }
 
 /// An age as in `30d` or `12h`; a plain number is seconds.
-fn seconds(text: &str) -> Result<u64, String> {
+pub(super) fn seconds(text: &str) -> Result<u64, String> {
     if let Ok(seconds) = text.parse() {
         return Ok(seconds);
     }

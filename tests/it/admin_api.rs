@@ -172,12 +172,20 @@ async fn a_thousand_made_up_models_keys_and_paths_add_no_series() {
         running.exchange(request(Method::GET, running.data, &path, &headers, Default::default())).await;
     };
     junk(0).await;
-    let before = Exposition::of(&running).await;
+    // A request is counted when its reply has gone, which may be after it was read.
+    let counted = || async {
+        let seen = Exposition::of(&running).await;
+        (seen.sum("remora_requests_total", &[]) == 2.0).then_some(seen)
+    };
+    let before = until("both requests are counted", counted).await;
     for n in 1..=1_000 {
         junk(n).await;
     }
-    let after = Exposition::of(&running).await;
-    assert_eq!(after.sum("remora_requests_total", &["model=\"other\"", "tenant=\"other\""]), 2_002.0);
+    let counted = || async {
+        let seen = Exposition::of(&running).await;
+        (seen.sum("remora_requests_total", &["model=\"other\"", "tenant=\"other\""]) == 2_002.0).then_some(seen)
+    };
+    let after = until("all requests are counted", counted).await;
     let ids = |seen: &Exposition| seen.series.keys().cloned().collect::<BTreeSet<_>>();
     assert_eq!(ids(&after), ids(&before));
 }
