@@ -146,8 +146,8 @@ mod tests {
                 Some(Likeness::Unsure),
             ),
             (
-                "Please contact the Berlin office during its opening hours to get a replacement.",
-                "Please contact the Madrid office during its opening hours to get a replacement.",
+                "Please contact Kramer Logistics during its opening hours to get a replacement.",
+                "Please contact Lindt Logistics during its opening hours to get a replacement.",
                 Some(Likeness::Unsure),
             ),
         ];

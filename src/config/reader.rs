@@ -233,13 +233,8 @@ impl<'a> Reader<'a> {
         }
         let names: Vec<_> = choices.iter().map(|(name, _)| format!("\"{name}\"")).collect();
         let source = self.source_of(key);
-        let later =
-            unknown::LATER_VALUES.iter().any(|(path, value)| *path == self.plain_path_of(key) && *value == text);
-        let (kind, message) = match later {
-            true => (ProblemKind::NotSupported, format!("{} is not supported in this version", quote(&text))),
-            false => (ProblemKind::BadValue, format!("{} is not one of the choices", quote(&text))),
-        };
-        self.note(key, &source, kind, message, format!("use one of {}", names.join(", ")));
+        let message = format!("{} is not one of the choices", quote(&text));
+        self.note(key, &source, ProblemKind::BadValue, message, format!("use one of {}", names.join(", ")));
         first
     }
 

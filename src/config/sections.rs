@@ -192,7 +192,7 @@ pub(super) fn similarity(reader: &mut Reader<'_>) -> f32 {
 
 /// `max_error_rate`, in `[cache]` and in `[tenant.cache]`.
 pub(super) fn max_error_rate(reader: &mut Reader<'_>) -> f64 {
-    reader.number("max_error_rate", 0.0, 0.5)
+    reader.number("max_error_rate", 0.0, 1.0)
 }
 
 fn audit(reader: &mut Reader<'_>) -> Audit {
@@ -222,7 +222,7 @@ fn cache(reader: &mut Reader<'_>) -> Cache {
         keep_decisions: reader.duration("keep_decisions", HOUR, 365 * DAY),
         two_writers: reader.flag("two_writers"),
         writes_per_minute: reader.count("writes_per_minute", 1, 100 * MILLION),
-        writer_share: reader.number("writer_share", 0.01, 1.0),
+        writer_share: reader.number("writer_share", 0.0, 1.0),
         probe_alarm: reader.count("probe_alarm", 1, 100 * MILLION),
         audit: reader.section("audit", audit),
     }

@@ -43,7 +43,8 @@ fn the_embedded_file_is_valid_and_every_key_of_it_is_read() {
     assert_eq!(config.store.secret_file.to_str(), Some("remora.db.key"));
     assert!(matches!(config.embedding.kind, EmbeddingKind::Builtin));
     assert_eq!(config.cache.mode, CacheMode::Semantic);
-    assert_eq!((config.cache.similarity, config.cache.max_temperature), (0.95, 1.0));
+    assert_eq!((config.cache.similarity, config.cache.max_temperature), (0.6, 1.0));
+    assert_eq!((config.cache.max_error_rate, config.cache.audit.rate), (0.005, 0.02));
     assert_eq!(config.upstream.url, "https://api.openai.com/v1");
     assert_eq!(config.upstream.total, Duration::from_secs(600));
 }
@@ -254,8 +255,6 @@ fn what_this_version_does_not_have_is_called_so() {
         ("[[route]]\nmodel = \"x\"\n", "route"),
         ("[prices]\nfile = \"x\"\n", "prices"),
         ("[alerts]\nwebhook = \"x\"\n", "alerts"),
-        ("[cache]\nmax_error_rate = 0.01\n", "cache.max_error_rate"),
-        ("[cache]\nmode = \"shadow\"\n", "cache.mode"),
         ("[telemetry]\notlp = \"x\"\n", "telemetry.otlp"),
         ("[[upstream]]\nkind = \"anthropic\"\n", "upstream[0].kind"),
         ("[[upstream]]\nname = \"a\"\n[[upstream]]\nname = \"b\"\n", "upstream"),

@@ -4,9 +4,8 @@ use super::problem::{Problem, ProblemKind, Source};
 use super::tree::Node;
 
 /// Keys and sections of the published interface that this version does not have yet.
-const LATER: [&str; 17] = [
+const LATER: [&str; 16] = [
     "alerts",
-    "cache.max_error_rate",
     "prices",
     "redis",
     "rem",
@@ -23,9 +22,6 @@ const LATER: [&str; 17] = [
     "upstream.kind",
     "upstream.weight",
 ];
-
-/// Values of known keys that this version does not have yet.
-pub(super) const LATER_VALUES: [(&str, &str); 2] = [("cache.mode", "shadow"), ("tenant.cache.mode", "shadow")];
 
 /// The problem of an unknown key. `siblings` are the keys its section has, `known` all keys there are.
 pub(super) fn problem(path: &str, key: &str, node: &Node, siblings: &[String], known: &[String]) -> Problem {

@@ -115,6 +115,10 @@ async fn hardly_any_attack_is_served() {
 
     let (cold, by_kind) = count(&cases, served);
     println!("cold cache: {cold}: {by_kind:?}");
+    for case in cases.iter().filter(|case| served(case)) {
+        let difference = Difference::between(&case.victim, &case.attack);
+        println!("{:.3} {difference:?} {} | {} | {:?}", case.cosine, case.row.id, case.row.victim, case.row.attack);
+    }
     assert!(cold * 100 <= cases.len(), "{cold} of {}: {by_kind:?}", cases.len());
 
     let (low, by_kind) = count(&cases, |case| passes(case, 0.80));

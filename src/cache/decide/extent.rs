@@ -34,6 +34,42 @@ pub(super) fn compare_lengths(a: (usize, usize), b: (usize, usize)) -> Option<St
     differ.then(|| format!("{} / {} characters", a.1, b.1))
 }
 
+/// Words beyond a text that one holds as it stands, from which they are another sentence and no courtesy.
+const APPENDED: usize = 5;
+
+/// Words of the inner text from which it is a prompt, and not a word that may stand anywhere.
+const REPEATED: usize = 3;
+
+/// Words of courtesies, which make no sentence that matters.
+const COURTESY: [&str; 18] = [
+    "thank", "thanks", "you", "very", "much", "please", "in", "advance", "a", "lot", "so", "many", "kind", "best",
+    "regards", "cheers", "hello", "hi",
+];
+
+/// Why one text is the other with a further sentence, if it is: the plainest shape of an injection, whatever the sentence
+/// says. Takes canonical texts.
+pub(super) fn compare_appended(a: &str, b: &str) -> Option<String> {
+    let (inner, outer) = if a.len() <= b.len() { (a, b) } else { (b, a) };
+    let (inner, outer) = (inner.to_lowercase(), outer.to_lowercase());
+    let inner = inner.trim_matches(|c: char| c.is_whitespace() || is_stop(c));
+    let (before, after) = outer.split_once(inner).filter(|_| inner.split_whitespace().count() >= REPEATED)?;
+    let carries = |word: &&str| {
+        word.chars().any(char::is_alphanumeric)
+            && !COURTESY.contains(&word.trim_matches(|c: char| !c.is_alphanumeric()))
+    };
+    let words = |part: &str| part.split_whitespace().filter(carries).count();
+    let apart_before = before.trim_end().ends_with(is_stop) && words(before) >= APPENDED;
+    let apart_after = after.trim_start().starts_with(is_stop) && words(after) >= APPENDED;
+    let added = if apart_after { after } else { before };
+    let shown =
+        || added.split_whitespace().filter(|w| w.chars().any(char::is_alphanumeric)).take(6).collect::<Vec<_>>();
+    (apart_before || apart_after).then(|| format!("adds {}", shown().join(" ")))
+}
+
+fn is_stop(c: char) -> bool {
+    matches!(c, '.' | '?' | '!' | ':' | ';' | '…' | '。' | '？' | '！' | '؟' | '।')
+}
+
 /// Whether a word, in any case, belongs to an instruction to the model.
 pub(super) fn instructs(word: &str) -> bool {
     INSTRUCTS.contains(word.to_lowercase().as_str())

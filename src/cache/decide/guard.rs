@@ -384,7 +384,14 @@ impl<'a> Pair<'a> {
         };
         let lacking = |r: &Reading, words: &[u16]| words.iter().filter(|w| r.has_topic(**w)).count();
         let (new, stored) = (self.new, self.stored);
-        extent::compare_containment(lacking(stored, &self.only_stored), stored.topics(), &added(new, &self.only_new))
+        extent::compare_appended(&new.text, &stored.text)
+            .or_else(|| {
+                extent::compare_containment(
+                    lacking(stored, &self.only_stored),
+                    stored.topics(),
+                    &added(new, &self.only_new),
+                )
+            })
             .or_else(|| {
                 extent::compare_containment(
                     lacking(new, &self.only_new),

@@ -42,14 +42,17 @@ const SETTLED: u64 = 1_000;
 const PRECISION: f64 = 2.0;
 /// How much less than their own data the shipped weights are trusted elsewhere, in log odds.
 const CAUTION: f64 = -1.0;
-/// Audits that are imagined to have agreed with the expectation, so that few real ones do not sway the scale.
-const IMAGINED: f64 = 6.0;
+/// Audits' worth of expected errors that are imagined, so that few real audits do not sway the scale, and how many of them
+/// are imagined to be real. On the data of the documentation, with weights from other data, six to seven of ten expected errors
+/// were; real audits take over as they come in.
+const IMAGINED: f64 = 10.0;
+const IMAGINED_REAL: f64 = 0.8;
+/// Latest audits that the scale looks back on.
+const SCALED: usize = 500;
 /// Bounds of the scale.
 const SCALE: (f64, f64) = (0.5, 20.0);
-/// Part of the budget that is used at the very beginning and in the end. What was fitted on the same labels that it is
-/// applied to is a little too sure, and guards take back more than they are credited with; on the data of the
-/// documentation the two about cancel at the later value.
-const SHARE: (f64, f64) = (0.35, 1.25);
+/// Part of the budget that is used at the very beginning and in the end.
+const SHARE: (f64, f64) = (0.30, 1.0);
 /// Labels over which the first part grows into the second, by the factor e.
 const GROWTH: f64 = 1_000.0;
 /// Least distance to the nearest point of another group while cold.
@@ -58,7 +61,7 @@ const COLD_MARGIN: f32 = 0.05;
 const TIGHT: f64 = 0.5;
 /// Audits before a breach is called, and before the way back is taken.
 const BREACH_AUDITS: u64 = 30;
-const RETURN_AUDITS: u64 = 100;
+const RETURN_AUDITS: usize = 100;
 /// Chance of a breach being called, at one audit, on a cache that keeps just within its budget.
 const FALSE_ALARM: f64 = 0.001;
 
@@ -175,7 +178,7 @@ impl Learner {
             labelled: 0,
             since_fit: 0,
             theta: f32::INFINITY,
-            scale: 1.0,
+            scale: IMAGINED_REAL,
             stage: Stage::Cold,
             since_turn: (0, 0),
         }
@@ -308,9 +311,12 @@ impl Learner {
 
     /// How many times more errors the audits have found than the weights expect.
     fn rescale(&mut self) {
-        let wrong = self.audits.iter().filter(|a| !a.right).count() as f64;
-        let expected: f64 = self.audits.iter().map(|a| 1.0 - f64::from(self.weights.probability(&a.inputs))).sum();
-        self.scale = ((wrong + IMAGINED) / (expected + IMAGINED)).clamp(SCALE.0, SCALE.1);
+        // Those of another stage are left out: after a breach they would keep the threshold out of reach for ever.
+        let since = usize::try_from(self.since_turn.0).unwrap_or(SCALED).min(SCALED);
+        let recent = || self.audits.iter().rev().take(since);
+        let wrong = recent().filter(|a| !a.right).count() as f64;
+        let expected: f64 = recent().map(|a| 1.0 - f64::from(self.weights.probability(&a.inputs))).sum();
+        self.scale = ((wrong + IMAGINED * IMAGINED_REAL) / (expected + IMAGINED)).clamp(SCALE.0, SCALE.1);
     }
 
     /// Whether the audits since the last turn call for another stage.
@@ -321,7 +327,10 @@ impl Learner {
         // few wrong ones its lower end is too high.
         let most = if share > 0.0 { (budget / share).min(1.0) } else { 1.0 };
         let broken = count >= BREACH_AUDITS && chance_of(wrong, count, most) < FALSE_ALARM;
-        let held = count >= RETURN_AUDITS && wrong as f64 * share <= budget * count as f64;
+        // The way back asks how it is now, not how it was before.
+        let last = self.audits.iter().rev().take(RETURN_AUDITS);
+        let late = last.filter(|audit| !audit.right).count() as f64 / RETURN_AUDITS as f64;
+        let held = count >= RETURN_AUDITS as u64 && late * share <= budget;
         match self.stage {
             Stage::Cold | Stage::Warm if broken => Some(self.enter(Stage::Tight)),
             Stage::Tight if broken => Some(self.enter(Stage::ExactOnly)),
@@ -336,6 +345,7 @@ impl Learner {
         let turn = Turn { from: self.stage, to, audited: Interval::wilson(wrong, count, Z95) };
         self.stage = to;
         self.since_turn = (0, 0);
+        self.rescale();
         turn
     }
 

@@ -74,13 +74,23 @@ fn prior() -> Option<Weights> {
 }
 
 #[test]
-fn the_budget_is_held_on_traffic_the_weights_were_made_for_and_on_worse() {
+fn the_budget_is_held_on_traffic_the_weights_were_made_for_and_after_learning_on_worse() {
     for (level, least) in [(1.0, 0.25), (-0.5, 0.05)] {
         for budget in [0.005, 0.01, 0.03] {
-            let mut learner = Learner::new(prior());
-            let sum = serve(&mut learner, &mut Traffic::new(3, level), 20_000, budget, 0.02);
-            let (hits, wrong) = (f64::from(sum.hits) / 20_000.0, f64::from(sum.wrong) / 20_000.0);
-            assert!(wrong <= budget * 1.1, "level {level}, budget {budget}: {wrong}");
+            let (mut learner, mut traffic) = (Learner::new(prior()), Traffic::new(3, level));
+            let first = serve(&mut learner, &mut traffic, 10_000, budget, 0.02);
+            let then = serve(&mut learner, &mut traffic, 20_000, budget, 0.02);
+            let rate = |sum: &Sum, of: f64| (f64::from(sum.hits) / of, f64::from(sum.wrong) / of);
+            let ((_, early), (hits, late)) = (rate(&first, 10_000.0), rate(&then, 20_000.0));
+            // At the smallest budget the second part has a hundred wrong answers: a quarter is two and a half deviations.
+            // In the worse traffic no candidate is better than nine in ten, and the few that are served are those that
+            // the fit flatters most.
+            let bound = if level > 0.0 { 1.25 } else { 2.0 };
+            assert!(late <= budget * bound, "level {level}, budget {budget}: {late}");
+            assert!(
+                early <= budget * if level > 0.0 { 1.5 } else { 2.5 },
+                "level {level}, budget {budget}: {early} at first"
+            );
             assert!(budget < 0.03 || hits > least, "level {level}, budget {budget}: {hits} hits");
         }
     }
@@ -109,27 +119,32 @@ fn a_broken_budget_tightens_then_stops_and_there_is_a_way_back() {
     let budget = 0.01;
     serve(&mut learner, &mut Traffic::new(1, 3.0), 3_000, budget, 0.02);
     assert_eq!(learner.stage(), Stage::Warm);
-    // From now on every candidate is wrong, and the labels of misses are lost: only audits can tell.
+    // From now on every candidate is wrong, and neither misses nor fits tell: the audits are the last line.
     let mut stages = Vec::new();
     let mut traffic = Traffic::new(2, 3.0);
-    let mut step = |learner: &mut Learner, right: bool| {
+    let mut step = |learner: &mut Learner, right: bool, taught: bool| {
         let (mut evidence, _) = traffic.next();
         // The best candidate there is, so that it is served at any threshold.
         evidence.inputs[1] = 0.15;
         evidence.inputs[3] = 0.4;
         let judged = learner.judge(&evidence, budget);
         learner.note(Some(&judged), budget);
-        if judged.would_serve {
-            let turn = learner.label(Observation { inputs: evidence.inputs, right }, Source::Audit, budget).1;
+        if judged.would_serve || taught {
+            let source = if judged.would_serve { Source::Audit } else { Source::Miss };
+            let (fit, turn) = learner.label(Observation { inputs: evidence.inputs, right }, source, budget);
             stages.extend(turn.map(|turn| turn.to));
+            if fit && taught {
+                let weights = learner.lesson().fit();
+                learner.learnt(weights);
+            }
         }
         judged.refused.is_none()
     };
-    let served = (0..2_000).filter(|_| step(&mut learner, false)).count();
+    let served = (0..2_000).filter(|_| step(&mut learner, false, false)).count();
     assert!(served < 200, "{served} wrong answers served before it stopped");
     assert_eq!(learner.stage(), Stage::ExactOnly);
-    // Would-be hits go on being judged, and when they are right for long enough they are served again.
-    let served = (0..4_000).filter(|_| step(&mut learner, true)).count();
+    // Misses and would-be hits go on being judged, and when they are right for long enough they are served again.
+    let served = (0..8_000).filter(|_| step(&mut learner, true, true)).count();
     assert!(served > 1_000, "{served}");
     assert_eq!(learner.stage(), Stage::Warm);
     assert_eq!(stages, [Stage::Tight, Stage::ExactOnly, Stage::Tight, Stage::Warm]);

@@ -33,7 +33,8 @@ fn the_shipped_files_have_the_recorded_hashes() {
     assert_eq!(SUMS.lines().count(), 2);
 }
 
-/// ONNX Runtime gives the same figures for the same file, to six digits.
+/// ONNX Runtime gives the same figures for the same file, to six digits, on a processor without VNNI. One that has it
+/// multiplies int8 without the saturation of the others, which moves a cosine by about 0.01.
 #[test]
 fn known_pairs_have_the_known_cosines() {
     for (a, b, expected) in [
@@ -43,7 +44,7 @@ fn known_pairs_have_the_known_cosines() {
         ("What is the capital of France?", "My card was declined at the shop", -0.0433),
     ] {
         let found = cosine(a, b);
-        assert!((found - expected).abs() < 1e-3, "{a} | {b}: {found}");
+        assert!((found - expected).abs() < 0.015, "{a} | {b}: {found}");
     }
 }
 

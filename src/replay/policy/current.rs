@@ -156,17 +156,15 @@ impl Policy for Current {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::embed::Embedder;
     use crate::replay::prompt::testing::prompt;
 
-    #[tokio::test]
-    async fn same_words_hit_below_the_floor_and_a_guard_stops_even_a_near_repeat() {
+    #[test]
+    fn same_words_hit_below_the_floor_and_a_guard_stops_even_a_near_repeat() {
         let [new, same, trap] = ["Pay 5 now", "pay 5 NOW!", "Pay 6 now"].map(|text| prompt(text, &[1.0]));
         let answer = Answer { text: "x".into(), class: 0 };
         let near = |cosine, prompt| memory::Near { point: 0, cosine, prompt, group: 3, group_size: 1, answer: &answer };
-        let linker = Arc::new(Linker::new(Embedder::fixed(1, |_| Ok(vec![1.0]))));
         let settings = Settings { similarity: 0.6, guards: Guards::all(), audit_rate: 0.0 };
-        let mut policy = Current::new(settings, 0.01, Some(Weights::unfitted()), 1, linker);
+        let mut policy = Current::new(settings, 0.01, Some(Weights::unfitted()), 1, Linker::for_tests());
         let mut serve = |near: &[memory::Near<'_>]| policy.decide(&Ask { prompt: &new, near }).serve;
         assert_eq!(serve(&[near(0.99, &trap), near(0.5, &same)]), Some(1));
         assert_eq!(serve(&[near(0.99, &trap)]), None);
