@@ -74,7 +74,9 @@ impl Programs {
 fn serve(place: &TempDir, upstream: SocketAddr, mode: &str) -> Result<(Process, SocketAddr), Fault> {
     let config = place.path().join("remora.toml");
     // The deadline is there for callers who wait; here a busy machine must not turn a hit into a miss.
-    std::fs::write(&config, format!("[cache]\nmode = \"{mode}\"\n\n[embedding]\ndeadline = \"5s\"\n"))?;
+    // The simulated upstream answers every wording differently: audits would soon have the cache serve nothing by similarity.
+    let cache = format!("[cache]\nmode = \"{mode}\"\n[cache.audit]\nrate = 0.0\n");
+    std::fs::write(&config, format!("{cache}\n[embedding]\ndeadline = \"5s\"\n"))?;
     let mut command = Command::new(REMORA);
     command.args(["serve", "--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0", "--upstream"]);
     command.arg(format!("http://{upstream}/v1")).arg("--config").arg(&config);

@@ -91,7 +91,10 @@ fn by_words(fresh: &str, stored: &str) -> Option<Likeness> {
         let within = |inner: &str, outer: &str| outer.contains(inner.trim_end_matches('.'));
         let one_in_other = !a.is_empty() && !b.is_empty() && (within(&a, &b) || within(&b, &a));
         let alike = one_in_other || Difference::between(&one, &other) == Difference::None;
-        let contradicts = Guards::all().objections(&one, &other).has(Guard::Negation);
+        let objections = Guards::all().objections(&one, &other);
+        // "5" and "5 days" may be the same number; "hall 5" and "hall 6" are not the same hall.
+        let counts = !one_in_other && (objections.has(Guard::Numbers) || objections.has(Guard::Dates));
+        let contradicts = objections.has(Guard::Negation) || counts;
         return Some(if alike && !contradicts { Likeness::Unsure } else { Likeness::Different });
     }
     let objections = Guards::all().objections(&one, &other);
@@ -146,10 +149,17 @@ mod tests {
                 Some(Likeness::Unsure),
             ),
             (
-                "Please contact Kramer Logistics during its opening hours to get a replacement.",
-                "Please contact Lindt Logistics during its opening hours to get a replacement.",
+                "Please contact the Berlin office during its opening hours to get a replacement.",
+                "Please contact the Madrid office during its opening hours to get a replacement.",
+                Some(Likeness::Different),
+            ),
+            (
+                "Please contact the Kowalski office during its opening hours to get a replacement.",
+                "Please contact the Lindqvist office during its opening hours to get a replacement.",
                 Some(Likeness::Unsure),
             ),
+            ("In hall 3.", "In hall 4.", Some(Likeness::Different)),
+            ("5", "5 days", Some(Likeness::Unsure)),
         ];
         for (a, b, expected) in rows {
             assert_eq!(by_words(a, b), expected, "{a:?} / {b:?}");

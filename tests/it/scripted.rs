@@ -102,7 +102,6 @@ impl Scripted {
         let url = format!("http://{}/v1", self.canned.addr);
         let both = move |config: &mut Config| {
             config.upstream.url.clone_from(&url);
-            config.cache.audit.rate = 0.0;
             change(config);
         };
         Rig::with(Plan { change: Arc::new(both), clock, embedder: Some(by_topic()), ..Plan::default() }).await
