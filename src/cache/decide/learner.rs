@@ -46,13 +46,13 @@ const CAUTION: f64 = -1.0;
 /// are imagined to be real. On the data of the documentation, with weights from other data, six to seven of ten expected errors
 /// were; real audits take over as they come in.
 const IMAGINED: f64 = 15.0;
-const IMAGINED_REAL: f64 = 0.75;
+const IMAGINED_REAL: f64 = 0.73;
 /// Latest audits that the scale looks back on.
 const SCALED: usize = 500;
 /// Bounds of the scale.
 const SCALE: (f64, f64) = (0.5, 20.0);
 /// Part of the budget that is used at the very beginning and in the end.
-const SHARE: (f64, f64) = (0.38, 1.0);
+const SHARE: (f64, f64) = (0.33, 1.0);
 /// Labels over which the first part grows into the second, by the factor e.
 const GROWTH: f64 = 1_000.0;
 /// Least distance to the nearest point of another group while cold.
