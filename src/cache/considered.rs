@@ -44,7 +44,7 @@ pub struct Considered {
     pub(super) text: String,
     pub(super) budget: f64,
     pub(super) shadow: bool,
-    partition: Option<Digest>,
+    partition: Digest,
     groups: Vec<EntryId>,
     chosen: Option<Chosen>,
 }
@@ -52,6 +52,7 @@ pub struct Considered {
 impl Considered {
     pub(super) fn new(
         query: Query<'_>,
+        partition: Digest,
         neighbours: &[Neighbour],
         groups: Vec<EntryId>,
         judged: Option<(Evidence, Judgement)>,
@@ -79,7 +80,7 @@ impl Considered {
             text: query.text.to_owned(),
             budget: query.budget,
             shadow: query.shadow,
-            partition: neighbours.first().map(|near| near.point.partition),
+            partition,
             groups,
             chosen,
         }
@@ -114,29 +115,33 @@ impl Considered {
         self.chosen.as_ref().is_some_and(|chosen| chosen.judgement.would_serve)
     }
 
-    /// The row that is kept of the decision; nothing if there was no candidate.
+    /// The row that is kept of the decision. Without a candidate there is nothing to learn from, so there is a row only
+    /// where prompts are recorded: a replay needs every request.
     pub(super) fn row(&self, at: UnixMs, record_prompt: bool) -> Option<DecisionRow> {
-        let chosen = self.chosen.as_ref()?;
-        let judgement = &chosen.judgement;
+        let chosen = self.chosen.as_ref();
+        if chosen.is_none() && !record_prompt {
+            return None;
+        }
+        let judgement = chosen.map(|chosen| &chosen.judgement);
         Some(DecisionRow {
             request: self.request,
             at,
             tenant: self.tenant.clone(),
             key: self.key.clone(),
             model: self.model.clone(),
-            partition: self.partition?,
+            partition: self.partition,
             mode: if self.shadow { "shadow" } else { "serve" }.into(),
-            verdict: judgement.refused.map_or("accept", Reject::as_str).into(),
-            would_serve: judgement.would_serve,
-            entry: Some(chosen.entry),
-            point: Some(chosen.point),
-            cosine: Some(chosen.cosine),
-            probability: Some(judgement.probability),
-            theta: Some(judgement.theta).filter(|theta| theta.is_finite()),
-            inputs: chosen.inputs.to_vec(),
+            verdict: self.refused().map_or("accept", Reject::as_str).into(),
+            would_serve: self.would_serve(),
+            entry: chosen.map(|chosen| chosen.entry),
+            point: chosen.map(|chosen| chosen.point),
+            cosine: chosen.map(|chosen| chosen.cosine),
+            probability: judgement.map(|judgement| judgement.probability),
+            theta: judgement.map(|judgement| judgement.theta).filter(|theta| theta.is_finite()),
+            inputs: chosen.map(|chosen| chosen.inputs.to_vec()).unwrap_or_default(),
             right: None,
             label: None,
-            tokens: chosen.tokens,
+            tokens: chosen.and_then(|chosen| chosen.tokens),
             prompt: record_prompt.then(|| self.text.clone()),
         })
     }

@@ -226,7 +226,7 @@ impl Cache {
         let (neighbours, _) = self.nearest(query.tenant, &vector);
         let new = Features::of(query.text);
         report.neighbours = neighbours.iter().map(|near| self.neighbour(&new, near)).collect();
-        let considered = self.consider(query, &neighbours);
+        let considered = self.consider(query, vector.partition, &neighbours);
         report.decision = self.decision_report(&considered, &neighbours);
         report.learner = Some(self.learner_report(query.tenant, query.model));
         if may_hit && report.result != "hit" {

@@ -114,7 +114,7 @@ impl Cache {
             Err(reason) => return Searched { found: Err(reason), best: None, vector: None, considered: None },
         };
         let (neighbours, best) = self.nearest(query.tenant, &vector);
-        let considered = self.consider(query, &neighbours);
+        let considered = self.consider(query, vector.partition, &neighbours);
         self.note(query, &considered);
         let found = match (considered.refused(), considered.chosen()) {
             (None, Some(chosen)) => match neighbours.get(chosen.index) {
@@ -132,7 +132,7 @@ impl Cache {
     }
 
     /// Weighs the neighbours and judges the best. Changes nothing.
-    pub(super) fn consider(&self, query: Query<'_>, neighbours: &[Neighbour]) -> Considered {
+    pub(super) fn consider(&self, query: Query<'_>, partition: Digest, neighbours: &[Neighbour]) -> Considered {
         let new = Features::of(query.text);
         let mut groups: Vec<EntryId> = Vec::new();
         let near: Vec<Near<'_>> = neighbours
@@ -161,7 +161,7 @@ impl Cache {
             }
             judgement
         });
-        Considered::new(query, neighbours, groups, evidence.zip(judgement))
+        Considered::new(query, partition, neighbours, groups, evidence.zip(judgement))
     }
 
     /// Counts the decision, for the threshold and for the record.

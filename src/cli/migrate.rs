@@ -66,7 +66,7 @@ async fn show(path: &Path, as_json: bool) -> Result<(), String> {
     Ok(())
 }
 
-fn path(url: &str) -> Result<PathBuf, String> {
+pub(super) fn path(url: &str) -> Result<PathBuf, String> {
     match url.strip_prefix("sqlite://") {
         Some(path) if !path.is_empty() => Ok(PathBuf::from(path)),
         _ => Err(format!("--store {url}: give sqlite://PATH; other databases are not part of this version")),

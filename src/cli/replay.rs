@@ -5,6 +5,7 @@
 
 mod display;
 mod fit;
+mod traffic;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -21,7 +22,7 @@ use crate::embed::Embedder;
 use crate::replay::pairs::{PairSet, Reading};
 use crate::replay::plot::{Plot, Series};
 use crate::replay::prompt::Texts;
-use crate::replay::recording::{Intents, Pair};
+use crate::replay::recording::{Facts, Pair};
 use crate::replay::report::{Report, Rows};
 use crate::replay::stats::{Proportion, Spread, Tally};
 use crate::replay::stream::Stream;
@@ -32,6 +33,11 @@ Files: labelled pairs (JSON lines: id, category, a, b, same_answer, style; a and
 intents as CSV (text,category), or intents as JSON splits ({\"train\": [[\"text\", \"intent\"], …]}; items of splits named
 oos… belong to no intent and must never hit). Any of them may be compressed by gzip.
 
+With --store instead of a file, traffic that `remora serve` has recorded (cache.record_prompts = true) is asked again in
+its own order, each request in its partition, and judged by what really happened: a miss by the answer that came, a hit by
+its audit or by feedback. A hit that nobody checked counts as right, which flatters whatever serves it; the report says how
+many there are. Answers are gone cache.ttl after they were stored. The store may be in use; it is only read.
+
 Examples:
   remora replay banking77_train.csv
   remora replay clinc150.json.gz --split train --split oos_train --seeds 5
@@ -39,6 +45,7 @@ Examples:
   remora replay banking77_train.csv --answers noisy --reworded 0.10 --wrong 0.03 --plot curve.svg
   remora replay clinc150.json.gz --fit weights.json
   remora replay banking77_train.csv --weights weights.json --budget 0.005,0.01
+  remora replay --store sqlite://remora.db --config remora.toml --since 7d --model gpt-4o
 
 Exit codes: 0 done, 1 failed, 2 wrong usage, 130 interrupted.";
 
@@ -54,9 +61,21 @@ const EMBEDDING_DEADLINE: Duration = Duration::from_secs(300);
 
 #[derive(Args)]
 pub(super) struct Replay {
-    /// Recorded data.
-    #[arg(value_name = "FILE")]
-    file: PathBuf,
+    /// Recorded data. Either this or --store.
+    #[arg(value_name = "FILE", required_unless_present = "store", conflicts_with = "store")]
+    file: Option<PathBuf>,
+    /// Database with recorded traffic, as in sqlite://remora.db.
+    #[arg(long, value_name = "URL", conflicts_with_all = ["split", "fit"])]
+    store: Option<String>,
+    /// Traffic of this tenant only.
+    #[arg(long, value_name = "NAME", requires = "store", conflicts_with = "file")]
+    tenant: Option<String>,
+    /// Traffic on this model only.
+    #[arg(long, value_name = "MODEL", requires = "store", conflicts_with = "file")]
+    model: Option<String>,
+    /// Traffic of this time only, as in 7d.
+    #[arg(long, value_name = "AGE", requires = "store", conflicts_with = "file", value_parser = traffic::age)]
+    since: Option<Duration>,
     /// Configuration file; its [cache] and [embedding] are used.
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
@@ -69,7 +88,7 @@ pub(super) struct Replay {
     /// Repeat with this many seeds, from --seed on, and print mean and spread (streams only).
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1000))]
     seeds: u32,
-    /// Ask the first N requests of each shuffled order (streams only).
+    /// Ask the first N requests of each shuffled order; of recorded traffic, the last N (streams only).
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     limit: Option<u64>,
     /// Cosine thresholds of the fixed policies.
@@ -144,6 +163,26 @@ impl Replay {
         if self.answers == AnswerKind::Noisy && rates > 1.0 {
             misuse(&format!("--reworded and --wrong add up to {rates}; together they must be at most 1"));
         }
+        if self.store.is_some() {
+            self.check_traffic_usage();
+        }
+    }
+
+    /// What is replayed, for messages and the report.
+    fn source(&self) -> String {
+        match (&self.store, &self.file) {
+            (Some(url), _) => url.clone(),
+            (None, Some(file)) => file.display().to_string(),
+            (None, None) => String::new(),
+        }
+    }
+
+    async fn recording(&self) -> Result<Recording, String> {
+        if let Some(url) = &self.store {
+            return self.traffic(url).await.map(Recording::Traffic);
+        }
+        let (file, splits) = (self.file.clone().unwrap_or_default(), self.split.clone());
+        off_the_executor(move || Recording::open(&file, &splits)).await?.map_err(|error| error.to_string())
     }
 
     /// Ends the program if options were given that mean nothing for labelled pairs.
@@ -155,15 +194,14 @@ impl Replay {
             ("--fit", self.fit.is_some()),
         ];
         if let Some((flag, _)) = given.into_iter().find(|(_, given)| *given) {
-            misuse(&format!("{flag} is for streams of intents; {} holds labelled pairs", self.file.display()));
+            misuse(&format!("{flag} is for streams of intents; {} holds labelled pairs", self.source()));
         }
     }
 
     async fn work(&self) -> Result<(), String> {
         let config = Config::load(self.config.as_deref(), environment(), &Overrides::default())
             .map_err(|problems| check_report(&problems))?;
-        let (file, splits) = (self.file.clone(), self.split.clone());
-        let recording = off_the_executor(move || Recording::open(&file, &splits)).await?.map_err(|e| e.to_string())?;
+        let recording = self.recording().await?;
         if let Recording::Pairs(_) = recording {
             self.check_pair_usage();
         }
@@ -193,7 +231,15 @@ impl Replay {
                 if let Some(out) = &self.fit {
                     eprintln!("{}", self.fit(out, intents.clone(), &job).await?);
                 }
-                self.stream(intents, job).await?
+                let mut texts = Texts::default();
+                let stream = Stream::new(intents, self.most(), &self.all_seeds(), &mut texts);
+                self.stream(stream, texts, None, job).await?
+            }
+            Recording::Traffic(traffic) => {
+                let ttl = u64::try_from(config.cache.ttl.as_millis()).unwrap_or(u64::MAX);
+                let (mut texts, facts) = (Texts::default(), traffic.facts);
+                let stream = Stream::recorded(traffic, ttl, &mut texts);
+                self.stream(stream, texts, Some((facts, ttl)), job).await?
             }
             Recording::Pairs(pairs) => self.pairs(&pairs, &config, job).await?,
         };
@@ -230,10 +276,14 @@ impl Replay {
         }
     }
 
-    async fn stream(&self, intents: Intents, job: Job) -> Result<(Report, Plot), String> {
-        let (limit, seeds) = (self.most(), self.all_seeds());
-        let mut texts = Texts::default();
-        let stream = Stream::new(intents, limit, &seeds, &mut texts);
+    async fn stream(
+        &self,
+        stream: Stream,
+        texts: Texts,
+        recorded: Option<(Facts, u64)>,
+        job: Job,
+    ) -> Result<(Report, Plot), String> {
+        let seeds = self.all_seeds();
         let Job { parallel, embedder, table, extra, display } = job;
         let tell = display.progress();
         let prompts = texts.embed(&embedder, 2 * parallel, &tell).await.map_err(|error| error.to_string())?;
@@ -253,14 +303,14 @@ impl Replay {
             (mean(Tally::wrong_rate), mean(Tally::hit_rate))
         };
         let plot = Plot {
-            title: format!("{}: {requests} requests", name(&self.file)),
+            title: format!("{}: {requests} requests", self.name()),
             x_title: "wrong answers / requests, %".to_owned(),
             y_title: "hits / requests, %".to_owned(),
             log_x: true,
             series: series(policies.iter().map(|(spec, tallies)| (*spec, point(tallies)))),
         };
         policies.truncate(table.len());
-        let rows = Rows::Stream { requests, classes, answers, policies };
+        let rows = Rows::Stream { requests, classes, answers, recorded, policies };
         Ok((self.report(&embedder, seeds, rows), plot))
     }
 
@@ -268,8 +318,7 @@ impl Replay {
         let Job { parallel, embedder, table, extra, display } = job;
         let reading = Reading { limits: &config.server.limits, max_temperature: config.cache.max_temperature };
         let mut texts = Texts::default();
-        let file = self.file.display().to_string();
-        let set = PairSet::new(&file, pairs, reading, embedder.space().to_string(), &mut texts)
+        let set = PairSet::new(&self.source(), pairs, reading, embedder.space().to_string(), &mut texts)
             .map_err(|error| error.to_string())?;
         let prompts =
             texts.embed(&embedder, 2 * parallel, &display.progress()).await.map_err(|error| error.to_string())?;
@@ -285,7 +334,7 @@ impl Replay {
         display.finish();
         let percent = |of: Proportion| of.value().unwrap_or_default() * 100.0;
         let plot = Plot {
-            title: format!("{}: {count} pairs", name(&self.file)),
+            title: format!("{}: {count} pairs", self.name()),
             x_title: "traps served, %".to_owned(),
             y_title: "true pairs served, %".to_owned(),
             log_x: false,
@@ -297,8 +346,13 @@ impl Replay {
         Ok((self.report(&embedder, vec![self.seed], Rows::Pairs { pairs: count, policies }), plot))
     }
 
+    /// The source without its folder.
+    fn name(&self) -> String {
+        self.file.as_deref().map_or_else(|| self.source(), name)
+    }
+
     fn report(&self, embedder: &Embedder, seeds: Vec<u64>, rows: Rows) -> Report {
-        Report { file: self.file.display().to_string(), space: embedder.space().to_string(), seeds, rows }
+        Report { file: self.source(), space: embedder.space().to_string(), seeds, rows }
     }
 }
 

@@ -31,7 +31,7 @@ use std::sync::Arc;
 pub use model::*;
 pub use problem::{Problem, ProblemKind, Problems, Source, check_report};
 pub use secret::Secret;
-pub(crate) use units::parse_duration;
+pub(crate) use units::{parse_duration, show_duration};
 
 use problem::quote;
 use reader::{Context, Reader};

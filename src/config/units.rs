@@ -30,7 +30,7 @@ pub(super) fn parse_size(text: &str) -> Option<u64> {
 }
 
 /// The shortest text that [`parse_duration`] reads back as `value`, to the millisecond.
-pub(super) fn show_duration(value: Duration) -> String {
+pub(crate) fn show_duration(value: Duration) -> String {
     let ms = u64::try_from(value.as_millis()).unwrap_or(u64::MAX);
     let fitting = TIMES.iter().find(|(_, factor)| ms != 0 && ms.is_multiple_of(*factor));
     match fitting {

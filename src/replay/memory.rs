@@ -1,13 +1,17 @@
 //! What one policy remembers during one run: its points, their groups, and an index for each partition.
 //!
+//! Where requests have times, a group is gone a fixed time after it was opened, with all its points: as in the product,
+//! where a linked prompt does not lengthen the life of an answer.
+//!
 //! Each run has its own, so policies cannot see each other's entries. Point ids are the order of insertion, so that ties
 //! fall the same way in every run. Searches compare every vector: a graph would make a run depend on its building.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
 use super::prompt::Prompt;
 use super::{NEIGHBOURS, ReplayError};
+use crate::clock::UnixMs;
 use crate::ids::PointId;
 use crate::index::Partition;
 use crate::store::Digest;
@@ -56,7 +60,8 @@ struct Point {
 
 struct Group {
     answer: Answer,
-    size: usize,
+    partition: Digest,
+    points: Vec<usize>,
 }
 
 /// See the module.
@@ -65,12 +70,38 @@ pub struct Memory<'a> {
     points: Vec<Point>,
     groups: Vec<Group>,
     partitions: HashMap<Digest, Partition>,
+    now: UnixMs,
+    /// Groups that are still there and when they were opened, oldest first.
+    opened: VecDeque<(UnixMs, usize)>,
 }
 
 impl<'a> Memory<'a> {
     /// An empty one over all prompts there are.
     pub fn new(prompts: &'a [Prompt]) -> Self {
-        Self { prompts, points: Vec::new(), groups: Vec::new(), partitions: HashMap::new() }
+        Self {
+            prompts,
+            points: Vec::new(),
+            groups: Vec::new(),
+            partitions: HashMap::new(),
+            now: 0,
+            opened: VecDeque::new(),
+        }
+    }
+
+    /// Sets the time and lets go of what was opened `ttl` ago or earlier, both in milliseconds. Time never goes back: of
+    /// requests recorded at the same moment, one may be stamped a little before another that came first.
+    pub fn advance(&mut self, to: UnixMs, ttl: u64) {
+        self.now = self.now.max(to);
+        while let Some((opened, group)) = self.opened.front().copied()
+            && opened.saturating_add(ttl) <= self.now
+        {
+            self.opened.pop_front();
+            let Some(Group { partition, points, .. }) = self.groups.get_mut(group) else { continue };
+            let Some(index) = self.partitions.get(partition) else { continue };
+            for point in points.drain(..) {
+                index.remove(id(point));
+            }
+        }
     }
 
     /// The ten nearest points of the partition, best first.
@@ -82,8 +113,9 @@ impl<'a> Memory<'a> {
 
     fn resolve(&self, point: usize, cosine: f32) -> Option<Near<'_>> {
         let Point { prompt, group } = self.points.get(point)?;
-        let Group { answer, size } = self.groups.get(*group)?;
-        Some(Near { point, cosine, prompt: self.prompts.get(*prompt)?, group: *group, group_size: *size, answer })
+        let Group { answer, points, .. } = self.groups.get(*group)?;
+        let prompt = self.prompts.get(*prompt)?;
+        Some(Near { point, cosine, prompt, group: *group, group_size: points.len(), answer })
     }
 
     /// Stores a prompt, by its place among all prompts, as `placement` says.
@@ -101,15 +133,14 @@ impl<'a> Memory<'a> {
         let vector = &self.prompts.get(prompt).ok_or_else(|| nothing("prompt", prompt))?.vector;
         let group = match placement {
             Placement::Drop => return Ok(()),
-            Placement::Join(group) => {
-                self.groups.get_mut(group).ok_or_else(|| nothing("group", group))?.size += 1;
-                group
-            }
+            Placement::Join(group) => group,
             Placement::Open => {
-                self.groups.push(Group { answer, size: 1 });
+                self.groups.push(Group { answer, partition: *partition, points: Vec::new() });
+                self.opened.push_back((self.now, self.groups.len() - 1));
                 self.groups.len() - 1
             }
         };
+        self.groups.get_mut(group).ok_or_else(|| nothing("group", group))?.points.push(self.points.len());
         let index = self.partitions.entry(*partition).or_insert_with(|| Partition::new(vector.len(), usize::MAX));
         index.insert(id(self.points.len()), vector).map_err(|error| ReplayError::new(error.to_string()))?;
         self.points.push(Point { prompt, group });
@@ -148,5 +179,28 @@ mod tests {
         assert_eq!(memory.near(&[2; 32], &prompts[0]).len(), 1);
         assert!(memory.near(&[3; 32], &prompts[0]).is_empty());
         assert!(memory.insert(&[1; 32], 0, Placement::Join(9), answer(1)).is_err());
+    }
+
+    #[test]
+    fn a_group_is_gone_with_all_its_points_a_while_after_it_was_opened() {
+        let prompts = [prompt("a", &[1.0, 0.0]), prompt("b", &[0.8, 0.6]), prompt("c", &[0.0, 1.0])];
+        let mut memory = Memory::new(&prompts);
+        let answer = |class| Answer { text: "x".into(), class };
+        let near = |memory: &Memory<'_>| memory.near(&[1; 32], &prompts[1]).iter().map(|n| n.point).collect::<Vec<_>>();
+        memory.advance(1_000, 100);
+        memory.insert(&[1; 32], 0, Placement::Open, answer(0)).unwrap();
+        memory.advance(1_050, 100);
+        memory.insert(&[1; 32], 1, Placement::Join(0), answer(0)).unwrap();
+        memory.insert(&[1; 32], 2, Placement::Open, answer(1)).unwrap();
+        memory.advance(1_099, 100);
+        assert_eq!(near(&memory), [1, 0, 2]);
+        memory.advance(1_100, 100);
+        assert_eq!(near(&memory), [2], "joining does not lengthen the life of a group");
+        memory.advance(900, 100);
+        memory.insert(&[1; 32], 0, Placement::Open, answer(0)).unwrap();
+        memory.advance(1_150, 100);
+        assert_eq!(near(&memory), [3], "time does not go back");
+        memory.advance(1_200, 100);
+        assert!(near(&memory).is_empty());
     }
 }

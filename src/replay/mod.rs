@@ -1,13 +1,14 @@
 //! Judging the cache on recorded data: the embedder, the index and the decision of the product, run over a file instead
 //! of over requests, beside other policies.
 //!
-//! Stands outside the life of a request; `cli` calls it. A file is read into a [`Recording`], its texts are embedded once
+//! Stands outside the life of a request; `cli` calls it. A file, or what a store has recorded, is read into a
+//! [`Recording`], its texts are embedded once
 //! ([`prompt`]), and each [`Policy`] is run over them with a [`memory`] of its own: over a [`stream`] that fills an empty
 //! cache, or over [`pairs`] in a cold cache each. The outcomes become a [`Report`], and a [`plot`].
 //!
 //! Invariants: a run is a function of the file, the seed and the settings, whatever else runs beside it; an answer is
 //! judged by the intent it belongs to, never by the prompt it was stored under; no time of day is read. It must never
-//! open the store, call an upstream, or write a file.
+//! open a store or write to one (`cli` opens it, for reading), call an upstream, or write a file.
 
 pub mod answers;
 pub mod link;

@@ -3,18 +3,21 @@
 //! Both come from one [`Report`], so they cannot differ. Must never show a proportion of nothing as a number.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use serde_json::{Value, json};
 
 use super::Answers;
 use super::pairs::{Kind, PairTally};
 use super::policy::Spec;
+use super::recording::Facts;
 use super::stats::{Proportion, Spread, Tally, WINDOW};
+use crate::config::show_duration;
 
 /// What was run, and what came of it.
 #[derive(Debug)]
 pub struct Report {
-    /// The file.
+    /// The file or the store.
     pub file: String,
     /// The embedding space.
     pub space: String,
@@ -35,6 +38,8 @@ pub enum Rows {
         classes: usize,
         /// How the upstream answered.
         answers: Answers,
+        /// If this is recorded traffic, what is known of it, and how long an answer lived, in milliseconds.
+        recorded: Option<(Facts, u64)>,
         /// A tally for each seed.
         policies: Vec<(Spec, Vec<Tally>)>,
     },
@@ -52,7 +57,19 @@ impl Report {
     pub fn to_text(&self) -> String {
         let seeds = self.seeds.iter().map(u64::to_string).collect::<Vec<_>>().join(", ");
         match &self.rows {
-            Rows::Stream { requests, classes, answers, policies } => {
+            Rows::Stream { requests, classes, recorded: Some((facts, ttl)), policies, .. } => {
+                let head = format!(
+                    "{}: {requests} recorded requests in their order, {classes} answers; empty start, each miss stored, \
+                     gone after {}\n{}seed {seeds}; space {}\n\n",
+                    self.file,
+                    show_duration(Duration::from_millis(*ttl)),
+                    facts.to_text(),
+                    self.space,
+                );
+                let table = if self.seeds.len() > 1 { means(policies) } else { single(policies) };
+                head + &table + &refusals(policies)
+            }
+            Rows::Stream { requests, classes, answers, policies, recorded: None } => {
                 let head = format!(
                     "{}: stream of {requests} requests, {classes} classes; empty start, each miss stored\n\
                      seed {seeds}; space {}; {}\n\n",
@@ -77,10 +94,16 @@ impl Report {
     pub fn to_json(&self) -> Value {
         let mut report = json!({ "file": self.file, "space": self.space, "seeds": self.seeds });
         let (kind, policies) = match &self.rows {
-            Rows::Stream { requests, classes, answers, policies } => {
+            Rows::Stream { requests, classes, answers, recorded, policies } => {
                 insert(&mut report, "requests", json!(requests));
                 insert(&mut report, "classes", json!(classes));
-                insert(&mut report, "answers", answers_json(*answers));
+                match recorded {
+                    None => insert(&mut report, "answers", answers_json(*answers)),
+                    Some((facts, ttl)) => {
+                        insert(&mut report, "recorded", facts.to_json());
+                        insert(&mut report, "ttl_seconds", json!(ttl / 1_000));
+                    }
+                }
                 ("stream", policies.iter().map(|(spec, tallies)| self.stream_json(spec, tallies)).collect())
             }
             Rows::Pairs { pairs, policies } => {
@@ -318,7 +341,7 @@ mod tests {
 
     fn stream(seeds: Vec<u64>, tallies: Vec<Tally>) -> Report {
         let policies = vec![(Spec::Fixed { threshold: 0.85, guards: None }, tallies)];
-        let rows = Rows::Stream { requests: 8, classes: 2, answers: Answers::Ideal, policies };
+        let rows = Rows::Stream { requests: 8, classes: 2, answers: Answers::Ideal, recorded: None, policies };
         Report { file: "f.csv".into(), space: "s".into(), seeds, rows }
     }
 

@@ -1,20 +1,25 @@
 //! Running policies over a stream: an empty cache, the requests one after the other, each miss stored.
 //!
+//! Intents come in an order that a seed draws; nothing expires, and all share one partition. Recorded traffic keeps its
+//! order, its partitions and its times, so that a seed only decides which hits are audited; each tenant's traffic on a
+//! model has a policy of its own, as it has a learner of its own in the product.
+//!
 //! Runs of several policies and seeds go on at the same time, each with its own memory and chance. A run must never see
 //! another, and must never depend on how many run.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::link::Linker;
 use super::memory::{Memory, Placement};
-use super::policy::{Ask, Spec};
+use super::policy::{Ask, Policy, Spec};
 use super::prompt::{Prompt, Texts};
-use super::recording::Intents;
+use super::recording::{Asked, Intents, Traffic};
 use super::stats::{Outcome, Proportion, Tally};
 use super::{Answers, Phase, Progress, ReplayError};
 use crate::cache::decide::Observation;
+use crate::clock::UnixMs;
 use crate::store::Digest;
 
 /// Requests between two reports of progress.
@@ -27,6 +32,12 @@ struct Request {
     prompt: usize,
     /// The class of its right answer.
     class: usize,
+    /// Where its neighbours are looked for.
+    partition: Digest,
+    /// When it was asked; 0 if nobody knows.
+    at: UnixMs,
+    /// Which policy decides it.
+    lane: usize,
 }
 
 /// What one run gives.
@@ -42,13 +53,21 @@ pub struct Run {
     pub observations: Vec<Observation>,
 }
 
-/// Requests whose order is drawn from a seed. A stream of recorded traffic would keep its order, and bring the
-/// partition and the answer of each request with it.
+/// Requests, and in what order they are asked.
 #[derive(Debug)]
 pub struct Stream {
     requests: Vec<Request>,
     classes: Vec<String>,
-    limit: usize,
+    order: Order,
+}
+
+/// See [`Stream`].
+#[derive(Clone, Copy, Debug)]
+enum Order {
+    /// Drawn from the seed; of it the first `limit`.
+    Drawn { limit: usize },
+    /// As they are, with times. Answers are gone `ttl` milliseconds after they were stored.
+    Recorded { ttl: u64 },
 }
 
 impl Stream {
@@ -64,16 +83,40 @@ impl Stream {
         }
         // A prompt that no order reaches gets a number that does not exist, and is never looked at.
         let mut number = |asked: bool, text: &str| if asked { texts.number(text) } else { usize::MAX };
-        let requests = queries
-            .iter()
-            .zip(asked)
-            .map(|(query, asked)| Request { prompt: number(asked, &query.text), class: query.class });
-        Self { requests: requests.collect(), classes, limit }
+        let requests = queries.iter().zip(asked).map(|(query, asked)| {
+            let prompt = number(asked, &query.text);
+            Request { prompt, class: query.class, partition: Digest::default(), at: 0, lane: 0 }
+        });
+        Self { requests: requests.collect(), classes, order: Order::Drawn { limit } }
+    }
+
+    /// Recorded traffic, in which an answer is gone `ttl` milliseconds after it was stored. Its texts are added to `texts`.
+    pub fn recorded(traffic: Traffic, ttl: u64, texts: &mut Texts) -> Self {
+        let request = |asked: &Asked| Request {
+            prompt: texts.number(&asked.text),
+            class: asked.class,
+            partition: asked.partition,
+            at: asked.at,
+            lane: asked.lane,
+        };
+        let requests = traffic.requests.iter().map(request).collect();
+        let classes = (0..traffic.classes).map(|number| format!("recorded answer {number}")).collect();
+        Self { requests, classes, order: Order::Recorded { ttl } }
     }
 
     /// Requests of one run.
     pub fn len(&self) -> usize {
-        self.requests.len().min(self.limit)
+        match self.order {
+            Order::Drawn { limit } => self.requests.len().min(limit),
+            Order::Recorded { .. } => self.requests.len(),
+        }
+    }
+
+    fn order(&self, seed: u64) -> Vec<usize> {
+        match self.order {
+            Order::Drawn { limit } => order(self.requests.len(), seed, limit),
+            Order::Recorded { .. } => (0..self.requests.len()).collect(),
+        }
     }
 
     /// True if there are none.
@@ -136,16 +179,21 @@ impl Stream {
         linker: &Arc<Linker>,
         advance: &dyn Fn(usize),
     ) -> Result<Run, ReplayError> {
-        let mut policy = spec.start(seed, linker);
+        let mut policies: HashMap<usize, Box<dyn Policy>> = HashMap::new();
         let mut memory = Memory::new(prompts);
         let mut outcomes = Vec::with_capacity(self.len());
         let mut audits = 0;
         let mut observations = Vec::new();
         let mut refusals = BTreeMap::new();
-        for (place, request) in order(self.requests.len(), seed, self.limit).into_iter().enumerate() {
+        for (place, request) in self.order(seed).into_iter().enumerate() {
             let request = *self.requests.get(request).ok_or_else(|| missing("request", request))?;
             let prompt = prompts.get(request.prompt).ok_or_else(|| missing("prompt", request.prompt))?;
-            let partition: Digest = prompt.unseen.unwrap_or_default();
+            let policy =
+                policies.entry(request.lane).or_insert_with(|| spec.start(lane_seed(seed, request.lane), linker));
+            let partition = partition(request.partition, prompt.unseen);
+            if let Order::Recorded { ttl } = self.order {
+                memory.advance(request.at, ttl);
+            }
             let near = memory.near(&partition, prompt);
             let ask = Ask { prompt, near: &near };
             let decision = policy.decide(&ask);
@@ -184,6 +232,18 @@ fn order(of: usize, seed: u64, limit: usize) -> Vec<usize> {
     fastrand::Rng::with_seed(seed).shuffle(&mut order);
     order.truncate(limit);
     order
+}
+
+/// The seed of one of several policies of a run; of the first it is the run's own.
+fn lane_seed(seed: u64, lane: usize) -> u64 {
+    seed ^ (lane as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15)
+}
+
+/// Prompts that differ in what the embedder did not see must not match. A recorded partition says so for the embedder of
+/// that time, and this for the one of now.
+fn partition(recorded: Digest, unseen: Option<Digest>) -> Digest {
+    let Some(unseen) = unseen else { return recorded };
+    *blake3::Hasher::new().update(&recorded).update(&unseen).finalize().as_bytes()
 }
 
 /// The next job that nobody has taken, and its place.

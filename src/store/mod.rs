@@ -24,7 +24,7 @@ mod writer;
 #[cfg(test)]
 mod conformance;
 #[cfg(test)]
-mod sample;
+pub(crate) mod sample;
 
 pub use error::StoreError;
 pub use model::*;

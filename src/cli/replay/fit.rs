@@ -30,12 +30,13 @@ impl Replay {
         let Some(spec) = job.table.iter().copied().find(|spec| matches!(spec, Spec::Current { .. })) else {
             return Err("there is no current policy to fit".to_owned());
         };
-        let mut sources = vec![self.source(&self.file, intents, spec, job).await?];
+        let Some(file) = &self.file else { return Err("there is no file to fit weights to".to_owned()) };
+        let mut sources = vec![self.observe(file, intents, spec, job).await?];
         for file in &self.also {
             let (path, splits) = (file.clone(), self.split.clone());
             match off_the_executor(move || Recording::open(&path, &splits)).await?.map_err(|e| e.to_string())? {
-                Recording::Intents(intents) => sources.push(self.source(file, intents, spec, job).await?),
-                Recording::Pairs(_) => {
+                Recording::Intents(intents) => sources.push(self.observe(file, intents, spec, job).await?),
+                Recording::Pairs(_) | Recording::Traffic(_) => {
                     let name = file.display();
                     return Err(format!("{name}: holds labelled pairs; --also takes files of intents"));
                 }
@@ -84,7 +85,7 @@ impl Replay {
         ))
     }
 
-    async fn source(&self, path: &Path, intents: Intents, spec: Spec, job: &Job) -> Result<Source, String> {
+    async fn observe(&self, path: &Path, intents: Intents, spec: Spec, job: &Job) -> Result<Source, String> {
         let bytes = std::fs::read(path).map_err(|error| format!("{}: {error}", path.display()))?;
         let seeds = self.all_seeds();
         let mut texts = Texts::default();

@@ -5,17 +5,20 @@
 //! | labelled pairs | `.jsonl` | a JSON object a line: `{"id","category","a","b","same_answer","style"}` |
 //! | intents | `.csv` | the columns `text` and `category` |
 //! | intents in splits | `.json` | `{"train": [["text", "intent"], …], …}`; splits `oos…` have no intent |
+//! | recorded traffic | a store | decisions with their prompts; see `traffic` |
 //!
-//! Each may be compressed by gzip. A file of another name is known by its first bytes. Every error names the file and the
+//! A file may be compressed by gzip. A file of another name is known by its first bytes. Every error names the file and the
 //! line and says how to mend it. Must never guess around a broken line: a figure over half a file is a wrong figure.
 
 mod intents;
 mod pairs;
+mod traffic;
 
 use std::io::Read as _;
 use std::path::Path;
 
 use super::ReplayError;
+pub use traffic::{Asked, Facts, Selection, Traffic};
 
 /// One request of a stream of intents.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -61,13 +64,15 @@ pub struct Pair {
     pub same_answer: bool,
 }
 
-/// What is in a file.
+/// What was recorded.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Recording {
     /// Prompts with their intents.
     Intents(Intents),
     /// Labelled pairs.
     Pairs(Vec<Pair>),
+    /// What the program itself has seen. Never in a file.
+    Traffic(Traffic),
 }
 
 #[derive(Clone, Copy)]

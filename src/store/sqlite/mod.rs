@@ -39,6 +39,7 @@ use crate::config::Migrate;
 pub use migrate::{Status, migrate_down, migrate_up, status};
 
 use fault::fault;
+use file::Found;
 
 /// Files up to this size are checked for damage at each start: 25 MiB took 0.05 s.
 const CHECK_UP_TO: u64 = 32 << 20;
@@ -85,6 +86,21 @@ impl SqliteStore {
         // A file on a read-only mount opens without complaint; find out now instead of at the first write.
         store.begin_write().await?.rollback().await.map_err(|error| store.fault(error))?;
         Ok(Arc::new(store))
+    }
+
+    /// Opens an existing database only to read from it, also while another process works on it. Nothing is created,
+    /// migrated or written, and every write fails. A schema that is not this program's own is refused.
+    pub async fn open_to_read(path: &Path) -> Result<Arc<Self>, StoreError> {
+        // To look at one that was interrupted while being made would roll it back.
+        if let Found::Ours { journal: true, .. } = file::inspect(path)? {
+            return Err(StoreError::Missing { path: path.to_path_buf() });
+        }
+        let found = status(path).await?.current;
+        if found < migrate::LATEST {
+            return Err(StoreError::Older { path: path.to_path_buf(), found, needed: migrate::LATEST });
+        }
+        let readers = pool(path, READERS, base(path).read_only(true).row_buffer_size(ROWS_AHEAD)).await?;
+        Ok(Arc::new(Self { path: path.to_path_buf(), writer: readers.clone(), readers }))
     }
 
     /// This database behind the storage traits.
