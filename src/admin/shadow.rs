@@ -134,7 +134,8 @@ pub(super) async fn report(
         let Some(last) = rows.last() else { break false };
         after = Some(last.request);
         read += rows.len();
-        for row in rows.iter().filter(|row| row.mode == "shadow") {
+        // Where prompts are recorded there are rows without a candidate as well.
+        for row in rows.iter().filter(|row| row.mode == "shadow" && row.entry.is_some()) {
             if ask.model.as_ref().is_none_or(|model| row.model == *model) {
                 groups.entry((row.tenant.to_string(), row.model.clone())).or_default().add(row);
             }
@@ -146,7 +147,7 @@ pub(super) async fn report(
     let lines: Vec<Line> = groups.into_iter().map(|(key, watched)| line(&state, key, watched)).collect();
     Ok(Json(json!({
         "since_s": seconds,
-        "counted": "requests with a candidate: those with nothing near leave no row",
+        "counted": "requests with a candidate",
         "truncated": truncated,
         "data": lines,
     })))

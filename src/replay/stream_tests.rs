@@ -6,7 +6,7 @@ use super::*;
 use crate::cache::decide::{Guards, Weights};
 use crate::replay::policy::Settings;
 use crate::replay::prompt::testing::prompt;
-use crate::replay::recording::Query;
+use crate::replay::recording::{Asked, Facts, Query, Traffic};
 
 /// `classes` intents with `each` prompts on a circle: the prompts of an intent are near each other, and intents are not.
 fn world(classes: usize, each: usize) -> (Intents, Vec<Prompt>) {
@@ -110,4 +110,60 @@ fn progress_ends_at_the_whole() {
     });
     stream.run_all(&prompts, &[FIXED, FIXED], &[1], Answers::Ideal, &Linker::for_tests(), 2, &tell).unwrap();
     assert_eq!(*told.lock().unwrap(), (800, 800));
+}
+
+/// Requests on one of two near prompts, as (prompt, partition, class, time).
+fn recorded(requests: &[(usize, u8, usize, u64)], prompts: &[Prompt], ttl: u64) -> Stream {
+    let asked = |(prompt, partition, class, at): &(usize, u8, usize, u64)| Asked {
+        text: prompts[*prompt].text.to_string(),
+        partition: [*partition; 32],
+        class: *class,
+        at: *at,
+        lane: usize::from(*partition),
+    };
+    let requests = requests.iter().map(asked).collect();
+    let mut texts = Texts::default();
+    for prompt in prompts {
+        texts.number(&prompt.text);
+    }
+    Stream::recorded(Traffic { requests, classes: 9, facts: Facts::default() }, ttl, &mut texts)
+}
+
+#[test]
+fn recorded_traffic_keeps_its_order_its_partitions_and_its_times() {
+    let prompts = [prompt("one", &[1.0, 0.0]), prompt("two", &[0.99, 0.02_f32.sqrt()])];
+    let requests = [
+        (0, 1, 0, 1_000),
+        (1, 1, 0, 1_050),
+        // Another partition, and then the same prompt there with another answer.
+        (1, 2, 0, 1_060),
+        (0, 2, 3, 1_070),
+        // The first answer is 100 ms old.
+        (1, 1, 0, 1_100),
+        (0, 1, 0, 1_199),
+    ];
+    let stream = recorded(&requests, &prompts, 100);
+    use Outcome::{Miss, Right, Wrong};
+    let expected = [Miss, Right, Miss, Wrong, Miss, Right];
+    assert_eq!((stream.len(), stream.classes()), (6, 9));
+    for seed in [1, 2] {
+        assert_eq!(outcomes(&stream, &prompts, FIXED, seed, Answers::Ideal), expected);
+    }
+    let forever = recorded(&requests, &prompts, u64::MAX);
+    assert_eq!(outcomes(&forever, &prompts, FIXED, 1, Answers::Ideal), [Miss, Right, Miss, Wrong, Right, Right]);
+}
+
+#[test]
+fn what_the_embedder_does_not_see_keeps_recorded_prompts_apart() {
+    let cut = |unseen| Prompt { unseen: Some([unseen; 32]), ..prompt(&format!("long {unseen}"), &[1.0, 0.0]) };
+    let prompts = [cut(1), cut(2), prompt("short", &[1.0, 0.0])];
+    let stream = recorded(&[(0, 1, 0, 1), (1, 1, 0, 2), (2, 1, 0, 3), (0, 1, 0, 4)], &prompts, 1_000);
+    use Outcome::{Miss, Right};
+    assert_eq!(outcomes(&stream, &prompts, FIXED, 1, Answers::Ideal), [Miss, Miss, Miss, Right]);
+}
+
+#[test]
+fn each_tenants_traffic_on_a_model_has_a_chance_of_its_own_and_the_first_has_the_runs() {
+    assert_eq!(lane_seed(7, 0), 7);
+    assert_eq!([1, 2, 3].map(|lane| lane_seed(7, lane)).iter().collect::<std::collections::HashSet<_>>().len(), 3);
 }

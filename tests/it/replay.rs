@@ -3,18 +3,22 @@
 use std::io::{BufRead as _, BufReader, Read as _};
 use std::process::{Command, Stdio};
 
-use serde_json::Value;
+use http::{Method, StatusCode};
+use serde_json::{Value, json};
 
-use crate::child::{Home, says};
+use crate::canned::{Canned, chat_answer, response};
+use crate::child::{Home, Running, says, until};
+use crate::rig::{Answer, Plan, Rig, chat};
+
+const THINGS: [&str; 12] = [
+    "card", "loan", "passport", "parcel", "ticket", "garden", "engine", "recipe", "concert", "invoice", "camera",
+    "bicycle",
+];
 
 /// 12 intents, each asked in three ways.
 fn intents() -> String {
-    let things = [
-        "card", "loan", "passport", "parcel", "ticket", "garden", "engine", "recipe", "concert", "invoice", "camera",
-        "bicycle",
-    ];
     let ways = ["Where is my {}?", "\"Hello, please tell me where my {} is\"", "I cannot find my {}"];
-    let rows = things.iter().flat_map(|thing| ways.map(|way| format!("{},{thing}_lost\n", way.replace("{}", thing))));
+    let rows = THINGS.iter().flat_map(|thing| ways.map(|way| format!("{},{thing}_lost\n", way.replace("{}", thing))));
     format!("text,category\n{}", rows.collect::<String>())
 }
 
@@ -84,6 +88,8 @@ async fn what_is_wrong_is_named_and_has_its_exit_code() {
         (&["empty.jsonl"], &["empty.jsonl: is empty"]),
         (&["absent.csv"], &["absent.csv: cannot be read"]),
         (&["intents.csv", "--split", "train"], &["has no splits"]),
+        (&["--store", "sqlite://absent.db"], &["absent.db: there is no such database"]),
+        (&["--store", "postgres://db"], &["give sqlite://PATH"]),
         (&["pairs.jsonl", "--plot", "absent/curve.svg"], &["absent/curve.svg: cannot be written"]),
     ] {
         says(home.run(&[&["replay"], args].concat()).await.failed(1), words);
@@ -94,6 +100,11 @@ async fn what_is_wrong_is_named_and_has_its_exit_code() {
         (&["intents.csv", "--seeds", "0"], &["--seeds"]),
         (&["intents.csv", "--answers", "noisy", "--wrong", "0.6", "--reworded", "0.6"], &["at most 1"]),
         (&["pairs.jsonl", "--limit", "2"], &["--limit is for streams"]),
+        (&["intents.csv", "--store", "sqlite://remora.db"], &["cannot be used with", "--store"]),
+        (&["intents.csv", "--tenant", "t"], &["--store"]),
+        (&["--store", "sqlite://remora.db", "--fit", "w.json"], &["cannot be used with", "--fit"]),
+        (&["--store", "sqlite://remora.db", "--since", "long"], &["as in 7d"]),
+        (&["--store", "sqlite://remora.db", "--answers", "noisy"], &["what really happened"]),
     ] {
         says(home.run(&[&["replay"], args].concat()).await.failed(2), words);
     }
@@ -121,4 +132,103 @@ fn ctrl_c_ends_it_at_once_and_leaves_no_file() {
     child.stdout.take().unwrap().read_to_string(&mut out).unwrap();
     assert_eq!(out, "");
     assert_eq!(home.files().keys().collect::<Vec<_>>(), ["long.csv"]);
+}
+
+/// An upstream that says one thing of each of [`THINGS`].
+async fn guide() -> Canned {
+    Canned::start(|request| {
+        let page = THINGS.iter().position(|thing| request.contains(*thing)).unwrap_or_default();
+        let text = format!("The {} is on page {} of the guide, after the chapter on travel.", THINGS[page], page + 7);
+        vec![response("application/json", "", chat_answer(&text).as_bytes())]
+    })
+    .await
+}
+
+/// Waits until the decision about an answer and its ledger row are stored.
+async fn settled(running: &Running, answer: &Answer) {
+    running.row(answer).await;
+    let path = format!("/admin/v1/cache/decisions/{}", answer.header("x-remora-request-id"));
+    let decided = || async { (running.admin(Method::GET, &path, None).await.status == StatusCode::OK).then_some(()) };
+    until("the decision", decided).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn recorded_traffic_is_judged_while_the_program_runs_and_when_it_has_stopped() {
+    let upstream = guide().await;
+    let config = "[embedding]\ndeadline = \"20s\"\n[cache]\nrecord_prompts = true\n[cache.audit]\nrate = 0";
+    let home = Home::new(&format!("http://{}", upstream.addr)).with(config);
+    let running = home.start().await;
+    let ways = [
+        "Where is my {}?",
+        "Where is my {} now?",
+        "Please tell me where my {} is",
+        "I can't find my {}",
+        "What has become of my {}?",
+    ];
+    let mut hits = 0;
+    for prompt in ways.iter().flat_map(|way| THINGS.map(|thing| way.replace("{}", thing))) {
+        let answer = running.chat("sk-a", &chat(&prompt)).await;
+        assert_eq!(answer.status, StatusCode::OK, "{}", answer.text());
+        hits += usize::from(answer.cache() == "HIT");
+        settled(&running, &answer).await;
+    }
+    assert!(hits > 0, "nothing was served by similarity");
+
+    let args = ["replay", "--store", "sqlite://remora.db", "--fixed", "0,1", "--since", "1d"];
+    let ran = home.run(&[&args[..], &["--json"]].concat()).await;
+    let report: Value = serde_json::from_str(ran.ok()).unwrap();
+    assert_eq!(
+        (&report["kind"], &report["requests"], &report["file"]),
+        (&json!("stream"), &json!(60), &json!("sqlite://remora.db"))
+    );
+    let facts = &report["recorded"];
+    assert_eq!((&facts["decisions"], &facts["with_prompt"], &facts["unknown"]), (&json!(60), &json!(60), &json!(0)));
+    assert_eq!((&facts["unchecked"], &facts["apart"]), (&json!(hits), &json!(0)), "nothing was audited");
+    let classes = report["classes"].as_u64().unwrap();
+    assert!((12..=60 - hits as u64).contains(&classes), "{classes} classes, {hits} hits");
+    // At a cosine of 0 everything but the first request is served, and nearly all of it is wrong.
+    let fixed = policies(&report, "fixed");
+    assert_eq!((&fixed[0]["runs"][0]["hits"], &fixed[1]["runs"][0]["hits"]), (&json!(59), &json!(0)));
+    assert!(fixed[0]["runs"][0]["wrong"].as_u64().unwrap() >= 20, "{}", fixed[0]);
+    assert_eq!(policies(&report, "current").len(), 1);
+
+    let again = running.chat("sk-a", &chat("Where is my card?")).await;
+    assert_eq!((again.cache(), again.header("x-remora-tier")), ("HIT", "exact"), "the program goes on");
+    running.stop().await;
+    let before = home.files();
+    let table = home.run(&[&args[..], &["--limit", "20", "--seeds", "2", "--model", "gpt-4o-mini"]].concat()).await;
+    let unchecked = " of 20 requests rest on a hit that nobody checked";
+    says(
+        table.ok(),
+        &["20 recorded requests", "gone after 1d", "60 decisions, all with prompts", unchecked, "fixed 1.00"],
+    );
+    assert_eq!(home.files(), before, "the store was only read");
+    let nobody = home.run(&["replay", "--store", "sqlite://remora.db", "--tenant", "nobody"]).await;
+    says(nobody.failed(1), &["no decision is recorded", "cache.record_prompts = true"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_look_up_without_a_candidate_leaves_a_row_only_where_prompts_are_recorded() {
+    for record in [true, false] {
+        let change = move |config: &mut remora::config::Config| {
+            (config.cache.record_prompts, config.cache.similarity) = (record, 1.0);
+        };
+        let rig = Rig::with(Plan { change: std::sync::Arc::new(change), ..Plan::default() }).await;
+        let mut rows = Vec::new();
+        for (prompt, reason) in [("Tell me of tides", "no_neighbour"), ("Sing me a song", "below_threshold")] {
+            let answer = rig.chat("sk-a", &chat(prompt)).await;
+            assert_eq!((answer.cache(), answer.reason()), ("MISS", reason));
+            rig.settle().await;
+            let path = format!("/admin/v1/cache/decisions/{}", answer.header("x-remora-request-id"));
+            let row = rig.admin(Method::GET, &path, None).await;
+            assert_eq!(row.status == StatusCode::OK, record, "{}", row.text());
+            if record {
+                let row = row.json();
+                assert_eq!((&row["verdict"], &row["prompt"]), (&json!(reason), &json!(prompt)));
+                assert_eq!((&row["cosine"], &row["entry"]), (&Value::Null, &Value::Null), "{row}");
+                rows.push(row);
+            }
+        }
+        assert_eq!(rows.len(), if record { 2 } else { 0 });
+    }
 }

@@ -153,6 +153,38 @@ async fn a_newer_schema_is_refused_with_advice() {
 }
 
 #[tokio::test]
+async fn opening_to_read_sees_a_database_in_use_and_can_change_nothing() {
+    let temp = TempStore::open().await;
+    fill(&temp.stores()).await;
+    let reader = SqliteStore::open_to_read(&temp.path()).await.unwrap();
+    let (own, read) = (temp.stores(), reader.stores());
+    assert_eq!((read.ledger.count().await.unwrap(), read.decisions.learned().await.unwrap().len()), (50, 1));
+    assert!(read.ledger.append(&[row("t", 51)]).await.is_err());
+    own.ledger.append(&[row("t", 51)]).await.unwrap();
+    assert_eq!(read.ledger.count().await.unwrap(), 51, "what is written meanwhile is seen, and nothing is locked");
+    reader.close().await;
+    own.ledger.append(&[row("t", 52)]).await.unwrap();
+    temp.store.close().await;
+
+    let closed = fs::read(temp.path()).unwrap();
+    SqliteStore::open_to_read(&temp.path()).await.unwrap().close().await;
+    migrate_down(&temp.path(), LATEST - 1).await.unwrap();
+    let older = fs::read(temp.path()).unwrap();
+    assert_ne!(closed, older);
+    let refusal = async |path: &Path| match SqliteStore::open_to_read(path).await {
+        Ok(_) => panic!("{} was opened", path.display()),
+        Err(error) => (error.as_str(), error.to_string()),
+    };
+    let (name, text) = refusal(&temp.path()).await;
+    assert!(name == "older_schema" && text.contains("remora migrate up"), "{text}");
+    assert!(fs::read(temp.path()).unwrap() == older, "the file changed");
+    sql(&temp.path(), "PRAGMA user_version = 900").await;
+    assert_eq!(refusal(&temp.path()).await.0, "newer_schema");
+    let absent = temp.directory.path().join("absent.db");
+    assert_eq!((refusal(&absent).await.0, absent.exists()), ("missing", false));
+}
+
+#[tokio::test]
 async fn a_refused_file_keeps_its_log() {
     let temp = TempStore::closed().await;
     let mut newer = connect(&temp.path(), &base(&temp.path())).await.unwrap();
