@@ -68,13 +68,13 @@ pub(super) struct Replay {
     #[arg(long, value_name = "URL", conflicts_with_all = ["split", "fit"])]
     store: Option<String>,
     /// Traffic of this tenant only.
-    #[arg(long, value_name = "NAME", requires = "store", conflicts_with = "file")]
+    #[arg(long, value_name = "NAME")]
     tenant: Option<String>,
     /// Traffic on this model only.
-    #[arg(long, value_name = "MODEL", requires = "store", conflicts_with = "file")]
+    #[arg(long, value_name = "MODEL")]
     model: Option<String>,
     /// Traffic of this time only, as in 7d.
-    #[arg(long, value_name = "AGE", requires = "store", conflicts_with = "file", value_parser = traffic::age)]
+    #[arg(long, value_name = "AGE", value_parser = traffic::age)]
     since: Option<Duration>,
     /// Configuration file; its [cache] and [embedding] are used.
     #[arg(long, value_name = "FILE")]
@@ -163,9 +163,7 @@ impl Replay {
         if self.answers == AnswerKind::Noisy && rates > 1.0 {
             misuse(&format!("--reworded and --wrong add up to {rates}; together they must be at most 1"));
         }
-        if self.store.is_some() {
-            self.check_traffic_usage();
-        }
+        self.check_traffic_usage();
     }
 
     /// What is replayed, for messages and the report.

@@ -101,7 +101,7 @@ async fn what_is_wrong_is_named_and_has_its_exit_code() {
         (&["intents.csv", "--answers", "noisy", "--wrong", "0.6", "--reworded", "0.6"], &["at most 1"]),
         (&["pairs.jsonl", "--limit", "2"], &["--limit is for streams"]),
         (&["intents.csv", "--store", "sqlite://remora.db"], &["cannot be used with", "--store"]),
-        (&["intents.csv", "--tenant", "t"], &["--store"]),
+        (&["intents.csv", "--tenant", "t"], &["--tenant selects from recorded traffic; give --store"]),
         (&["--store", "sqlite://remora.db", "--fit", "w.json"], &["cannot be used with", "--fit"]),
         (&["--store", "sqlite://remora.db", "--since", "long"], &["as in 7d"]),
         (&["--store", "sqlite://remora.db", "--answers", "noisy"], &["what really happened"]),

@@ -13,9 +13,16 @@ use crate::replay::recording::{Selection, Traffic};
 use crate::store::SqliteStore;
 
 impl Replay {
-    /// Ends the program if options were given that mean nothing for recorded traffic.
+    /// Ends the program if options were given that mean nothing for recorded traffic, or for anything else.
     pub(super) fn check_traffic_usage(&self) {
-        if self.answers != AnswerKind::Ideal {
+        let selecting =
+            [("--tenant", self.tenant.is_some()), ("--model", self.model.is_some()), ("--since", self.since.is_some())];
+        if self.store.is_none()
+            && let Some((flag, _)) = selecting.into_iter().find(|(_, given)| *given)
+        {
+            misuse(&format!("{flag} selects from recorded traffic; give --store sqlite://PATH instead of a file"));
+        }
+        if self.store.is_some() && self.answers != AnswerKind::Ideal {
             misuse("--answers is for files of intents; recorded traffic is judged by what really happened");
         }
     }
