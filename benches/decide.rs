@@ -120,8 +120,18 @@ fn main() {
     let cycle = || (0..QUERIES).cycle();
     println!("{SIZE} points of {DIM} components, {QUERIES} queries, best of {PASSES} passes:");
     println!("  search           {:>7.1} µs", best(|query| drop(black_box(world.search(query)))));
-    println!("  decide           {:>7.1} µs", best(|query| drop(black_box(world.decide(query, &mut learner)))));
-    println!("  search + decide  {:>7.1} µs", best(|query| drop(black_box(world.both(query, &mut learner)))));
+    println!(
+        "  decide           {:>7.1} µs",
+        best(|query| {
+            black_box(world.decide(query, &mut learner));
+        })
+    );
+    println!(
+        "  search + decide  {:>7.1} µs",
+        best(|query| {
+            black_box(world.both(query, &mut learner));
+        })
+    );
     let mut next = cycle();
     criterion.bench_function("search", |b| b.iter(|| next.next().map(|query| black_box(world.search(query)))));
     let mut next = cycle();

@@ -1,7 +1,8 @@
 //! The shadow report: what the semantic tier would have served while it only watched, and how much of that was right.
 //!
-//! Read from the rows of decisions that were made in shadow mode. It counts only requests that had a candidate, for only
-//! those leave a row; it says so, and adds the look-ups that the learner has counted since it began.
+//! Read from the rows of decisions that were made in shadow mode. It counts only requests that had a candidate, for where
+//! prompts are not recorded only those leave a row; it says so, and adds the look-ups that the learner has counted since it
+//! began.
 
 use std::collections::BTreeMap;
 
@@ -134,7 +135,6 @@ pub(super) async fn report(
         let Some(last) = rows.last() else { break false };
         after = Some(last.request);
         read += rows.len();
-        // Where prompts are recorded there are rows without a candidate as well.
         for row in rows.iter().filter(|row| row.mode == "shadow" && row.entry.is_some()) {
             if ask.model.as_ref().is_none_or(|model| row.model == *model) {
                 groups.entry((row.tenant.to_string(), row.model.clone())).or_default().add(row);
@@ -147,7 +147,7 @@ pub(super) async fn report(
     let lines: Vec<Line> = groups.into_iter().map(|(key, watched)| line(&state, key, watched)).collect();
     Ok(Json(json!({
         "since_s": seconds,
-        "counted": "requests with a candidate",
+        "counted": "requests with a candidate, not those with nothing near",
         "truncated": truncated,
         "data": lines,
     })))

@@ -18,6 +18,9 @@ use crate::store::LearnedRow;
 /// which serves less and is never wrong for it.
 const MOST: usize = 10_000;
 
+/// Whose traffic on which model.
+type Key = (TenantId, Arc<str>);
+
 /// One learner in the crowd.
 pub(super) struct Seat {
     learner: Mutex<Learner>,
@@ -30,7 +33,7 @@ pub(super) struct Seat {
 pub(super) struct Learners {
     prior: Option<Weights>,
     space: String,
-    seats: RwLock<HashMap<(TenantId, Arc<str>), Arc<Seat>>>,
+    seats: RwLock<HashMap<Key, Arc<Seat>>>,
 }
 
 impl Seat {
@@ -126,7 +129,7 @@ impl Learners {
     }
 
     /// All learners, by tenant and model.
-    pub(super) fn all(&self) -> Vec<((TenantId, Arc<str>), Arc<Seat>)> {
+    pub(super) fn all(&self) -> Vec<(Key, Arc<Seat>)> {
         let seats = self.seats.read().unwrap_or_else(PoisonError::into_inner);
         let mut all: Vec<_> = seats.iter().map(|(key, seat)| (key.clone(), Arc::clone(seat))).collect();
         all.sort_by(|((a, m), _), ((b, n), _)| a.as_str().cmp(b.as_str()).then(m.cmp(n)));

@@ -236,7 +236,7 @@ impl Replay {
             Recording::Traffic(traffic) => {
                 let ttl = u64::try_from(config.cache.ttl.as_millis()).unwrap_or(u64::MAX);
                 let (mut texts, facts) = (Texts::default(), traffic.facts);
-                let stream = Stream::recorded(traffic, ttl, &mut texts);
+                let stream = Stream::recorded(&traffic, ttl, &mut texts);
                 self.stream(stream, texts, Some((facts, ttl)), job).await?
             }
             Recording::Pairs(pairs) => self.pairs(&pairs, &config, job).await?,

@@ -180,12 +180,12 @@ mod tests {
         let count = chosen(&background, &settings, &a, 0);
         // 200 are expected, with a standard deviation of 14.
         assert!((130..270).contains(&count), "{count}");
-        let few = config::Audit { per_hour: 5, ..settings.clone() };
-        assert_eq!(chosen(&Background::default(), &few, &a, 0), 5);
         background.spend(&a, 5_000, 0);
         assert_eq!((chosen(&background, &settings, &a, 1), chosen(&background, &settings, &b, 1) > 0), (0, true));
         assert!(chosen(&background, &settings, &a, DAY_MS) > 0, "a new day");
-        let off = config::Audit { rate: 0.0, ..settings };
+        let few = config::Audit { per_hour: 5, ..settings };
+        assert_eq!(chosen(&Background::default(), &few, &a, 0), 5);
+        let off = config::Audit { rate: 0.0, ..few };
         assert_eq!(chosen(&Background::default(), &off, &a, 0), 0);
     }
 }

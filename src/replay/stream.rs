@@ -91,7 +91,7 @@ impl Stream {
     }
 
     /// Recorded traffic, in which an answer is gone `ttl` milliseconds after it was stored. Its texts are added to `texts`.
-    pub fn recorded(traffic: Traffic, ttl: u64, texts: &mut Texts) -> Self {
+    pub fn recorded(traffic: &Traffic, ttl: u64, texts: &mut Texts) -> Self {
         let request = |asked: &Asked| Request {
             prompt: texts.number(&asked.text),
             class: asked.class,
@@ -133,6 +133,7 @@ impl Stream {
     ///
     /// # Errors
     /// The first that a run meets.
+    #[expect(clippy::too_many_arguments, reason = "each is another thing, and there is one caller")]
     pub fn run_all(
         &self,
         prompts: &[Prompt],

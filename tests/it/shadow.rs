@@ -62,6 +62,26 @@ async fn what_could_not_be_served_anyway_is_no_would_be_hit() {
     assert_eq!(line(&rig.chat("sk-a", &short).await), ("MISS", "", "token_limit"));
 }
 
+/// Where prompts are recorded, requests without a candidate leave a row too; the report counts the same all the same.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn recorded_prompts_do_not_water_down_the_report() {
+    let upstream = Scripted::start(&answers()).await;
+    let recording = |config: &mut Config| {
+        config.cache.mode = CacheMode::Shadow;
+        config.cache.record_prompts = true;
+    };
+    let rig = upstream.rig(recording).await;
+    for prompt in [TIDES, "Tell me about the garden", TIDES_PLEASE] {
+        rig.chat("sk-a", &chat(prompt)).await;
+    }
+    let all = rows(&rig, "/admin/v1/cache/decisions").await;
+    assert_eq!(all.iter().filter(|row| row["entry"].is_string()).count(), 1);
+    assert_eq!((all.len(), &all[2]["prompt"], &all[0]["inputs"]), (3, &json!(TIDES_PLEASE), &json!({})));
+    let report = rows(&rig, "/admin/v1/cache/shadow").await;
+    assert_eq!((&report[0]["with_candidate"], &report[0]["would_be_hits"]), (&json!(1), &json!(1)));
+    assert_eq!((&report[0]["refused"], &report[0]["look_ups_ever"]), (&json!({}), &json!(3)));
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn the_report_counts_what_would_have_been_served_and_how_much_of_it_was_right() {
     let upstream = Scripted::start(&[

@@ -88,13 +88,15 @@ pub fn waives(guard: Guard, waivers: Waivers, group_size: usize) -> bool {
 }
 
 /// For each guard, how many prompts of a group were found to have the same answer although the guard objected. Two such
-/// prompts show that what the guard looks at does not change this answer: whether the card is two or three weeks late, the
+/// prompts show that what the guard looks at does not change this answer: whether the card "has not come" or is "late", the
 /// advice is the same.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Waivers([u8; Guard::ALL.len()]);
 
-/// Guards whose objection no evidence can make moot: they stand against attacks and against answers in another language.
-const NEVER_MOOT: [Guard; 2] = [Guard::Language, Guard::Containment];
+/// Guards whose objection no evidence can make moot. Numbers, dates and names are values without end: that three orders are all
+/// on their way says nothing about a fourth. Language and containment stand against attacks and against answers in another
+/// language.
+const NEVER_MOOT: [Guard; 5] = [Guard::Numbers, Guard::Dates, Guard::Entities, Guard::Language, Guard::Containment];
 
 impl Waivers {
     /// Adds what one more linked prompt has shown.
@@ -440,20 +442,22 @@ mod tests {
     }
 
     #[test]
-    fn an_objection_is_moot_where_two_linked_prompts_have_shown_it() {
-        let stored = rows(&[(0.97, 0, "my card is 2 weeks late")]);
-        let mut near = near(&stored);
-        let ask = |near: &[Near<'_>]| {
-            weigh(&Features::of("my card is 3 weeks late"), near, 0.6, Guards::all())
-                .unwrap()
-                .objection
-                .map(|o| o.guard)
+    fn an_objection_is_moot_where_two_linked_prompts_have_shown_it_but_never_one_to_a_value() {
+        let ask = |near: &[Near<'_>], text: &str| {
+            weigh(&Features::of(text), near, 0.6, Guards::all()).unwrap().objection.map(|o| o.guard)
         };
-        let numbers: GuardSet = [Guard::Numbers, Guard::Containment].into_iter().collect();
-        near[0].waivers.add(numbers);
-        assert_eq!(ask(&near), Some(Guard::Numbers), "one is not enough");
-        near[0].waivers.add(numbers);
-        assert_eq!(ask(&near), None);
-        assert!(!near[0].waivers.waives(Guard::Containment), "nothing makes an attack moot");
+        let stored = rows(&[(0.97, 0, "my new card has arrived late")]);
+        let mut late = near(&stored);
+        let shown: GuardSet = [Guard::Negation, Guard::Numbers, Guard::Containment].into_iter().collect();
+        let asked = "my new card has not arrived late";
+        late[0].waivers.add(shown);
+        assert_eq!(ask(&late, asked), Some(Guard::Negation), "one is not enough");
+        late[0].waivers.add(shown);
+        assert_eq!(ask(&late, asked), None);
+        assert!(!late[0].waivers.waives(Guard::Containment), "nothing makes an attack moot");
+        let stored = rows(&[(0.97, 0, "where is order 7781")]);
+        let mut orders = near(&stored);
+        (0..5).for_each(|_| orders[0].waivers.add(shown));
+        assert_eq!(ask(&orders, "where is order 7784"), Some(Guard::Numbers), "the fourth order may be another matter");
     }
 }

@@ -48,7 +48,7 @@ const CAUTION: f64 = -1.0;
 const IMAGINED: f64 = 15.0;
 const IMAGINED_REAL: f64 = 0.73;
 /// Latest audits that the scale looks back on.
-const SCALED: usize = 500;
+const SCALED: usize = AUDITS;
 /// Bounds of the scale.
 const SCALE: (f64, f64) = (0.5, 20.0);
 /// Part of the budget that is used at the very beginning and in the end.
@@ -412,7 +412,7 @@ pub struct Lesson {
 impl Lesson {
     /// The weights that the labels teach. Takes milliseconds.
     pub fn fit(&self) -> Weights {
-        self.prior.fit(self.labels.iter(), PRECISION)
+        self.prior.fit(&self.labels, PRECISION)
     }
 }
 

@@ -82,10 +82,10 @@ fn the_budget_is_held_on_traffic_the_weights_were_made_for_and_after_learning_on
             let then = serve(&mut learner, &mut traffic, 20_000, budget, 0.02);
             let rate = |sum: &Sum, of: f64| (f64::from(sum.hits) / of, f64::from(sum.wrong) / of);
             let ((_, early), (hits, late)) = (rate(&first, 10_000.0), rate(&then, 20_000.0));
-            // At the smallest budget the second part has a hundred wrong answers: a quarter is two and a half deviations.
-            // In the worse traffic no candidate is better than nine in ten, and the few that are served are those that
-            // the fit flatters most.
-            let bound = if level > 0.0 { 1.25 } else { 2.0 };
+            // Where the weights are exactly right, the errors that the scale imagines not to happen do happen, until
+            // hundreds of audits have said so. In the worse traffic no candidate is better than nine in ten, and the few
+            // that are served are those that the fit flatters most.
+            let bound = if level > 0.0 { 1.5 } else { 2.0 };
             assert!(late <= budget * bound, "level {level}, budget {budget}: {late}");
             assert!(
                 early <= budget * if level > 0.0 { 1.5 } else { 2.5 },

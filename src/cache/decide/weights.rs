@@ -130,7 +130,7 @@ impl Weights {
     /// The weights that explain the observations best, held to these by a Gaussian prior of the given `precision` (the
     /// inverse of its variance, in weights): the higher, the more observations it takes to move away.
     #[must_use]
-    pub fn fit<'a>(&self, observations: impl Iterator<Item = &'a Observation> + Clone, precision: f64) -> Self {
+    pub fn fit(&self, observations: &[Observation], precision: f64) -> Self {
         let mut weights = *self;
         for _ in 0..STEPS {
             let mut gradient = [0.0; INPUTS];
@@ -143,7 +143,7 @@ impl Weights {
                     *cell = precision;
                 }
             }
-            for observation in observations.clone() {
+            for observation in observations {
                 let x = observation.inputs.map(f64::from);
                 let p = sigmoid(weights.0.iter().zip(x).map(|(w, x)| w * x).sum());
                 let (error, spread) = (f64::from(u8::from(observation.right)) - p, p * (1.0 - p));
@@ -231,7 +231,7 @@ mod tests {
         let mut truth = Weights([0.0; INPUTS]);
         truth.0[..4].copy_from_slice(&[0.5, 2.0, -1.5, 3.0]);
         let seen = drawn(&truth, 20_000, 5);
-        let found = Weights([0.0; INPUTS]).fit(seen.iter(), 0.01);
+        let found = Weights([0.0; INPUTS]).fit(&seen, 0.01);
         let worst = found.0.iter().zip(truth.0).map(|(f, t)| (f - t).abs()).fold(0.0, f64::max);
         assert!(worst < 0.15, "{worst}: {found:?}");
     }
@@ -239,11 +239,11 @@ mod tests {
     #[test]
     fn few_labels_hardly_move_a_prior_and_none_do_not() {
         let prior = Weights::unfitted();
-        assert_eq!(prior.fit([].iter(), 2.0), prior);
+        assert_eq!(prior.fit(&[], 2.0), prior);
         let contrary: Vec<Observation> =
             drawn(&prior, 3, 1).into_iter().map(|o| Observation { right: !o.right, ..o }).collect();
-        let held = prior.fit(contrary.iter(), 100.0);
-        let moved = prior.fit(contrary.iter(), 0.1);
+        let held = prior.fit(&contrary, 100.0);
+        let moved = prior.fit(&contrary, 0.1);
         let distance = |w: &Weights| w.0.iter().zip(prior.0).map(|(a, b)| (a - b).powi(2)).sum::<f64>().sqrt();
         assert!(distance(&held) < 0.1 && distance(&held) < distance(&moved) / 10.0);
     }
@@ -252,7 +252,7 @@ mod tests {
     fn labels_that_a_line_separates_give_finite_weights() {
         let mut seen = drawn(&Weights::unfitted(), 500, 9);
         seen.iter_mut().for_each(|o| o.right = o.inputs[1] > 0.0);
-        let found = Weights([0.0; INPUTS]).fit(seen.iter(), 0.001);
+        let found = Weights([0.0; INPUTS]).fit(&seen, 0.001);
         assert!(found.0.iter().all(|w| w.is_finite()) && found.0[1] > 10.0);
     }
 
@@ -277,7 +277,7 @@ mod tests {
         assert_eq!(Weights::load(&path, "m@2/3").unwrap(), Weights::unfitted());
         let told = Weights::load(&path, "other@1/3").unwrap_err().to_string();
         assert!(told.contains("for m@1/3") && told.contains("other@1/3"), "{told}");
-        let mut short = file.clone();
+        let mut short = file;
         short.weights.remove("margin");
         std::fs::write(&path, serde_json::to_string(&short).unwrap()).unwrap();
         assert!(Weights::load(&path, "m@1/3").unwrap_err().to_string().contains("`margin` is missing"));

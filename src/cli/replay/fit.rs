@@ -45,7 +45,7 @@ impl Replay {
         let rows: Vec<Observation> = sources.iter().flat_map(|source| source.observations.iter().copied()).collect();
         let fitted = off_the_executor({
             let rows = rows.clone();
-            move || Weights::unfitted().fit(rows.iter(), PRECISION)
+            move || Weights::unfitted().fit(&rows, PRECISION)
         })
         .await?;
         let right = rows.iter().filter(|row| row.right).count();
