@@ -240,10 +240,18 @@ impl Rig {
 
     /// The ledger row of an answer.
     pub(crate) async fn row(&self, answer: &Answer) -> Value {
-        self.settle().await;
         let id = answer.header("x-remora-request-id");
-        let row = self.admin(Method::GET, &format!("/admin/v1/requests/{id}"), None).await;
-        assert_eq!(row.status, StatusCode::OK, "no ledger row for {id}: {}", row.text());
-        row.json()
+        let mut row = None;
+        // The row is queued when the last task that works on the request lets go of it, which may be after the reply.
+        for _ in 0..200 {
+            self.settle().await;
+            let told = self.admin(Method::GET, &format!("/admin/v1/requests/{id}"), None).await;
+            if told.status == StatusCode::OK {
+                return told.json();
+            }
+            row = Some(told);
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        panic!("no ledger row for {id}: {:?}", row.map(|told| told.text().to_owned()))
     }
 }
