@@ -126,7 +126,7 @@ fn recorded(requests: &[(usize, u8, usize, u64)], prompts: &[Prompt], ttl: u64) 
     for prompt in prompts {
         texts.number(&prompt.text);
     }
-    Stream::recorded(Traffic { requests, classes: 9, facts: Facts::default() }, ttl, &mut texts)
+    Stream::recorded(&Traffic { requests, classes: 9, facts: Facts::default() }, ttl, &mut texts)
 }
 
 #[test]

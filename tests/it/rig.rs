@@ -252,6 +252,6 @@ impl Rig {
             row = Some(told);
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
-        panic!("no ledger row for {id}: {:?}", row.map(|told| told.text().to_owned()))
+        panic!("no ledger row for {id}: {:?}", row.map(|told| told.text()))
     }
 }
