@@ -48,7 +48,7 @@ pub struct Meta {
     pub token_limit: Option<u64>,
     /// Whose request made it.
     pub writer: KeyId,
-    /// Different keys whose requests got this answer from upstream, up to [`MOST_WRITERS`]; the first is `writer`.
+    /// Different keys whose requests got this answer from upstream, up to eight; the first is `writer`.
     pub writers: Vec<KeyId>,
     /// What its prompts have shown about the guards.
     pub waivers: Waivers,
