@@ -4,26 +4,27 @@
 //! cache beside warming the embedder, then serve. Stop: not ready → the data plane drains while the admin plane still
 //! answers → the admin plane closes → queued writes reach the store.
 
-use std::fs::{File, TryLockError};
+mod secret;
+
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use prometheus::IntCounter;
 use tokio::task::JoinHandle;
 
+pub use self::secret::SecretError;
+use self::secret::Held;
 use crate::admin::{self, Admin, Readiness};
 use crate::cache::decide::{Guard, Guards, Interval, UnknownGuard, Weights, WeightsError, Z95};
 use crate::cache::{self, Cache, LoadError};
-use crate::call::SecretKey;
 use crate::clock::Clock;
 use crate::config::{CacheMode, Config};
 use crate::embed::Embedder;
 use crate::ids::TenantId;
 use crate::pipeline::{self, DataPlane};
 use crate::server::{BindError, DrainReport, Listener, Shutdown, Stats};
-use crate::store::{SqliteStore, StoreError, Stores, TenantRow, Unwritten, Writer, WriterHandle, WriterSizes};
+use crate::store::{Database, StoreError, Stores, TenantRow, Unwritten, Writer, WriterHandle, WriterSizes};
 use crate::task;
 use crate::telemetry::learning::LearnerSample;
 use crate::telemetry::metrics::{Metrics, MetricsError};
@@ -67,22 +68,9 @@ pub enum StartError {
     /// `cache.weights_file` cannot be used.
     #[error("cache.weights_file: {0}")]
     Weights(#[from] WeightsError),
-    /// Another program holds the secret file and with it the database.
-    #[error("{path} is in use: another remora runs on this database; stop it, or give this one its own `[store] url`")]
-    InUse {
-        /// The secret file.
-        path: PathBuf,
-    },
-    /// The secret that keys all hashes cannot be read or made.
-    #[error(
-        "secret file {path}: {problem}; set [store] secret_file to a file of 32 bytes that only this user can read"
-    )]
-    Secret {
-        /// The file.
-        path: PathBuf,
-        /// What is wrong.
-        problem: String,
-    },
+    /// The secret that keys all hashes cannot be had.
+    #[error(transparent)]
+    Secret(#[from] SecretError),
 }
 
 /// A running program.
@@ -107,9 +95,9 @@ pub struct App {
     tasks: Vec<JoinHandle<()>>,
     writer: WriterHandle,
     writing: JoinHandle<Unwritten>,
-    sqlite: Arc<SqliteStore>,
+    database: Database,
     /// Held until everything else has stopped.
-    _lock: File,
+    _secret: Held,
 }
 
 /// What a test may put in place of the real thing.
@@ -150,15 +138,10 @@ impl App {
             config.telemetry.models.iter().cloned(),
         )?);
 
-        let sqlite = SqliteStore::open(&config.store.path, config.store.migrate).await?;
-        let stores = sqlite.stores();
-        let (secret, lock, new_secret) = secret(&config.store.secret_file)?;
-        if new_secret && stores.entries.counts().await?.entries > 0 {
-            tracing::warn!(
-                secret_file = %config.store.secret_file.display(),
-                "the secret file was missing and a new one was made: what was cached before cannot be found any more"
-            );
-        }
+        let database = Database::open(&config.store.url, config.store.migrate).await?;
+        let stores = database.stores();
+        let held = Held::obtain(&config.store, &stores).await?;
+        let secret = held.secret().clone();
         let sizes = WriterSizes {
             ledger: LEDGER_QUEUE,
             entries: ENTRY_QUEUE,
@@ -253,8 +236,8 @@ impl App {
             tasks,
             writer,
             writing,
-            sqlite,
-            _lock: lock,
+            database,
+            _secret: held,
         })
     }
 
@@ -296,7 +279,7 @@ impl App {
         if let Ok(unwritten) = self.writing.await {
             tracing::info!(rows_lost = unwritten.rows, entries_lost = unwritten.entries, "write queue emptied");
         }
-        self.sqlite.close().await;
+        self.database.close().await;
         tracing::info!(took_ms = began.elapsed().as_millis(), "store closed, bye");
     }
 }
@@ -457,42 +440,4 @@ fn raise(counter: &IntCounter, total: u64) {
 
 fn signed(value: u64) -> i64 {
     i64::try_from(value).unwrap_or(i64::MAX)
-}
-
-/// The secret that keys all hashes, the file it is in, and whether it was made now because there was no such file. The
-/// file stays locked while it is held, so that no second program works on the same database with a cache of its own.
-fn secret(path: &Path) -> Result<(SecretKey, File, bool), StartError> {
-    let failed = |problem: String| StartError::Secret { path: path.to_owned(), problem };
-    let io = |error: std::io::Error| failed(error.to_string());
-    let made = !path.exists();
-    if made {
-        write_private(path, &random_secret().map_err(io)?).map_err(io)?;
-    }
-    let mut file = File::open(path).map_err(io)?;
-    match file.try_lock() {
-        Ok(()) => {}
-        Err(TryLockError::WouldBlock) => return Err(StartError::InUse { path: path.to_owned() }),
-        Err(TryLockError::Error(error)) => return Err(io(error)),
-    }
-    let mut bytes = Vec::new();
-    std::io::Read::read_to_end(&mut file, &mut bytes).map_err(io)?;
-    match <[u8; 32]>::try_from(bytes.as_slice()) {
-        Ok(secret) => Ok((SecretKey::new(secret), file, made)),
-        Err(_) => Err(failed(format!("has {} bytes, not 32", bytes.len()))),
-    }
-}
-
-fn random_secret() -> std::io::Result<[u8; 32]> {
-    use std::io::Read;
-    let mut secret = [0; 32];
-    File::open("/dev/urandom")?.read_exact(&mut secret)?;
-    Ok(secret)
-}
-
-fn write_private(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
-    use std::io::Write;
-    use std::os::unix::fs::OpenOptionsExt;
-    let mut file = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
-    file.write_all(bytes)?;
-    file.sync_all()
 }

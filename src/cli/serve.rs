@@ -92,7 +92,7 @@ fn banner(config: &Config) -> String {
         "remora {}: http://{{data}}/v1 → {} ({mode}); store {}; admin http://{{admin}}",
         env!("CARGO_PKG_VERSION"),
         config.upstream.url,
-        config.store.path.display()
+        config.store.url
     )
 }
 

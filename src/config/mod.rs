@@ -17,6 +17,7 @@ mod reader;
 mod render;
 mod secret;
 mod sections;
+mod store_url;
 mod tenants;
 #[cfg(test)]
 mod tests;
@@ -31,6 +32,7 @@ use std::sync::Arc;
 pub use model::*;
 pub use problem::{Problem, ProblemKind, Problems, Source, check_report};
 pub use secret::Secret;
+pub use store_url::{BadStoreUrl, StoreUrl};
 pub(crate) use units::{parse_duration, show_duration};
 
 use problem::quote;

@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::Secret;
+use super::{Secret, StoreUrl};
 
 /// Everything `remora serve` needs to run.
 #[derive(Clone)]
@@ -127,12 +127,13 @@ pub struct Admin {
 /// `[store]`
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Store {
-    /// Path of the SQLite database file (from `sqlite://PATH`).
-    pub path: PathBuf,
+    /// Where the data is.
+    pub url: StoreUrl,
     /// Whether `serve` brings an older schema up to date by itself.
     pub migrate: Migrate,
-    /// File with the 32-byte secret that keys all hashes; made on first start. Default: the database path plus `.key`.
-    pub secret_file: PathBuf,
+    /// File with the 32-byte secret that keys all hashes; made on first start. By default the path of a SQLite database
+    /// plus `.key`; none with PostgreSQL, and then the secret is in the database, where all replicas find it.
+    pub secret_file: Option<PathBuf>,
     /// Longest time a row waits before it is written.
     pub flush: Duration,
 }

@@ -107,9 +107,9 @@ impl Out {
     }
 
     fn store(&mut self, store: &Store) {
-        let Store { path, migrate, secret_file, flush } = store;
+        let Store { url, migrate, secret_file, flush } = store;
         self.head("[store]");
-        self.text("url", format_args!("sqlite://{}", path.display()));
+        self.text("url", url);
         self.text(
             "migrate",
             match migrate {
@@ -117,7 +117,7 @@ impl Out {
                 Migrate::Manual => "manual",
             },
         );
-        self.path("secret_file", secret_file);
+        self.text("secret_file", secret_file.as_deref().unwrap_or(Path::new("")).display());
         self.duration("flush", *flush);
     }
 

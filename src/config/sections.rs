@@ -11,6 +11,7 @@ use super::credential::{self, Purpose};
 use super::model::*;
 use super::problem::{ProblemKind, quote};
 use super::reader::Reader;
+use super::store_url::{BadStoreUrl, StoreUrl};
 use super::tenants;
 
 const KIB: u64 = 1 << 10;
@@ -113,36 +114,26 @@ fn admin(reader: &mut Reader<'_>) -> Admin {
 }
 
 fn store(reader: &mut Reader<'_>) -> Store {
-    let path = reader.checked("url", sqlite_path).unwrap_or_default();
-    let secret_file = match reader.text("secret_file") {
-        file if file.is_empty() => {
+    let url = reader.checked("url", store_url).unwrap_or_else(|| StoreUrl::Sqlite(PathBuf::new()));
+    let secret_file = match (reader.text("secret_file"), &url) {
+        (file, StoreUrl::Sqlite(path)) if file.is_empty() => {
             let mut beside = path.clone().into_os_string();
             beside.push(".key");
-            beside.into()
+            Some(beside.into())
         }
-        file => PathBuf::from(file),
+        (file, _) => (!file.is_empty()).then(|| PathBuf::from(file)),
     };
     Store {
-        path,
+        url,
         migrate: reader.choice("migrate", Migrate::Auto, &[("auto", Migrate::Auto), ("manual", Migrate::Manual)]),
         secret_file,
         flush: reader.duration("flush", MS, 10 * SECOND),
     }
 }
 
-/// `sqlite://PATH`. The text is never quoted: the URL of another kind of database has a password in it.
-fn sqlite_path(url: &str) -> Result<PathBuf, (String, String)> {
-    let fix = "use a SQLite file: \"sqlite://remora.db\", or \"sqlite:///var/lib/remora/remora.db\"".to_owned();
-    if url.starts_with("postgres://") || url.starts_with("postgresql://") {
-        return Err(("PostgreSQL is not supported in this version".to_owned(), fix));
-    }
-    let Some(path) = url.strip_prefix("sqlite://").or_else(|| url.strip_prefix("sqlite:")) else {
-        return Err(("not the URL of a supported store".to_owned(), fix));
-    };
-    if path.is_empty() || path.contains(['?', '#', '\0']) || path == ":memory:" || path.ends_with('/') {
-        return Err(("the URL does not name a file".to_owned(), fix));
-    }
-    Ok(PathBuf::from(path))
+/// The text is never quoted: the URL of a database may have a password in it.
+fn store_url(url: &str) -> Result<StoreUrl, (String, String)> {
+    url.parse().map_err(|bad: BadStoreUrl| (bad.problem.to_owned(), bad.fix.to_owned()))
 }
 
 fn embedding(reader: &mut Reader<'_>) -> Embedding {

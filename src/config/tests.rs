@@ -39,8 +39,8 @@ fn the_embedded_file_is_valid_and_every_key_of_it_is_read() {
     assert_eq!(config.server.limits.connections, 20_000);
     assert_eq!(config.server.limits.body_bytes, 8 << 20);
     assert_eq!(config.server.deadlines.head, Duration::from_secs(10));
-    assert_eq!(config.store.path.to_str(), Some("remora.db"));
-    assert_eq!(config.store.secret_file.to_str(), Some("remora.db.key"));
+    assert_eq!(config.store.url.file(), Some(Path::new("remora.db")));
+    assert_eq!(config.store.secret_file.as_deref(), Some(Path::new("remora.db.key")));
     assert!(matches!(config.embedding.kind, EmbeddingKind::Builtin));
     assert_eq!(config.cache.mode, CacheMode::Semantic);
     assert_eq!((config.cache.similarity, config.cache.max_temperature), (0.6, 1.0));
@@ -261,12 +261,12 @@ fn what_this_version_does_not_have_is_called_so() {
     ] {
         assert!(only(text).ends_with(&format!(" {key} not_supported")), "{}", only(text));
     }
-    assert!(check_report(&problems("[store]\nurl = \"postgres://u:hunter2@h/d\"\n")).contains("not supported"));
+    assert!(check_report(&problems("[store]\nurl = \"mysql://u:hunter2@h/d\"\n")).contains("not the URL of a supported store"));
 }
 
 #[test]
 fn secrets_in_the_configuration_are_refused_and_never_repeated() {
-    let text = "[admin]\ntoken = \"canary-1\"\n[store]\nurl = \"postgres://u:canary-2@h/d\"\n\
+    let text = "[admin]\ntoken = \"canary-1\"\n[store]\nurl = \"mysql://u:canary-2@h/d\"\n\
                 [[upstream]]\napi_key = \"sk-canary-3\"\nurl = \"https://u:canary-4@h/v1\"\n\
                 [[tenant]]\nname = \"t\"\nupstream_api_key = \"canary-5\"\n[[tenant.key]]\nname = \"k\"\n\
                 secret = \"canary-6\"\n[[tenant]]\nname = \"u\"\nupstream_api_key_env = \"sk-canary-7\"\n\
@@ -391,7 +391,7 @@ fn the_container_image_sets_variables_that_are_valid() {
     let env = env.into_iter().map(|(name, value)| (format!("REMORA__{name}"), value.to_owned()));
     let config = Config::load(None, env, &Overrides::default()).unwrap();
     assert!(config.server.listen.ip().is_unspecified() && config.admin.listen.ip().is_loopback());
-    assert!(config.store.path.is_absolute());
+    assert!(config.store.url.file().is_some_and(Path::is_absolute));
 }
 
 /// Every key of the manual, as section and name.

@@ -110,6 +110,9 @@ pub enum StoreError {
         /// What was wrong with it.
         detail: String,
     },
+    /// An invalidation that another replica made has not been obeyed here yet; what was to be stored may be meant by it.
+    #[error("this replica has not yet obeyed the latest invalidation; the write is tried again")]
+    Behind,
     /// The store has been closed.
     #[error("the store is closed")]
     Closed,
@@ -135,6 +138,7 @@ impl StoreError {
             Self::Busy { .. } => "busy",
             Self::DiskFull { .. } => "disk_full",
             Self::BadRow { .. } => "bad_row",
+            Self::Behind => "behind",
             Self::Closed => "closed",
             Self::Failed(_) => "failed",
         }

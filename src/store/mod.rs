@@ -12,11 +12,13 @@
 //!
 //! It must never: choose an HTTP status, know a provider's JSON, decide whether an answer may be served.
 //!
-//! SQL lives below `sqlite/` alone. Another database goes beside it, behind the same traits and the same conformance
-//! suite.
+//! SQL lives below `sqlite/` and `postgres/` alone, behind the same traits and the same conformance suite.
 
+mod database;
 mod error;
+mod feed;
 mod model;
+pub mod postgres;
 pub mod sqlite;
 mod traits;
 mod writer;
@@ -26,8 +28,11 @@ mod conformance;
 #[cfg(test)]
 pub(crate) mod sample;
 
+pub use database::Database;
 pub use error::StoreError;
+pub use feed::*;
 pub use model::*;
+pub use postgres::PostgresStore;
 pub use sqlite::SqliteStore;
 pub use traits::*;
 pub use writer::{FlushError, Full, LedgerSlot, Unwritten, Writer, WriterHandle, WriterSizes, WriterStats};

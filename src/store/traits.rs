@@ -8,7 +8,9 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 
-use super::{AuditRow, DecisionRow, Entry, LearnedRow, LedgerRow, Point, StoreError};
+use super::{
+    AuditRow, ChangeStore, DecisionRow, Entry, LearnedRow, LedgerRow, Point, SearchStore, StoreError,
+};
 use crate::clock::UnixMs;
 use crate::ids::{AuditId, EntryId, KeyId, PointId, RequestId, TenantId};
 
@@ -72,6 +74,14 @@ pub enum EntryWrite {
         /// The point.
         point: PointId,
     },
+    /// Tells other replicas of an invalidation, whose deletes are in the same transaction. A store that nobody shares
+    /// does nothing.
+    Invalidated {
+        /// When.
+        at: UnixMs,
+        /// The filter, as JSON in the form of whoever invalidates.
+        filter: String,
+    },
 }
 
 /// One change to the stored decisions.
@@ -112,6 +122,15 @@ impl EntryMeta {
 pub struct Loaded {
     /// The entry without its body.
     pub meta: EntryMeta,
+    /// Its points with their vectors, oldest first.
+    pub points: Vec<Point>,
+}
+
+/// An entry with all that belongs to it, as it is copied to another store.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Exported {
+    /// The entry with its body.
+    pub entry: Entry,
     /// Its points with their vectors, oldest first.
     pub points: Vec<Point>,
 }
@@ -203,6 +222,13 @@ pub trait EntryStore: Send + Sync {
     /// Up to `limit` entries that expire at `now` or before, the longest expired first.
     fn expired(&self, now: UnixMs, limit: u32) -> BoxFuture<'_, Vec<(TenantId, EntryId)>>;
 
+    /// Those of these entries that are there, expired ones included, with their points; in any order.
+    fn load<'a>(&'a self, keys: &'a [(TenantId, EntryId)]) -> BoxFuture<'a, Vec<Loaded>>;
+
+    /// Up to `limit` entries, expired ones included, with body and points, by tenant and then by id. An empty page is the
+    /// end.
+    fn export<'a>(&'a self, after: Option<&'a Cursor>, limit: u32) -> BoxFuture<'a, Vec<Exported>>;
+
     /// How much is stored.
     fn counts(&self) -> BoxFuture<'_, Counts>;
 
@@ -224,6 +250,9 @@ pub trait LedgerStore: Send + Sync {
 
     /// Up to `limit` rows, newest first, of one tenant or for the operator of all.
     fn recent<'a>(&'a self, tenant: Option<&'a TenantId>, limit: u32) -> BoxFuture<'a, Vec<LedgerRow>>;
+
+    /// Up to `limit` rows by request id, and so oldest first; those whose id follows `after`. An empty page is the end.
+    fn page(&self, after: Option<RequestId>, limit: u32) -> BoxFuture<'_, Vec<LedgerRow>>;
 
     /// Up to `limit` rows of hits on one entry by its tenant that started at `since` or later, newest first.
     fn served<'a>(
@@ -252,6 +281,9 @@ pub trait AuditStore: Send + Sync {
 
     /// Up to `limit` rows older than `before`, newest first.
     fn trail(&self, before: Option<AuditId>, limit: u32) -> BoxFuture<'_, Vec<AuditRow>>;
+
+    /// Up to `limit` rows whose id follows `after`, oldest first. An empty page is the end.
+    fn audit_page(&self, after: Option<AuditId>, limit: u32) -> BoxFuture<'_, Vec<AuditRow>>;
 }
 
 /// Decisions of the semantic tier, and what was learnt from them.
@@ -282,6 +314,18 @@ pub trait DecisionStore: Send + Sync {
     fn learned(&self) -> BoxFuture<'_, Vec<LearnedRow>>;
 }
 
+/// Small notes about the database itself, by name: which secret its hashes were made with, how far a copy has come.
+pub trait NoteStore: Send + Sync {
+    /// The note.
+    fn note<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Option<String>>;
+
+    /// Writes the note if there is none of that name; returns what stands there then.
+    fn note_once<'a>(&'a self, name: &'a str, text: &'a str) -> BoxFuture<'a, String>;
+
+    /// Writes the note, in the place of what stood there; `None` takes it away.
+    fn set_note<'a>(&'a self, name: &'a str, text: Option<&'a str>) -> BoxFuture<'a, ()>;
+}
+
 /// One database seen through its traits.
 #[derive(Clone)]
 pub struct Stores {
@@ -295,4 +339,10 @@ pub struct Stores {
     pub audit: Arc<dyn AuditStore>,
     /// Decisions of the semantic tier.
     pub decisions: Arc<dyn DecisionStore>,
+    /// Notes about the database itself.
+    pub notes: Arc<dyn NoteStore>,
+    /// The order of changes, where several replicas may share the database.
+    pub changes: Option<Arc<dyn ChangeStore>>,
+    /// Searches for what is not in memory, where the database can.
+    pub search: Option<Arc<dyn SearchStore>>,
 }

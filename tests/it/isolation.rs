@@ -117,7 +117,7 @@ async fn bare(entries: usize) -> Bare {
         tenant("solo", [&CALLERS[0], &CALLERS[1]], Share::Key),
         tenant("pool", [&CALLERS[2], &CALLERS[3]], Share::Tenant),
     ];
-    let store = SqliteStore::open(&config.store.path, config.store.migrate).await.unwrap();
+    let store = SqliteStore::open(config.store.url.file().unwrap(), config.store.migrate).await.unwrap();
     let stores = store.stores();
     // The ledger is not what is tested here; rows that find no room are left out.
     let sizes = WriterSizes { ledger: 64, entries: 4_096, decisions: 8, flush: Duration::from_secs(1) };

@@ -12,6 +12,9 @@ const RECORD: &str = "INSERT INTO admin_audit (id, at, actor, action, reason, wh
     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7) ON CONFLICT (id) DO NOTHING";
 const TRAIL: &str = "SELECT id, at, actor, action, reason, what, result FROM admin_audit \
     WHERE ?1 IS NULL OR id < ?1 ORDER BY id DESC LIMIT ?2";
+// No id sorts before the empty blob.
+const PAGE: &str =
+    "SELECT id, at, actor, action, reason, what, result FROM admin_audit WHERE id > ?1 ORDER BY id LIMIT ?2";
 
 impl AuditStore for SqliteStore {
     fn record<'a>(&'a self, row: &'a AuditRow, changes: &'a [EntryWrite]) -> BoxFuture<'a, ()> {
@@ -40,6 +43,19 @@ impl AuditStore for SqliteStore {
             let before = before.map(AuditId::to_bytes);
             let rows = query(TRAIL)
                 .bind(before.as_ref().map(|id| &id[..]))
+                .bind(limit)
+                .fetch_all(&self.readers)
+                .await
+                .map_err(|error| self.fault(error))?;
+            rows.iter().map(read).collect()
+        })
+    }
+
+    fn audit_page(&self, after: Option<AuditId>, limit: u32) -> BoxFuture<'_, Vec<AuditRow>> {
+        Box::pin(async move {
+            let after = after.map(AuditId::to_bytes);
+            let rows = query(PAGE)
+                .bind(after.as_ref().map_or(&[][..], |id| &id[..]))
                 .bind(limit)
                 .fetch_all(&self.readers)
                 .await

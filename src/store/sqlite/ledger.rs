@@ -53,6 +53,8 @@ pub(super) const SERVED: &str = concat!(
     " FROM requests WHERE entry = ?1 AND tenant = ?2 AND outcome = 'hit' AND started_at >= ?3 ",
     "ORDER BY id DESC LIMIT ?4"
 );
+// No id sorts before the empty blob.
+const PAGE: &str = concat!("SELECT ", columns!(), " FROM requests WHERE id > ?1 ORDER BY id LIMIT ?2");
 const RECENT_ALL: &str = concat!("SELECT ", columns!(), " FROM requests ORDER BY id DESC LIMIT ?1");
 const RECENT_TENANT: &str =
     concat!("SELECT ", columns!(), " FROM requests WHERE tenant = ?2 ORDER BY id DESC LIMIT ?1");
@@ -100,6 +102,19 @@ impl LedgerStore for SqliteStore {
                 None => query(RECENT_ALL).bind(limit),
             };
             let rows = statement.fetch_all(&self.readers).await.map_err(|error| self.fault(error))?;
+            rows.iter().map(read).collect()
+        })
+    }
+
+    fn page(&self, after: Option<RequestId>, limit: u32) -> BoxFuture<'_, Vec<LedgerRow>> {
+        Box::pin(async move {
+            let after = after.map(RequestId::to_bytes);
+            let rows = query(PAGE)
+                .bind(after.as_ref().map_or(&[][..], |id| &id[..]))
+                .bind(limit)
+                .fetch_all(&self.readers)
+                .await
+                .map_err(|error| self.fault(error))?;
             rows.iter().map(read).collect()
         })
     }

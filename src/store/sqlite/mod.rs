@@ -19,6 +19,7 @@ mod fault;
 mod file;
 mod ledger;
 mod migrate;
+mod notes;
 mod tenants;
 
 #[cfg(test)]
@@ -111,6 +112,9 @@ impl SqliteStore {
             tenants: self.clone(),
             audit: self.clone(),
             decisions: self.clone(),
+            notes: self.clone(),
+            changes: None,
+            search: None,
         }
     }
 

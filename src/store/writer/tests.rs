@@ -62,6 +62,10 @@ impl LedgerStore for Fake {
         unreachable!()
     }
 
+    fn page(&self, _: Option<RequestId>, _: u32) -> BoxFuture<'_, Vec<LedgerRow>> {
+        unreachable!()
+    }
+
     fn served<'a>(&'a self, _: &'a TenantId, _: EntryId, _: UnixMs, _: u32) -> BoxFuture<'a, Vec<LedgerRow>> {
         unreachable!()
     }
@@ -107,6 +111,14 @@ impl EntryStore for Fake {
         unreachable!()
     }
 
+    fn load<'a>(&'a self, _: &'a [(TenantId, EntryId)]) -> BoxFuture<'a, Vec<Loaded>> {
+        unreachable!()
+    }
+
+    fn export<'a>(&'a self, _: Option<&'a Cursor>, _: u32) -> BoxFuture<'a, Vec<Exported>> {
+        unreachable!()
+    }
+
     fn counts(&self) -> BoxFuture<'_, Counts> {
         unreachable!()
     }
@@ -132,6 +144,24 @@ impl AuditStore for Fake {
     }
 
     fn trail(&self, _: Option<AuditId>, _: u32) -> BoxFuture<'_, Vec<AuditRow>> {
+        unreachable!()
+    }
+
+    fn audit_page(&self, _: Option<AuditId>, _: u32) -> BoxFuture<'_, Vec<AuditRow>> {
+        unreachable!()
+    }
+}
+
+impl NoteStore for Fake {
+    fn note<'a>(&'a self, _: &'a str) -> BoxFuture<'a, Option<String>> {
+        unreachable!()
+    }
+
+    fn note_once<'a>(&'a self, _: &'a str, _: &'a str) -> BoxFuture<'a, String> {
+        unreachable!()
+    }
+
+    fn set_note<'a>(&'a self, _: &'a str, _: Option<&'a str>) -> BoxFuture<'a, ()> {
         unreachable!()
     }
 }
@@ -179,6 +209,9 @@ fn stores(fake: &Arc<Fake>) -> Stores {
         tenants: fake.clone(),
         audit: fake.clone(),
         decisions: fake.clone(),
+        notes: fake.clone(),
+        changes: None,
+        search: None,
     }
 }
 

@@ -12,8 +12,10 @@ use sqlx::sqlite::{SqliteConnection, SqliteRow};
 use sqlx::{query, query_scalar};
 
 use self::rows::{Reader, meta_columns, point_columns};
+use self::writes::of_entry;
 use super::super::{
-    BoxFuture, Counts, Cursor, Entry, EntryFilter, EntryMeta, EntryStore, EntryWrite, Found, Loaded, Point, StoreError,
+    BoxFuture, Counts, Cursor, Entry, EntryFilter, EntryMeta, EntryStore, EntryWrite, Exported, Found, Loaded, Point,
+    StoreError,
 };
 use super::SqliteStore;
 use super::cells::{Cells, stored};
@@ -49,6 +51,14 @@ const SCAN_POINTS: &str = concat!(
     point_columns!(),
     " FROM points AS p WHERE (p.tenant, p.entry) >= (?1, ?2) AND (p.tenant, p.entry) <= (?3, ?4) ",
     "ORDER BY p.tenant, p.entry, p.id"
+);
+
+const META: &str = concat!("SELECT ", meta_columns!(), " FROM entries AS e WHERE e.tenant = ?1 AND e.id = ?2");
+const BODY: &str = "SELECT body FROM bodies WHERE tenant = ?1 AND entry = ?2";
+const EXPORT: &str = concat!(
+    "SELECT ",
+    meta_columns!(),
+    " FROM entries AS e WHERE (e.tenant, e.id) > (?1, ?2) ORDER BY e.tenant, e.id LIMIT ?3"
 );
 
 const LIST_ALL: &str = concat!(
@@ -188,6 +198,47 @@ impl EntryStore for SqliteStore {
         })
     }
 
+    fn load<'a>(&'a self, keys: &'a [(TenantId, EntryId)]) -> BoxFuture<'a, Vec<Loaded>> {
+        Box::pin(async move {
+            let mut snapshot = self.begin_read().await?;
+            let mut reader = Reader::default();
+            let mut loaded = Vec::with_capacity(keys.len());
+            for (tenant, id) in keys {
+                let row = of_entry(META, tenant, *id).fetch_optional(&mut *snapshot).await;
+                let Some(row) = row.map_err(|error| self.fault(error))? else { continue };
+                let meta = reader.meta(&mut Cells::of("entries", &row))?;
+                let rows = of_entry(POINTS_OF, tenant, *id).fetch_all(&mut *snapshot).await;
+                let rows = rows.map_err(|error| self.fault(error))?;
+                let points = rows.iter().map(|row| reader.point(row)).collect::<Result<_, _>>()?;
+                loaded.push(Loaded { meta, points });
+            }
+            self.commit(snapshot).await?;
+            Ok(loaded)
+        })
+    }
+
+    fn export<'a>(&'a self, after: Option<&'a Cursor>, limit: u32) -> BoxFuture<'a, Vec<Exported>> {
+        Box::pin(async move {
+            let mut snapshot = self.begin_read().await?;
+            let mut reader = Reader::default();
+            let entries = self.export_entries(&mut snapshot, &mut reader, after, limit).await?;
+            let mut loaded: Vec<Loaded> = entries.into_iter().map(|meta| Loaded { meta, points: Vec::new() }).collect();
+            self.scan_points(&mut snapshot, &mut reader, &mut loaded).await?;
+            let mut exported = Vec::with_capacity(loaded.len());
+            for Loaded { meta, points } in loaded {
+                let body: Vec<u8> = query_scalar(BODY)
+                    .bind(meta.entry.tenant.as_str())
+                    .bind(&meta.entry.id.to_bytes()[..])
+                    .fetch_one(&mut *snapshot)
+                    .await
+                    .map_err(|error| self.fault(error))?;
+                exported.push(Exported { entry: Entry { body: body.into(), ..meta.entry }, points });
+            }
+            self.commit(snapshot).await?;
+            Ok(exported)
+        })
+    }
+
     fn counts(&self) -> BoxFuture<'_, Counts> {
         Box::pin(async move {
             let row = query(COUNTS).fetch_one(&self.readers).await.map_err(|error| self.fault(error))?;
@@ -207,6 +258,24 @@ impl EntryStore for SqliteStore {
 }
 
 impl SqliteStore {
+    async fn export_entries(
+        &self,
+        snapshot: &mut SqliteConnection,
+        reader: &mut Reader,
+        after: Option<&Cursor>,
+        limit: u32,
+    ) -> Result<Vec<EntryMeta>, StoreError> {
+        let (tenant, id) = after.map_or(("", None), |cursor| (cursor.tenant.as_str(), Some(cursor.entry.to_bytes())));
+        let rows = query(EXPORT)
+            .bind(tenant)
+            .bind(id.as_ref().map_or(&[][..], |id| &id[..]))
+            .bind(limit)
+            .fetch_all(snapshot)
+            .await
+            .map_err(|error| self.fault(error))?;
+        rows.iter().map(|row| reader.meta(&mut Cells::of("entries", row))).collect()
+    }
+
     async fn scan_entries(
         &self,
         snapshot: &mut SqliteConnection,

@@ -37,6 +37,8 @@ impl SqliteStore {
         write: &EntryWrite,
     ) -> Result<(), StoreError> {
         match write {
+            // Nobody shares the file.
+            EntryWrite::Invalidated { .. } => Ok(()),
             EntryWrite::Put { entry, points } => {
                 self.put_entry(connection, entry).await?;
                 // A point of another entry or tenant is a slip of the caller's, and must not lead to an answer.
@@ -139,6 +141,6 @@ impl SqliteStore {
 }
 
 /// A statement about one entry, whose first two parameters are tenant and id.
-fn of_entry<'q>(statement: &'static str, tenant: &'q TenantId, entry: EntryId) -> Query<'q, Sqlite, SqliteArguments> {
+pub(super) fn of_entry<'q>(statement: &'static str, tenant: &'q TenantId, entry: EntryId) -> Query<'q, Sqlite, SqliteArguments> {
     query(statement).bind(tenant.as_str()).bind(entry.to_bytes().to_vec())
 }
