@@ -30,7 +30,7 @@ mod spaces;
 mod tenants;
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, PoisonError};
