@@ -21,6 +21,7 @@ mod likeness;
 mod lookup;
 mod manage;
 mod points;
+mod replicas;
 mod shelf;
 mod writers;
 
@@ -40,6 +41,7 @@ pub use lookup::{Ask, Hit, Query, Searched, Vector};
 pub use manage::{LoadError, Sizes};
 pub use outcome::Tier;
 pub use points::{Candidate, IndexSize, PointMeta};
+pub use replicas::{Follower, Standing};
 pub use shelf::{Body, Meta};
 pub use writers::Probing;
 
