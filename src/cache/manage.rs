@@ -53,6 +53,13 @@ impl Cache {
     pub async fn load(&self) -> Result<usize, LoadError> {
         let now = self.clock.now_ms();
         let space = self.embedder.space().to_string();
+        if let Some(chosen) = self.choose_partitions().await? {
+            let mut loaded = 0;
+            for (tenant, partition) in chosen {
+                loaded += self.load_partition(&tenant, &partition).await?;
+            }
+            return Ok(loaded);
+        }
         let mut loaded = 0;
         let mut next = self.read_page(now, None);
         loop {

@@ -13,10 +13,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 
 use super::invalidate::{Filter, Selector};
-use super::{Cache, Meta};
+use super::{Cache, LoadError, Meta};
 use crate::clock::{Clock, UnixMs};
 use crate::ids::{EntryId, TenantId};
 use crate::store::{Change, ChangeStore, Loaded, Seq, StoreError, What};
@@ -27,6 +27,8 @@ const BATCH: u32 = 1_000;
 const POLL: Duration = Duration::from_millis(250);
 /// Longest wait for the store.
 const READ_DEADLINE: Duration = Duration::from_secs(5);
+/// How often partitions are looked after.
+const SETTLE: Duration = Duration::from_secs(1);
 /// Wait after a failure.
 const BACKOFF: Duration = Duration::from_millis(500);
 /// Invalidations of this time are entered at start, milliseconds: an answer that was under way elsewhere may still come.
@@ -85,6 +87,8 @@ pub struct Follower {
     clock: Clock,
     at: Seq,
     standing: Arc<Standing>,
+    /// When partitions were last looked after.
+    settled: Instant,
 }
 
 impl Follower {
@@ -115,7 +119,9 @@ impl Follower {
         changes.obeyed(at);
         let standing = Arc::new(Standing::default());
         standing.contact.store(now, Ordering::Release);
-        Ok(Self { cache, changes, clock, at, standing })
+        // There is one follower for each cache.
+        let _ = cache.standing.set(Arc::clone(&standing));
+        Ok(Self { cache, changes, clock, at, standing, settled: Instant::now() })
     }
 
     /// How this replica stands.
@@ -128,7 +134,13 @@ impl Follower {
         loop {
             match self.step().await {
                 Ok(true) => continue,
-                Ok(false) => {}
+                Ok(false) => {
+                    if self.settled.elapsed() < SETTLE {
+                        // Moving partitions is not urgent.
+                    } else if let Err(error) = self.settle().await {
+                        tracing::debug!(%error, "partitions cannot be moved now");
+                    }
+                }
                 Err(error) => {
                     tracing::debug!(%error, "changes of other replicas cannot be read now");
                     sleep(BACKOFF).await;
@@ -146,6 +158,12 @@ impl Follower {
                 () = sleep(POLL) => {}
             }
         }
+    }
+
+    /// Moves partitions in and out of memory.
+    async fn settle(&mut self) -> Result<(), LoadError> {
+        self.settled = Instant::now();
+        self.cache.settle_residency().await
     }
 
     /// Reads and obeys what there is.
@@ -247,17 +265,27 @@ impl Cache {
     }
 
     /// Takes an entry out of memory alone.
-    fn let_go(&self, tenant: &TenantId, entry: EntryId) -> bool {
+    pub(super) fn let_go(&self, tenant: &TenantId, entry: EntryId) -> bool {
         let Some(meta) = self.shelf.forget(tenant, entry) else { return false };
         self.points.remove(&meta.points);
         true
+    }
+
+    /// Whether this replica may serve from memory: it is up to date, or has not been cut off for long.
+    pub(super) fn is_informed(&self) -> bool {
+        let Some(standing) = self.standing.get() else { return true };
+        standing.is_current() && standing.silence(self.clock.now_ms()) <= self.blind
     }
 
     /// Takes entries of the store into memory.
     fn take_over(&self, loaded: &[Loaded]) {
         let now = self.clock.now_ms();
         let space = self.embedder.space().to_string();
-        for entry in loaded.iter().filter(|loaded| loaded.meta.entry.expires_at > now) {
+        let comes = |loaded: &&Loaded| {
+            let entry = &loaded.meta.entry;
+            entry.expires_at > now && self.is_resident(&entry.partition)
+        };
+        for entry in loaded.iter().filter(comes) {
             self.learn_of(entry, &space);
         }
     }
