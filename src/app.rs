@@ -17,7 +17,7 @@ use self::secret::Held;
 pub use self::secret::SecretError;
 use crate::admin::{self, Admin, Readiness};
 use crate::cache::decide::{Guard, Guards, Interval, UnknownGuard, Weights, WeightsError, Z95};
-use crate::cache::{self, Cache, LoadError};
+use crate::cache::{self, Cache, Follower, LoadError};
 use crate::clock::Clock;
 use crate::config::{CacheMode, Config};
 use crate::embed::Embedder;
@@ -162,6 +162,8 @@ impl App {
             embedder: embedder.clone(),
             weights,
             store: Arc::clone(&stores.entries),
+            search: stores.search.clone(),
+            blind: config.store.blind,
             decisions: Arc::clone(&stores.decisions),
             writer: writer.clone(),
             metrics: Arc::clone(&metrics),
@@ -179,8 +181,14 @@ impl App {
             metrics: Arc::clone(&metrics),
             shutdown: shutdown.clone(),
         }));
+        // Before the cache is loaded, so that no change falls between.
+        let mut follower = match &stores.changes {
+            Some(changes) => Some(Follower::begin(Arc::clone(&cache), Arc::clone(changes), clock.clone()).await?),
+            None => None,
+        };
         let admin_state = Admin {
             readiness: readiness.clone(),
+            standing: follower.as_ref().map(Follower::standing),
             metrics: Arc::clone(&metrics),
             cache: Arc::clone(&cache),
             stores: stores.clone(),
@@ -199,10 +207,13 @@ impl App {
         if let Some(warming) = warming {
             warming.await;
         }
+        if let Some(follower) = &mut follower {
+            follower.catch_up().await?;
+        }
         tracing::info!(entries = loaded, learners, took_ms = began.elapsed().as_millis(), "cache loaded");
 
         let data_plane = serve_data(data, plane, shutdown.clone());
-        let tasks = vec![
+        let mut tasks = vec![
             task::spawn("index", &metrics, upkeep(Arc::clone(&cache), shutdown.clone())),
             task::spawn(
                 "sweep",
@@ -219,6 +230,9 @@ impl App {
                 }),
             ),
         ];
+        if let Some(follower) = follower {
+            tasks.push(task::spawn("replicas", &metrics, follower.run(std::future::pending)));
+        }
         readiness.set(true);
         tracing::info!(data = %data_address, admin = %admin_address, took_ms = began.elapsed().as_millis(), "ready");
         Ok(Self {

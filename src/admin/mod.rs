@@ -26,7 +26,7 @@ use http::{StatusCode, header};
 use serde_json::json;
 use subtle::ConstantTimeEq;
 
-use crate::cache::Cache;
+use crate::cache::{Cache, Standing};
 use crate::clock::Clock;
 use crate::config::{Limits, Secret};
 use crate::pipeline::DataPlane;
@@ -60,6 +60,8 @@ impl Readiness {
 pub struct Admin {
     /// Whether requests are served.
     pub readiness: Readiness,
+    /// How this replica stands to the others, where the store is shared.
+    pub standing: Option<Arc<Standing>>,
     /// The series.
     pub metrics: Arc<Metrics>,
     /// The cache.
