@@ -39,6 +39,24 @@ impl Database {
         }
     }
 
+    /// To be called before many entries are copied into an empty database, and [`Self::finish_bulk`] after it.
+    pub fn begin_bulk(&self) {
+        if let Self::Postgres(store) = self {
+            store.defer_vector_index();
+        }
+    }
+
+    /// Builds what was put off for the sake of copying; also after a copy that was interrupted.
+    ///
+    /// # Errors
+    /// The database does not do it; what was copied stays.
+    pub async fn finish_bulk(&self) -> Result<(), StoreError> {
+        match self {
+            Self::Sqlite(_) => Ok(()),
+            Self::Postgres(store) => store.build_vector_index().await,
+        }
+    }
+
     /// The database behind the storage traits.
     pub fn stores(&self) -> Stores {
         match self {

@@ -654,7 +654,20 @@ async fn the_command_line_moves_the_schema_both_ways_and_keeps_all_data() {
     let none = home.run(&["migrate", "status", "--store", "sqlite://none.db"]).await;
     says(none.failed(1), &["none.db", "no such database", "remora serve"]);
     assert!(!home.path("none.db").exists());
-    says(home.run(&["migrate", "up", "--store", "postgres://x"]).await.failed(1), &["sqlite://"]);
+    says(
+        home.run(&["migrate", "up", "--store", "mysql://x"]).await.failed(1),
+        &["--store", "sqlite://", "postgres://"],
+    );
+    says(migrate(&["plan"]).await.ok(), &["Nothing to do"]);
+    says(migrate(&["plan", "--to", "3"]).await.ok(), &["-- down 4: decisions", "DROP COLUMN contradicts"]);
+    says(migrate(&["status"]).await.ok(), &["database: schema 4"]);
+    says(migrate(&["down", "--to", "2"]).await.ok(), &["decisions: done", "admin_audit: done"]);
+    says(migrate(&["up", "--to", "3"]).await.ok(), &["admin_audit: done"]);
+    says(migrate(&["status"]).await.ok(), &["database: schema 3", "pending:  decisions"]);
+    for wrong in ["2", "5"] {
+        says(migrate(&["up", "--to", wrong]).await.failed(1), &["cannot go up", wrong]);
+    }
+    says(migrate(&["up"]).await.ok(), &["decisions: done"]);
     let running = home.start().await;
     assert_eq!(Stocked { home, running, sim }.hits().await, [0, 1, 2, 3]);
 }

@@ -82,7 +82,7 @@ impl PostgresStore {
         let suspect = Suspect::default();
         let writer = server.writers(&suspect);
         let readers = server.readers(&suspect);
-        Ok(Arc::new(Self::of(server, writer, readers, suspect)))
+        Self::of(server, writer, readers, suspect).met().await
     }
 
     /// Opens an existing database only to read from it. Nothing is set up, migrated or written, and every write fails. A
@@ -104,7 +104,15 @@ impl PostgresStore {
         }
         let suspect = Suspect::default();
         let readers = server.readers(&suspect);
-        Ok(Arc::new(Self::of(server, readers.clone(), readers, suspect)))
+        Self::of(server, readers.clone(), readers, suspect).met().await
+    }
+
+    /// Finds out now instead of at the first read and write whether there are connections for both.
+    async fn met(self) -> Result<Arc<Self>, StoreError> {
+        for pool in [&self.readers, &self.writer] {
+            pool.acquire().await.map_err(|error| self.pool_fault(pool, error))?;
+        }
+        Ok(Arc::new(self))
     }
 
     fn of(server: Server, writer: PgPool, readers: PgPool, suspect: Suspect) -> Self {

@@ -70,7 +70,8 @@ impl Server {
         let options = self.options.clone().options([
             ("statement_timeout", WRITE_STATEMENT),
             ("lock_timeout", "5s"),
-            ("idle_in_transaction_session_timeout", "60s"),
+            // A replica that stands still must not hold the numbers of changes for long.
+            ("idle_in_transaction_session_timeout", "10s"),
             // A plan made while a table was small would later read all of it.
             ("plan_cache_mode", "force_custom_plan"),
         ]);
@@ -164,6 +165,7 @@ fn pool(options: PgConnectOptions, size: u32, wait: Duration, suspect: &Suspect)
     let suspect = suspect.clone();
     PgPoolOptions::new()
         .max_connections(size)
+        .min_connections(1)
         .acquire_timeout(wait)
         .idle_timeout(Duration::from_secs(300))
         .max_lifetime(Duration::from_secs(1800))

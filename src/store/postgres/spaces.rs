@@ -5,10 +5,11 @@
 //! precision knows) is kept beside the point as bytes, and is not searched for.
 
 use std::collections::{BTreeSet, HashMap};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use sqlx::postgres::PgConnection;
-use sqlx::{AssertSqlSafe, query, query_scalar, raw_sql};
+use sqlx::{AssertSqlSafe, query, query_as, query_scalar, raw_sql};
 
 use super::super::{EntryWrite, Point, StoreError};
 use super::PostgresStore;
@@ -19,7 +20,11 @@ pub(super) type Space = (String, i32);
 
 /// The tables of the spaces that have been seen committed.
 #[derive(Debug, Default)]
-pub(super) struct Known(Mutex<HashMap<Space, i32>>);
+pub(super) struct Known {
+    tables: Mutex<HashMap<Space, i32>>,
+    /// New tables get no vector index.
+    deferred: AtomicBool,
+}
 
 /// Largest number of dimensions of a vector column, and of a half-precision index.
 const MOST: i32 = 16_000;
@@ -29,6 +34,8 @@ const LARGEST: f32 = 65_504.0;
 
 const LOCK: &str = "SELECT pg_advisory_xact_lock(5940263861203504)";
 const NUMBER: &str = "SELECT number FROM spaces WHERE name = $1 AND dimensions = $2";
+const UNINDEXED: &str = "SELECT number, dimensions FROM spaces \
+    WHERE dimensions <= $1 AND to_regclass('vectors_' || number || '_nearest') IS NULL ORDER BY number";
 const NEW: &str = "INSERT INTO spaces (name, dimensions) VALUES ($1, $2) RETURNING number";
 
 /// The vector of a point that is kept in the table of its space, and that space.
@@ -70,7 +77,7 @@ impl PostgresStore {
         connection: &mut PgConnection,
         space: &Space,
     ) -> Result<Option<i32>, StoreError> {
-        let known = self.spaces.0.lock().unwrap_or_else(PoisonError::into_inner).get(space).copied();
+        let known = self.spaces.tables.lock().unwrap_or_else(PoisonError::into_inner).get(space).copied();
         if known.is_some() {
             return Ok(known);
         }
@@ -81,7 +88,7 @@ impl PostgresStore {
             .await
             .map_err(|error| self.fault(error))?;
         if let Some(table) = found {
-            self.spaces.0.lock().unwrap_or_else(PoisonError::into_inner).insert(space.clone(), table);
+            self.spaces.tables.lock().unwrap_or_else(PoisonError::into_inner).insert(space.clone(), table);
         }
         Ok(found)
     }
@@ -94,15 +101,56 @@ impl PostgresStore {
         }
         let made = query_scalar(NEW).bind(&space.0).bind(space.1).fetch_one(&mut *connection).await;
         let table: i32 = made.map_err(|error| self.fault(error))?;
-        let create = raw_sql(AssertSqlSafe(table_sql(table, space.1))).execute(connection).await;
-        create.map_err(|error| self.fault(error))?;
+        let mut create = table_sql(table, space.1);
+        if is_indexed(space.1) && !self.spaces.deferred.load(Ordering::Relaxed) {
+            create.push_str(&index_sql(table, space.1));
+        }
+        let created = raw_sql(AssertSqlSafe(create)).execute(connection).await;
+        created.map_err(|error| self.fault(error))?;
         Ok(table)
+    }
+
+    /// From now on this store makes the tables of new spaces without their vector index. For a copy into an empty
+    /// database: to build the index once at the end is many times faster than to add to it. Until then searches look at
+    /// every vector.
+    pub fn defer_vector_index(&self) {
+        self.spaces.deferred.store(true, Ordering::Relaxed);
+    }
+
+    /// Builds the vector indexes that are missing. Whoever adds points to such a space waits meanwhile.
+    ///
+    /// # Errors
+    /// The server cannot be reached or does not do it; what was built stays.
+    pub async fn build_vector_index(&self) -> Result<(), StoreError> {
+        self.spaces.deferred.store(false, Ordering::Relaxed);
+        let mut connection = self.server.connect().await?;
+        let missing: Vec<(i32, i32)> = query_as(UNINDEXED)
+            .bind(MOST_INDEXED)
+            .fetch_all(&mut connection)
+            .await
+            .map_err(|error| self.fault(error))?;
+        for (table, dimensions) in missing {
+            let build = |workers| {
+                let index = index_sql(table, dimensions);
+                AssertSqlSafe(format!(
+                    "SET maintenance_work_mem = '512MB'; SET max_parallel_maintenance_workers = {workers}; {index}"
+                ))
+            };
+            let built = raw_sql(build(2)).execute(&mut connection).await.map_err(|error| self.fault(error));
+            // Workers need shared memory, of which a container may have little.
+            if let Err(StoreError::DiskFull { .. } | StoreError::Busy { .. }) = built {
+                raw_sql(build(0)).execute(&mut connection).await.map_err(|error| self.fault(error))?;
+            } else {
+                built?;
+            }
+        }
+        self.server.done(connection).await
     }
 }
 
 /// The statements that make the table of a space, as step 2 of the schema leaves those made before it.
 fn table_sql(table: i32, dimensions: i32) -> String {
-    let mut sql = format!(
+    format!(
         "CREATE TABLE vectors_{table} (
             tenant    text COLLATE \"C\" NOT NULL,
             entry     bytea NOT NULL,
@@ -114,14 +162,14 @@ fn table_sql(table: i32, dimensions: i32) -> String {
                 ON DELETE CASCADE ON UPDATE CASCADE
         );
         CREATE INDEX vectors_{table}_by_partition ON vectors_{table} (tenant, partition);"
-    );
-    if dimensions <= MOST_INDEXED {
-        sql.push_str(&format!(
-            "CREATE INDEX vectors_{table}_nearest ON vectors_{table}
-                USING hnsw ((embedding::halfvec({dimensions})) halfvec_cosine_ops);"
-        ));
-    }
-    sql
+    )
+}
+
+fn index_sql(table: i32, dimensions: i32) -> String {
+    format!(
+        "CREATE INDEX IF NOT EXISTS vectors_{table}_nearest ON vectors_{table} \
+         USING hnsw ((embedding::halfvec({dimensions})) halfvec_cosine_ops);"
+    )
 }
 
 /// Whether vectors of so many dimensions have an index.

@@ -168,6 +168,8 @@ async fn a_user_who_may_not_set_up_pgvector_is_told_who_can() {
 #[tokio::test]
 async fn writes_that_meet_on_the_same_rows_are_tried_again_and_all_made() {
     let database = EmptyDatabase::new().await;
+    // A deadlock is looked for at once, not after a second.
+    database.sql(&format!("ALTER DATABASE {} SET deadlock_timeout = '10ms'", database.name)).await;
     let (one, two) = (database.open().await, database.open().await);
     let mut writing = Vec::new();
     for writer in 0..4u64 {

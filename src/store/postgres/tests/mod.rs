@@ -2,6 +2,7 @@
 //!
 //! Each test has a database of its own on the server at DATABASE_URL, which is dropped at its end.
 
+mod bulk;
 mod faults;
 mod feed;
 mod ledger;

@@ -192,6 +192,29 @@ async fn vectors_of_three_sizes_have_tables_of_their_own_and_come_back_exactly()
 }
 
 #[tokio::test]
+async fn an_index_that_was_put_off_is_built_later_and_searches_do_without_it_until_then() {
+    let database = EmptyDatabase::new().await;
+    let store = open_with(&database, 1).await;
+    let mut random = fastrand::Rng::with_seed(7);
+    let vectors = clustered(&mut random, 10, 40);
+    store.defer_vector_index();
+    let writes: Vec<_> =
+        (1..).zip(&vectors).map(|(number, vector)| one("t", number, PARTITION, vector.clone(), LATER)).collect();
+    store.stores().entries.apply(&writes).await.unwrap();
+    let owner = tenant("t");
+    let built = async || -> bool {
+        let sql = "SELECT to_regclass('vectors_1_nearest') IS NOT NULL";
+        query_scalar(sql).fetch_one(&mut database.connect().await).await.unwrap()
+    };
+    for expected in [false, true, true] {
+        assert_eq!(built().await, expected);
+        let found = store.stores().search.unwrap().nearest(&ask(&owner, &vectors[0], Search::Fast)).await.unwrap();
+        assert_eq!((found.len(), found[0].meta.entry.id), (10, entry_id(1)));
+        store.build_vector_index().await.unwrap();
+    }
+}
+
+#[tokio::test]
 async fn replicas_that_meet_a_new_space_at_once_make_one_table() {
     let database = EmptyDatabase::new().await;
     let mut writing = Vec::new();
