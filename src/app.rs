@@ -13,8 +13,8 @@ use std::time::{Duration, Instant};
 use prometheus::IntCounter;
 use tokio::task::JoinHandle;
 
-use self::secret::Held;
 pub use self::secret::SecretError;
+use self::secret::Held;
 use crate::admin::{self, Admin, Readiness};
 use crate::cache::decide::{Guard, Guards, Interval, UnknownGuard, Weights, WeightsError, Z95};
 use crate::cache::{self, Cache, LoadError};

@@ -48,19 +48,14 @@ pub(super) struct Leases {
     names: Arc<Names>,
 }
 
-/// A lease that is held. Renewed until dropped; dropping queues the release and returns at once.
-#[derive(Debug)]
+/// A lease that is held, or may be. Renewed until dropped; dropping queues the release and returns at once.
 pub struct LeaseGuard {
-    claim: Claim,
-    renewal: JoinHandle<()>,
-}
-
-/// A token that may be in Redis, and is taken out of it when dropped.
-struct Claim {
     outbox: Arc<Outbox>,
     key: Digest,
     token: Arc<str>,
+    /// Whether the token may be in Redis, and is to be taken out of it.
     armed: bool,
+    renewal: Option<JoinHandle<()>>,
 }
 
 impl Leases {
@@ -78,23 +73,24 @@ impl Leases {
         let token: Arc<str> = format!("{:016x}{:016x}", fastrand::u64(..), fastrand::u64(..)).into();
         // Armed while the question is under way: when the caller leaves or the answer comes too late, the token may be
         // in Redis all the same.
-        let mut claim = Claim { outbox: Arc::clone(&self.outbox), key: *key, token, armed: true };
+        let outbox = Arc::clone(&self.outbox);
+        let mut guard = LeaseGuard { outbox, key: *key, token, armed: true, renewal: None };
         let mut take = self.take.key(self.names.lease(key));
-        take.key(self.names.value(key)).arg(&*claim.token).arg(millis(TTL));
+        take.key(self.names.value(key)).arg(&*guard.token).arg(millis(TTL));
         let counters = &self.link.counters;
         match self.link.ask::<i64>(Ask::Script(take)).await {
             Ok(1) => {
                 counters.leases_held.inc();
-                let renewal = tokio::spawn(Arc::clone(self).renew(claim.key, Arc::clone(&claim.token)));
-                Lease::Held(LeaseGuard { claim, renewal })
+                guard.renewal = Some(tokio::spawn(Arc::clone(self).renew(*key, Arc::clone(&guard.token))));
+                Lease::Held(guard)
             }
             Ok(_) => {
-                claim.armed = false;
+                guard.armed = false;
                 counters.leases_taken.inc();
                 Lease::Taken
             }
             Err(trouble) => {
-                claim.armed = trouble.may_be_done();
+                guard.armed = trouble.may_be_done();
                 Lease::Unavailable
             }
         }
@@ -128,26 +124,23 @@ impl LeaseGuard {
     /// As if the process had died: no renewal, no release.
     #[cfg(test)]
     pub(super) fn die(mut self) {
-        self.claim.armed = false;
+        self.armed = false;
     }
 }
 
 impl Drop for LeaseGuard {
     fn drop(&mut self) {
-        self.renewal.abort();
-    }
-}
-
-impl Drop for Claim {
-    fn drop(&mut self) {
+        if let Some(renewal) = &self.renewal {
+            renewal.abort();
+        }
         if self.armed {
             self.outbox.release(self.key, Arc::clone(&self.token));
         }
     }
 }
 
-impl std::fmt::Debug for Claim {
+impl std::fmt::Debug for LeaseGuard {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Claim").finish_non_exhaustive()
+        f.debug_struct("LeaseGuard").finish_non_exhaustive()
     }
 }
