@@ -404,6 +404,24 @@ fn the_container_image_sets_variables_that_are_valid() {
     assert!(config.store.url.file().is_some_and(Path::is_absolute));
 }
 
+#[test]
+fn the_replicas_of_the_compose_file_have_variables_that_are_valid() {
+    let folder = tempfile::tempdir().unwrap();
+    let token = folder.path().join("token");
+    std::fs::write(&token, KEY).unwrap();
+    let compose = include_str!("../../compose.yaml");
+    let set = compose.lines().filter_map(|line| line.trim().strip_prefix("REMORA__")?.split_once(": "));
+    let env: Vec<_> = set
+        .map(|(name, value)| {
+            let value = value.trim_matches('"').replace("/run/secrets/admin_token", token.to_str().unwrap());
+            (format!("REMORA__{name}"), value.replace("${POSTGRES_PASSWORD:?set it to random letters and digits}", "p"))
+        })
+        .collect();
+    assert!(env.len() >= 6 && env.iter().all(|(_, value)| !value.contains('$')), "{env:?}");
+    let config = Config::load(None, env.into_iter(), &Overrides::default()).unwrap_or_else(|found| panic!("{found}"));
+    assert!(config.store.url.is_shared() && config.redis.is_some() && config.admin.token.is_some());
+}
+
 /// Every key of the manual, as section and name.
 fn keys() -> Vec<(String, String)> {
     let mut problems = Problems::default();

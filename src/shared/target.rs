@@ -10,6 +10,9 @@ use redis::{
     TlsCertificates, Value,
 };
 
+use rustls_pki_types::CertificateDer;
+use rustls_pki_types::pem::PemObject as _;
+
 use crate::config;
 
 /// Longest time for name resolution, TCP, TLS and the greeting. In the background only.
@@ -110,7 +113,12 @@ fn certificates(settings: &config::Redis) -> Result<Option<TlsCertificates>, Sha
     let Some(path) = &settings.ca_file else { return Ok(None) };
     let failed = |problem: String| SharedError::CaFile { path: path.display().to_string(), problem };
     let pem = std::fs::read(path).map_err(|error| failed(error.to_string()))?;
-    if !pem.windows(11).any(|part| part == b"-----BEGIN ") {
+    let mut found = false;
+    for certificate in CertificateDer::pem_slice_iter(&pem) {
+        certificate.map_err(|error| failed(error.to_string()))?;
+        found = true;
+    }
+    if !found {
         return Err(failed("there is no certificate in it".to_owned()));
     }
     Ok(Some(TlsCertificates { client_tls: None, root_cert: Some(pem) }))

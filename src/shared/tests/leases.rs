@@ -143,7 +143,7 @@ async fn a_question_that_is_abandoned_leaves_no_lease_behind() {
         let _ =
             std::future::poll_fn(|context| std::task::Poll::Ready(question.as_mut().poll(context).is_ready())).await;
     }
-    let began = Instant::now();
+    // No task has run yet: each question has queued that its token be taken back.
+    assert_eq!((one.stats().queued, one.stats().leases_held), (20, 0), "{:?}", one.stats());
     drop(freed(&two).await);
-    assert!(began.elapsed() < TTL * 5);
 }
