@@ -17,13 +17,14 @@ use self::secret::Held;
 pub use self::secret::SecretError;
 use crate::admin::{self, Admin, Readiness};
 use crate::cache::decide::{Guard, Guards, Interval, UnknownGuard, Weights, WeightsError, Z95};
-use crate::cache::{self, Cache, Follower, LoadError};
+use crate::cache::{self, Cache, Follower, LoadError, SharedTier};
 use crate::clock::Clock;
 use crate::config::{CacheMode, Config};
 use crate::embed::Embedder;
 use crate::ids::TenantId;
 use crate::pipeline::{self, DataPlane};
 use crate::server::{BindError, DrainReport, Listener, Shutdown, Stats};
+use crate::shared::{Shared, SharedError};
 use crate::store::{Database, StoreError, Stores, TenantRow, Unwritten, Writer, WriterHandle, WriterSizes};
 use crate::task;
 use crate::telemetry::learning::LearnerSample;
@@ -68,6 +69,9 @@ pub enum StartError {
     /// `cache.weights_file` cannot be used.
     #[error("cache.weights_file: {0}")]
     Weights(#[from] WeightsError),
+    /// Redis cannot be used as configured.
+    #[error("[redis] {0}")]
+    Shared(#[from] SharedError),
     /// The secret that keys all hashes cannot be had.
     #[error(transparent)]
     Secret(#[from] SecretError),
@@ -153,6 +157,11 @@ impl App {
             Some(embedder) => embedder,
             None => embedder(&config),
         };
+        // Without a shared store there is nobody to share with, and nobody to say what is gone.
+        let shared = match config.redis.as_ref().filter(|_| stores.changes.is_some()) {
+            Some(settings) => Some(Shared::connect(settings, &secret.digest("shared", b""))?),
+            None => None,
+        };
         let weights = weights(&config, &embedder)?;
         let cache = Arc::new(Cache::new(cache::Parts {
             settings: config.cache.clone(),
@@ -163,6 +172,11 @@ impl App {
             weights,
             store: Arc::clone(&stores.entries),
             search: stores.search.clone(),
+            shared: shared.clone().zip(config.redis.as_ref()).map(|(redis, settings)| SharedTier {
+                redis,
+                longest_ttl: settings.exact_ttl,
+                lease_wait: settings.lease_wait,
+            }),
             blind: config.store.blind,
             decisions: Arc::clone(&stores.decisions),
             writer: writer.clone(),
@@ -231,7 +245,16 @@ impl App {
             ),
         ];
         if let Some(follower) = follower {
-            tasks.push(task::spawn("replicas", &metrics, follower.run(std::future::pending)));
+            let woken = move || {
+                let shared = shared.clone();
+                async move {
+                    match shared {
+                        Some(shared) => shared.woken().await,
+                        None => std::future::pending().await,
+                    }
+                }
+            };
+            tasks.push(task::spawn("replicas", &metrics, follower.run(woken)));
         }
         readiness.set(true);
         tracing::info!(data = %data_address, admin = %admin_address, took_ms = began.elapsed().as_millis(), "ready");

@@ -21,6 +21,7 @@ use crate::cache::outcome::{Outcome, Reason};
 use crate::cache::{Committed, Considered, Epoch, Fresh, FreshAnswer};
 use crate::dialect::sse::{Event, Framer, Limits as SseLimits, Tail};
 use crate::dialect::{Dialect, Finish, Finished, Rendered, StreamReader, UsageView, inspect_whole};
+use crate::shared::LeaseGuard;
 use crate::upstream::{Answer, Outgoing, UpstreamError, headers};
 
 /// How long to wait after `[DONE]` for the end of the body, so that the connection can be used again.
@@ -49,6 +50,9 @@ pub(super) struct Job {
     pub(super) epoch: Epoch,
     /// A hit is asked again.
     pub(super) audit: bool,
+    /// Keeps other replicas waiting until the call has ended.
+    #[expect(dead_code, reason = "held for its end")]
+    pub(super) lease: Option<LeaseGuard>,
     pub(super) record: Record,
 }
 
