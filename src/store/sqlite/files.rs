@@ -149,7 +149,7 @@ async fn a_newer_schema_is_refused_with_advice() {
     let temp = TempStore::closed().await;
     sql(&temp.path(), "PRAGMA user_version = 900").await;
     refused_untouched(&temp.path(), "newer_schema", "Run the newer program, or restore a backup").await;
-    assert_eq!(migrate_up(&temp.path()).await.unwrap_err().as_str(), "newer_schema");
+    assert_eq!(migrate_up(&temp.path(), None).await.unwrap_err().as_str(), "newer_schema");
 }
 
 #[tokio::test]
@@ -182,6 +182,27 @@ async fn opening_to_read_sees_a_database_in_use_and_can_change_nothing() {
     assert_eq!(refusal(&temp.path()).await.0, "newer_schema");
     let absent = temp.directory.path().join("absent.db");
     assert_eq!((refusal(&absent).await.0, absent.exists()), ("missing", false));
+}
+
+#[tokio::test]
+async fn a_newer_schema_that_says_this_program_can_work_on_it_is_opened() {
+    let temp = TempStore::closed().await;
+    let newer = |compatible: u32| {
+        format!(
+            "PRAGMA user_version = 900; \
+             INSERT INTO meta (key, value) VALUES ('schema compatible', '900 {compatible}') \
+             ON CONFLICT (key) DO UPDATE SET value = excluded.value"
+        )
+    };
+    sql(&temp.path(), &newer(LATEST + 1)).await;
+    refused_untouched(&temp.path(), "newer_schema", "Run the newer program").await;
+    sql(&temp.path(), &newer(LATEST)).await;
+    let store = SqliteStore::open(&temp.path(), Migrate::Auto).await.unwrap();
+    store.stores().entries.apply(&[put("t", 99)]).await.unwrap();
+    store.close().await;
+    assert_eq!(status(&temp.path()).await.unwrap().current, 900);
+    assert_eq!(migrate_up(&temp.path(), None).await.unwrap(), [""; 0]);
+    assert_eq!(migrate_down(&temp.path(), 1).await.unwrap_err().as_str(), "newer_schema", "its steps are not known");
 }
 
 #[tokio::test]
@@ -242,9 +263,9 @@ async fn down_and_up_again_leaves_schema_and_data_equal() {
     assert_eq!((below.current, below.latest, below.pending), (1, LATEST, vec!["indexes", "admin_audit", "decisions"]));
     assert_ne!(schema(&path).await, before.0, "the step down did nothing");
 
-    assert_eq!(migrate_up(&path).await.unwrap(), ["indexes", "admin_audit", "decisions"]);
+    assert_eq!(migrate_up(&path, None).await.unwrap(), ["indexes", "admin_audit", "decisions"]);
     assert_eq!((schema(&path).await, data(&path).await), before);
-    assert_eq!(migrate_up(&path).await.unwrap(), [""; 0], "a second time there is nothing to do");
+    assert_eq!(migrate_up(&path, None).await.unwrap(), [""; 0], "a second time there is nothing to do");
 }
 
 #[tokio::test]
@@ -263,7 +284,7 @@ async fn what_an_older_program_changes_is_met_again_on_the_way_up() {
         blob(3),
     );
     sql(&path, &changes).await;
-    assert_eq!(migrate_up(&path).await.unwrap(), ["decisions"]);
+    assert_eq!(migrate_up(&path, None).await.unwrap(), ["decisions"]);
     let store = SqliteStore::open(&path, Migrate::Manual).await.unwrap();
     let stores = store.stores();
     assert_eq!(stores.entries.counts().await.unwrap(), Counts { entries: 49, points: 98 });
@@ -313,7 +334,7 @@ async fn going_down_never_deletes_data_and_never_goes_up() {
 async fn migrating_what_does_not_exist_creates_nothing() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("remora.db");
-    for error in [status(&path).await.unwrap_err(), migrate_up(&path).await.unwrap_err()] {
+    for error in [status(&path).await.unwrap_err(), migrate_up(&path, None).await.unwrap_err()] {
         assert_eq!(error.as_str(), "missing");
     }
     assert!(!path.exists());
