@@ -136,6 +136,13 @@ pub struct Store {
     pub secret_file: Option<PathBuf>,
     /// Longest time a row waits before it is written.
     pub flush: Duration,
+    /// Directory of the ledger journal. By default the path of a SQLite database plus `.journal`; with PostgreSQL
+    /// `remora-journal` in the working directory.
+    pub journal_dir: PathBuf,
+    /// Most bytes of the ledger journal.
+    pub journal_bytes: u64,
+    /// Whether the disk is asked to keep what is appended to the journal.
+    pub journal_sync: bool,
 }
 
 /// `[store] migrate`

@@ -17,6 +17,7 @@
 mod database;
 mod error;
 mod feed;
+mod journal;
 mod model;
 pub mod postgres;
 pub mod sqlite;
@@ -31,6 +32,7 @@ pub(crate) mod sample;
 pub use database::Database;
 pub use error::StoreError;
 pub use feed::*;
+pub use journal::{Journal, JournalError, JournalSettings, JournalStats};
 pub use model::*;
 pub use postgres::PostgresStore;
 pub use sqlite::SqliteStore;

@@ -26,6 +26,7 @@ mod feedback;
 mod groups;
 mod invalidate;
 mod isolation;
+mod journal;
 mod lifecycle;
 mod line;
 mod passthrough;
