@@ -25,7 +25,10 @@ use crate::ids::TenantId;
 use crate::pipeline::{self, DataPlane};
 use crate::server::{BindError, DrainReport, Listener, Shutdown, Stats};
 use crate::shared::{Shared, SharedError};
-use crate::store::{Database, StoreError, Stores, TenantRow, Unwritten, Writer, WriterHandle, WriterSizes};
+use crate::store::{
+    Database, Journal, JournalError, JournalSettings, StoreError, Stores, TenantRow, Unwritten, Writer, WriterHandle,
+    WriterSizes,
+};
 use crate::task;
 use crate::telemetry::learning::LearnerSample;
 use crate::telemetry::metrics::{Metrics, MetricsError};
@@ -72,6 +75,9 @@ pub enum StartError {
     /// Redis cannot be used as configured.
     #[error("[redis] {0}")]
     Shared(#[from] SharedError),
+    /// The ledger journal cannot be kept.
+    #[error(transparent)]
+    Journal(#[from] JournalError),
     /// The secret that keys all hashes cannot be had.
     #[error(transparent)]
     Secret(#[from] SecretError),
@@ -152,7 +158,13 @@ impl App {
             decisions: DECISION_QUEUE,
             flush: config.store.flush,
         };
-        let (writer, writing) = Writer::spawn(&stores, sizes);
+        let journal = Journal::open(&JournalSettings {
+            directory: config.store.journal_dir.clone(),
+            bytes: config.store.journal_bytes,
+            sync: config.store.journal_sync,
+        })?;
+        let (writer, writing) = Writer::new(&stores, sizes, Some(journal));
+        let writing = tokio::spawn(writing.run());
         let embedder = match replace.embedder {
             Some(embedder) => embedder,
             None => embedder(&config),
@@ -314,7 +326,14 @@ impl App {
         self.cache.save_learners().await;
         self.writer.close();
         if let Ok(unwritten) = self.writing.await {
-            tracing::info!(rows_lost = unwritten.rows, entries_lost = unwritten.entries, "write queue emptied");
+            let Unwritten { rows, entries, decisions, spooled } = unwritten;
+            tracing::info!(
+                rows_lost = rows,
+                entries_lost = entries,
+                decisions_lost = decisions,
+                rows_left_in_journal = spooled,
+                "write queue emptied"
+            );
         }
         self.database.close().await;
         tracing::info!(took_ms = began.elapsed().as_millis(), "store closed, bye");
@@ -462,10 +481,17 @@ impl Gauges {
         raise(&metrics.ledger_rows, writer.rows_written);
         raise(&metrics.store_dropped.with_label_values(&["rows"]), writer.slots_refused + writer.rows_lost);
         raise(&metrics.store_dropped.with_label_values(&["entries"]), writer.entries_dropped);
+        raise(&metrics.store_dropped.with_label_values(&["decisions"]), writer.decisions_dropped);
+        metrics.ledger_spooled_rows.set(signed(writer.spooled_rows));
+        metrics.ledger_spool_bytes.set(signed(writer.spool_bytes));
+        for (kind, count) in writer.journal.faults() {
+            raise(&metrics.journal_faults.with_label_values(&[kind]), count);
+        }
         let panics = self.server.panics() + self.admin.panics();
         metrics.panics.inc_by(panics.saturating_sub(self.server_panics));
         self.server_panics = panics;
-        metrics.dependency_up.with_label_values(&["store"]).set(i64::from(writer.ledger_lag < Duration::from_secs(5)));
+        let store_up = !writer.store_away && writer.ledger_lag < Duration::from_secs(5);
+        metrics.dependency_up.with_label_values(&["store"]).set(i64::from(store_up));
         metrics.task_success.with_label_values(&["sweep"]).set(signed(self.clock.now_ms() / 1_000));
     }
 }

@@ -140,6 +140,13 @@ pub struct Store {
     pub flush: Duration,
     /// Longest time to serve from memory without word from a store that other replicas change too.
     pub blind: Duration,
+    /// Directory of the ledger journal. By default the path of a SQLite database plus `.journal`; with PostgreSQL
+    /// `remora-journal` in the working directory.
+    pub journal_dir: PathBuf,
+    /// Most bytes of the ledger journal.
+    pub journal_bytes: u64,
+    /// Whether the disk is asked to keep what is appended to the journal.
+    pub journal_sync: bool,
 }
 
 /// `[store] migrate`

@@ -108,7 +108,7 @@ impl Out {
     }
 
     fn store(&mut self, store: &Store) {
-        let Store { url, migrate, secret_file, flush, blind } = store;
+        let Store { url, migrate, secret_file, flush, blind, journal_dir, journal_bytes, journal_sync } = store;
         self.head("[store]");
         self.text("url", url);
         self.text(
@@ -121,6 +121,9 @@ impl Out {
         self.text("secret_file", secret_file.as_deref().unwrap_or(Path::new("")).display());
         self.duration("flush", *flush);
         self.duration("blind", *blind);
+        self.text("journal_dir", journal_dir.display());
+        self.text("journal_bytes", show_size(*journal_bytes));
+        self.text("journal_sync", if *journal_sync { "on" } else { "off" });
     }
 
     fn redis(&mut self, redis: Option<&Redis>) {

@@ -2,7 +2,7 @@
 //!
 //! The ranges are repeated in the comments of `config/remora.toml`; a test compares the two.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use tracing_subscriber::EnvFilter;
@@ -118,12 +118,13 @@ fn admin(reader: &mut Reader<'_>) -> Admin {
 fn store(reader: &mut Reader<'_>) -> Store {
     let url = reader.checked("url", store_url).unwrap_or_else(|| StoreUrl::Sqlite(PathBuf::new()));
     let secret_file = match (reader.text("secret_file"), &url) {
-        (file, StoreUrl::Sqlite(path)) if file.is_empty() => {
-            let mut beside = path.clone().into_os_string();
-            beside.push(".key");
-            Some(beside.into())
-        }
+        (file, StoreUrl::Sqlite(path)) if file.is_empty() => Some(beside(path, ".key")),
         (file, _) => (!file.is_empty()).then(|| PathBuf::from(file)),
+    };
+    let journal_dir = match (reader.text("journal_dir"), &url) {
+        (directory, StoreUrl::Sqlite(path)) if directory.is_empty() => beside(path, ".journal"),
+        (directory, _) if directory.is_empty() => PathBuf::from("remora-journal"),
+        (directory, _) => PathBuf::from(directory),
     };
     Store {
         url,
@@ -131,7 +132,16 @@ fn store(reader: &mut Reader<'_>) -> Store {
         secret_file,
         flush: reader.duration("flush", MS, 10 * SECOND),
         blind: reader.duration("blind", SECOND, 24 * 3600 * SECOND),
+        journal_dir,
+        journal_bytes: reader.size("journal_bytes", 4 * MIB, TIB),
+        journal_sync: reader.choice("journal_sync", false, &[("off", false), ("on", true)]),
     }
+}
+
+fn beside(path: &Path, suffix: &str) -> PathBuf {
+    let mut beside = path.as_os_str().to_owned();
+    beside.push(suffix);
+    beside.into()
 }
 
 /// The text is never quoted: the URL of a database may have a password in it.

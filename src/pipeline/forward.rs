@@ -240,7 +240,7 @@ impl DataPlane {
                 Rendered::Drop => Some(Bytes::new()),
                 Rendered::Rewritten(bytes) => Some(bytes),
             };
-            if pilot.push(Frame { raw: event.raw, plain }).await.is_err() {
+            if pilot.push(Frame { raw: event.raw, plain, closing: false }).await.is_err() {
                 return Err(UpstreamError::BrokenOff);
             }
         }
@@ -265,11 +265,11 @@ impl DataPlane {
         }
         for event in held {
             // Nobody left to read it: the answer is stored all the same.
-            let _ = pilot.push(Frame { raw: event.raw, plain: None }).await;
+            let _ = pilot.push(Frame { raw: event.raw, plain: None, closing: true }).await;
         }
         // The first half of an event that broke off would swallow the error event that follows it.
         if let (Tail::Incomplete(raw), true) = (tail, broken.is_none() || done) {
-            let _ = pilot.push(Frame { raw, plain: None }).await;
+            let _ = pilot.push(Frame { raw, plain: None, closing: true }).await;
         }
         if failed {
             job.record.outcome(

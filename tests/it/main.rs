@@ -27,6 +27,7 @@ mod fleet;
 mod groups;
 mod invalidate;
 mod isolation;
+mod journal;
 mod lifecycle;
 mod line;
 mod line_cut;
