@@ -17,14 +17,18 @@ use self::secret::Held;
 pub use self::secret::SecretError;
 use crate::admin::{self, Admin, Readiness};
 use crate::cache::decide::{Guard, Guards, Interval, UnknownGuard, Weights, WeightsError, Z95};
-use crate::cache::{self, Cache, Follower, LoadError};
+use crate::cache::{self, Cache, Follower, LoadError, SharedTier};
 use crate::clock::Clock;
 use crate::config::{CacheMode, Config};
 use crate::embed::Embedder;
 use crate::ids::TenantId;
 use crate::pipeline::{self, DataPlane};
 use crate::server::{BindError, DrainReport, Listener, Shutdown, Stats};
-use crate::store::{Database, StoreError, Stores, TenantRow, Unwritten, Writer, WriterHandle, WriterSizes};
+use crate::shared::{Shared, SharedError};
+use crate::store::{
+    Database, Journal, JournalError, JournalSettings, StoreError, Stores, TenantRow, Unwritten, Writer, WriterHandle,
+    WriterSizes,
+};
 use crate::task;
 use crate::telemetry::learning::LearnerSample;
 use crate::telemetry::metrics::{Metrics, MetricsError};
@@ -68,6 +72,12 @@ pub enum StartError {
     /// `cache.weights_file` cannot be used.
     #[error("cache.weights_file: {0}")]
     Weights(#[from] WeightsError),
+    /// Redis cannot be used as configured.
+    #[error("[redis] {0}")]
+    Shared(#[from] SharedError),
+    /// The ledger journal cannot be kept.
+    #[error(transparent)]
+    Journal(#[from] JournalError),
     /// The secret that keys all hashes cannot be had.
     #[error(transparent)]
     Secret(#[from] SecretError),
@@ -148,10 +158,21 @@ impl App {
             decisions: DECISION_QUEUE,
             flush: config.store.flush,
         };
-        let (writer, writing) = Writer::spawn(&stores, sizes);
+        let journal = Journal::open(&JournalSettings {
+            directory: config.store.journal_dir.clone(),
+            bytes: config.store.journal_bytes,
+            sync: config.store.journal_sync,
+        })?;
+        let (writer, writing) = Writer::new(&stores, sizes, Some(journal));
+        let writing = tokio::spawn(writing.run());
         let embedder = match replace.embedder {
             Some(embedder) => embedder,
             None => embedder(&config),
+        };
+        // Without a shared store there is nobody to share with, and nobody to say what is gone.
+        let shared = match config.redis.as_ref().filter(|_| stores.changes.is_some()) {
+            Some(settings) => Some(Shared::connect(settings, &secret.digest("shared", b""))?),
+            None => None,
         };
         let weights = weights(&config, &embedder)?;
         let cache = Arc::new(Cache::new(cache::Parts {
@@ -163,6 +184,11 @@ impl App {
             weights,
             store: Arc::clone(&stores.entries),
             search: stores.search.clone(),
+            shared: shared.clone().zip(config.redis.as_ref()).map(|(redis, settings)| SharedTier {
+                redis,
+                longest_ttl: settings.exact_ttl,
+                lease_wait: settings.lease_wait,
+            }),
             blind: config.store.blind,
             decisions: Arc::clone(&stores.decisions),
             writer: writer.clone(),
@@ -231,7 +257,16 @@ impl App {
             ),
         ];
         if let Some(follower) = follower {
-            tasks.push(task::spawn("replicas", &metrics, follower.run(std::future::pending)));
+            let woken = move || {
+                let shared = shared.clone();
+                async move {
+                    match shared {
+                        Some(shared) => shared.woken().await,
+                        None => std::future::pending().await,
+                    }
+                }
+            };
+            tasks.push(task::spawn("replicas", &metrics, follower.run(woken)));
         }
         readiness.set(true);
         tracing::info!(data = %data_address, admin = %admin_address, took_ms = began.elapsed().as_millis(), "ready");
@@ -291,7 +326,14 @@ impl App {
         self.cache.save_learners().await;
         self.writer.close();
         if let Ok(unwritten) = self.writing.await {
-            tracing::info!(rows_lost = unwritten.rows, entries_lost = unwritten.entries, "write queue emptied");
+            let Unwritten { rows, entries, decisions, spooled } = unwritten;
+            tracing::info!(
+                rows_lost = rows,
+                entries_lost = entries,
+                decisions_lost = decisions,
+                rows_left_in_journal = spooled,
+                "write queue emptied"
+            );
         }
         self.database.close().await;
         tracing::info!(took_ms = began.elapsed().as_millis(), "store closed, bye");
@@ -439,10 +481,17 @@ impl Gauges {
         raise(&metrics.ledger_rows, writer.rows_written);
         raise(&metrics.store_dropped.with_label_values(&["rows"]), writer.slots_refused + writer.rows_lost);
         raise(&metrics.store_dropped.with_label_values(&["entries"]), writer.entries_dropped);
+        raise(&metrics.store_dropped.with_label_values(&["decisions"]), writer.decisions_dropped);
+        metrics.ledger_spooled_rows.set(signed(writer.spooled_rows));
+        metrics.ledger_spool_bytes.set(signed(writer.spool_bytes));
+        for (kind, count) in writer.journal.faults() {
+            raise(&metrics.journal_faults.with_label_values(&[kind]), count);
+        }
         let panics = self.server.panics() + self.admin.panics();
         metrics.panics.inc_by(panics.saturating_sub(self.server_panics));
         self.server_panics = panics;
-        metrics.dependency_up.with_label_values(&["store"]).set(i64::from(writer.ledger_lag < Duration::from_secs(5)));
+        let store_up = !writer.store_away && writer.ledger_lag < Duration::from_secs(5);
+        metrics.dependency_up.with_label_values(&["store"]).set(i64::from(store_up));
         metrics.task_success.with_label_values(&["sweep"]).set(signed(self.clock.now_ms() / 1_000));
     }
 }

@@ -19,6 +19,7 @@ pub mod json;
 pub mod pipeline;
 pub mod replay;
 pub mod server;
+pub mod shared;
 pub mod simulate;
 pub mod store;
 pub mod task;

@@ -1,5 +1,6 @@
 //! The record of one request: begun when its head has been read, it becomes exactly one ledger row when the last part
-//! that works on the request is done.
+//! that works on the request is done. Before the last byte of the reply is handed over the row is in the journal, where it
+//! outlives the process.
 //!
 //! Clones share the record. The client's reply holds one and the task that owns the upstream call another, because
 //! what upstream bills is known to the task even when the client has left.
@@ -172,9 +173,17 @@ impl Record {
         }
     }
 
-    /// The last byte of the reply is handed over.
+    /// The last byte of the reply is about to be handed over. The row as it is known by now goes to the journal, so that
+    /// no client has a whole reply without its row; what comes to light later makes a later version of it.
     pub fn finished(&self) {
-        self.state().finished = Some(self.0.started.elapsed());
+        let mut state = self.state();
+        let total = self.0.started.elapsed();
+        state.finished.get_or_insert(total);
+        state.complete(total);
+        let State { row, slot, .. } = &mut *state;
+        if let Some(slot) = slot {
+            slot.note(row);
+        }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -182,21 +191,14 @@ impl Record {
     }
 }
 
-impl Drop for Inner {
-    /// Writes the row. This is the one place, so that no path can leave a request without a row or with two.
-    fn drop(&mut self) {
-        let state = self.state.get_mut().unwrap_or_else(PoisonError::into_inner);
-        let total = self.started.elapsed();
-        let row = &mut state.row;
-        if state.finished.is_none() && row.outcome != Outcome::Failed.as_str() {
-            row.outcome = Outcome::Cancelled.as_str().into();
-        }
-        row.latency_us = micros(state.finished.unwrap_or(total));
-        row.ttft_us = state.first_byte.map(micros);
-        row.overhead_us = micros(state.replied.unwrap_or(total).saturating_sub(state.upstream_wait));
-        self.metrics.in_flight().fetch_sub(1, Ordering::Relaxed);
-        self.metrics.request(row, state.cacheable);
-        if let Some(slot) = state.slot.take() {
+impl State {
+    /// Fills in what follows from the times, and shortens what callers and upstream may have made long.
+    fn complete(&mut self, total: Duration) {
+        let Self { row, .. } = self;
+        row.latency_us = micros(self.finished.unwrap_or(total));
+        row.ttft_us = self.first_byte.map(micros);
+        row.overhead_us = micros(self.replied.unwrap_or(total).saturating_sub(self.upstream_wait));
+        if self.slot.is_some() {
             for text in [&mut row.user, &mut row.model_asked, &mut row.model_answered].into_iter().flatten() {
                 shorten(text);
             }
@@ -204,7 +206,22 @@ impl Drop for Inner {
                 shorten(name);
                 shorten(value);
             });
-            slot.send(row.clone());
+        }
+    }
+}
+
+impl Drop for Inner {
+    /// Writes the row. This is the one place, so that no path can leave a request without a row or with two.
+    fn drop(&mut self) {
+        let state = self.state.get_mut().unwrap_or_else(PoisonError::into_inner);
+        if state.finished.is_none() && state.row.outcome != Outcome::Failed.as_str() {
+            state.row.outcome = Outcome::Cancelled.as_str().into();
+        }
+        state.complete(self.started.elapsed());
+        self.metrics.in_flight().fetch_sub(1, Ordering::Relaxed);
+        self.metrics.request(&state.row, state.cacheable);
+        if let Some(slot) = state.slot.take() {
+            slot.send(state.row.clone());
         }
     }
 }

@@ -193,6 +193,7 @@ impl Cache {
             tracing::debug!(entry = %id, "the write queue is full: this entry will not survive a restart");
         }
         self.shelf.keep_body(id, Arc::new(body));
+        self.share(&committed.entry, &committed.point.fingerprint);
         let (writer, bytes) = (meta.writer.clone(), meta.bytes);
         let gone = self.shelf.put(meta);
         self.drop_all(&gone);

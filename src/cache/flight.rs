@@ -31,6 +31,8 @@ pub struct Frame {
     pub raw: Bytes,
     /// What a client that did not ask for usage gets instead; empty to send nothing. `None`: the same.
     pub plain: Option<Bytes>,
+    /// Whether it is the terminator or comes after it: a client that has it need not read on.
+    pub closing: bool,
 }
 
 /// All flights of one process. `H` is the head of an answer, `E` how a stream ended.

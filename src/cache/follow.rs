@@ -239,6 +239,8 @@ impl Cache {
         let Some(meta) = self.shelf.get(tenant, entry, self.clock.now_ms()) else { return false };
         let Some(at) = meta.points.iter().position(|id| *id == point) else { return false };
         let fingerprint = self.points.get(tenant, point).map(|point| point.fingerprint);
+        self.removed.note(entry, self.clock.now_ms());
+        self.take_back(fingerprint.as_slice());
         if meta.points.len() == 1 {
             self.shelf.forget(tenant, entry);
         } else {

@@ -320,6 +320,8 @@ impl Cache {
             .to_string(),
         };
         audit.record(&row, &deletes).await?;
+        let taken: Vec<Digest> = forgotten.iter().flat_map(|meta| meta.fingerprints.iter().copied()).collect();
+        self.take_back(&taken);
         tracing::info!(action = %row.action, audit = %row.id, actor = row.actor, result = row.result, "entries removed");
         if flushed { Ok(removed) } else { Err(InvalidateError::Unconfirmed { audit: row.id }) }
     }
@@ -406,6 +408,8 @@ impl Cache {
     pub(super) fn remove(&self, tenant: &TenantId, entry: EntryId) -> bool {
         let Some(meta) = self.shelf.forget(tenant, entry) else { return false };
         self.points.remove(&meta.points);
+        self.removed.note(entry, self.clock.now_ms());
+        self.take_back(&meta.fingerprints);
         self.queue(delete_of(&meta));
         true
     }
@@ -414,6 +418,7 @@ impl Cache {
     fn forget(&self, meta: &Meta) -> Option<Arc<Meta>> {
         let current = self.shelf.forget(&meta.tenant, meta.id)?;
         self.points.remove(&current.points);
+        self.removed.note(meta.id, self.clock.now_ms());
         Some(current)
     }
 }

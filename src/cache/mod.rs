@@ -24,6 +24,7 @@ mod manage;
 mod points;
 mod replicas;
 mod residency;
+mod sharing;
 mod shelf;
 mod writers;
 
@@ -45,6 +46,7 @@ pub use outcome::Tier;
 pub use points::{Candidate, IndexSize, PointMeta};
 pub use replicas::{Follower, Standing};
 pub use residency::Elsewhere;
+pub use sharing::Turn;
 pub use shelf::{Body, Meta};
 pub use writers::Probing;
 
@@ -54,12 +56,14 @@ use self::invalidate::Invalidations;
 use self::learners::Learners;
 use self::points::Points;
 use self::residency::Residency;
+use self::sharing::Distrusted;
 use self::shelf::Shelf;
 use self::writers::Writers;
 use crate::call::SecretKey;
 use crate::clock::Clock;
 use crate::config;
 use crate::embed::Embedder;
+use crate::shared::Shared;
 use crate::store::{DecisionStore, EntryStore, SearchStore, WriterHandle};
 use crate::telemetry::metrics::Metrics;
 
@@ -87,16 +91,31 @@ pub struct Cache {
     writers: Writers,
     residency: Residency,
     gate: Gate,
+    shared: Option<Shared>,
+    lease_wait: Duration,
+    removed: Distrusted,
     blind: Duration,
     standing: OnceLock<Arc<Standing>>,
     /// Held while groups change shape.
     reshaping: Mutex<()>,
 }
 
+/// Redis as the cache uses it.
+pub struct SharedTier {
+    /// The connection.
+    pub redis: Shared,
+    /// Longest life of a copy of an answer.
+    pub longest_ttl: Duration,
+    /// Longest wait for another replica's answer to an equal prompt.
+    pub lease_wait: Duration,
+}
+
 /// What a cache is made of.
 pub struct Parts {
     /// Searches for what is not in memory, where the store can.
     pub search: Option<Arc<dyn SearchStore>>,
+    /// Redis, where replicas share it besides the store.
+    pub shared: Option<SharedTier>,
     /// Longest time to serve from memory without word from a shared store.
     pub blind: Duration,
     /// Policy and sizes.
@@ -133,6 +152,7 @@ impl Cache {
             weights,
             store,
             search,
+            shared,
             decisions,
             writer,
             metrics,
@@ -146,6 +166,9 @@ impl Cache {
             reshaping: Mutex::default(),
             residency: Residency::new(search, settings.index_bytes, embedder.space().dimensions),
             gate: Gate::new(),
+            removed: Distrusted::new(shared.as_ref().map_or(Duration::ZERO, |shared| shared.longest_ttl)),
+            lease_wait: shared.as_ref().map_or(Duration::ZERO, |shared| shared.lease_wait),
+            shared: shared.map(|shared| shared.redis),
             standing: OnceLock::new(),
             blind,
             settings,

@@ -99,13 +99,19 @@ impl Follower {
     pub async fn begin(cache: Arc<Cache>, changes: Arc<dyn ChangeStore>, clock: Clock) -> Result<Self, StoreError> {
         let now = clock.now_ms();
         let mut at = changes.before(now.saturating_sub(RECENT_MS)).await?;
+        let mut recent = HashSet::new();
         loop {
             let feed = changes.feed(at, BATCH).await?;
             for change in &feed.changes {
-                if let What::Invalidated { at, filter } = &change.what
-                    && let Some(selector) = cache.selector_of(filter).await
-                {
-                    cache.invalidations.enter(selector, *at);
+                match &change.what {
+                    What::Entry { entry, .. } => {
+                        recent.insert(*entry);
+                    }
+                    What::Invalidated { at, filter } => {
+                        if let Some(selector) = cache.selector_of(filter).await {
+                            cache.invalidations.enter(selector, *at);
+                        }
+                    }
                 }
             }
             match feed.changes.last() {
@@ -116,6 +122,8 @@ impl Follower {
                 }
             }
         }
+        // Which of them are gone is not known; copies of none are served.
+        recent.into_iter().for_each(|entry| cache.removed.note(entry, now));
         changes.obeyed(at);
         let standing = Arc::new(Standing::default());
         standing.contact.store(now, Ordering::Release);
@@ -235,11 +243,15 @@ impl Cache {
     /// Obeys changes in their order.
     async fn obey_all(&self, changes: &[Change]) -> Result<(), StoreError> {
         let mut changed = HashSet::new();
+        let now = self.clock.now_ms();
         for change in changes {
             match &change.what {
                 What::Entry { .. } if change.own => {}
                 What::Entry { tenant, entry } => {
-                    changed.insert((tenant.clone(), *entry));
+                    // Changed more than once: a copy may be of a state in between.
+                    if !changed.insert((tenant.clone(), *entry)) {
+                        self.removed.note(*entry, now);
+                    }
                 }
                 What::Invalidated { at, filter } => {
                     self.read_again(std::mem::take(&mut changed)).await?;
@@ -255,9 +267,16 @@ impl Cache {
         let keys: Vec<_> = changed.into_iter().collect();
         for some in keys.chunks(BATCH as usize) {
             let loaded = timeout(READ_DEADLINE, self.store.load(some)).await.map_err(|_| StoreError::Closed)??;
-            // All go before any comes: a point may have moved from one of them to another.
+            // All go before any comes: a point may have moved from one of them to another. What was known has changed, and
+            // what is not there has gone; copies of neither are served any more.
+            let entries = loaded.iter().map(|loaded| &loaded.meta.entry);
+            let new: HashSet<EntryId> =
+                entries.filter(|entry| self.is_resident(&entry.partition)).map(|entry| entry.id).collect();
+            let now = self.clock.now_ms();
             for (tenant, entry) in some {
-                self.let_go(tenant, *entry);
+                if self.let_go(tenant, *entry) || !new.contains(entry) {
+                    self.removed.note(*entry, now);
+                }
             }
             self.take_over(&loaded);
         }

@@ -41,6 +41,9 @@ pub(super) struct Flags {
     /// Database, as in sqlite://remora.db.
     #[arg(long, value_name = "URL")]
     store: Option<String>,
+    /// Redis that replicas share, as in redis://cache:6379.
+    #[arg(long, value_name = "URL")]
+    redis: Option<String>,
 }
 
 impl Flags {
@@ -50,6 +53,7 @@ impl Flags {
             admin_listen: self.admin_listen.clone(),
             upstream: self.upstream.clone(),
             store: self.store.clone(),
+            redis: self.redis.clone(),
         }
     }
 }

@@ -14,6 +14,7 @@ mod lattice;
 mod model;
 mod problem;
 mod reader;
+mod redis_url;
 mod render;
 mod secret;
 mod sections;
@@ -31,6 +32,7 @@ use std::sync::Arc;
 
 pub use model::*;
 pub use problem::{Problem, ProblemKind, Problems, Source, check_report};
+pub use redis_url::{BadRedisUrl, RedisUrl};
 pub use secret::Secret;
 pub use store_url::{BadStoreUrl, StoreUrl};
 pub(crate) use units::{parse_duration, show_duration};
@@ -60,6 +62,8 @@ pub struct Overrides {
     pub upstream: Option<String>,
     /// `--store URL`
     pub store: Option<String>,
+    /// `--redis URL`
+    pub redis: Option<String>,
 }
 
 impl Config {
@@ -144,12 +148,13 @@ fn apply_env(root: &mut Map, env: &BTreeMap<String, String>, problems: &mut Prob
 }
 
 fn apply_flags(root: &mut Map, overrides: &Overrides, problems: &mut Problems) {
-    let Overrides { listen, admin_listen, upstream, store } = overrides;
+    let Overrides { listen, admin_listen, upstream, store, redis } = overrides;
     let flags = [
         ("server.listen", "--listen", listen),
         ("admin.listen", "--admin-listen", admin_listen),
         ("upstream.url", "--upstream", upstream),
         ("store.url", "--store", store),
+        ("redis.url", "--redis", redis),
     ];
     for (path, flag, text) in flags {
         if let Some(text) = text {

@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::{Secret, StoreUrl};
+use super::{RedisUrl, Secret, StoreUrl};
 
 /// Everything `remora serve` needs to run.
 #[derive(Clone)]
@@ -17,6 +17,8 @@ pub struct Config {
     pub admin: Admin,
     /// Durable storage.
     pub store: Store,
+    /// What replicas share besides the store; `None` without a URL.
+    pub redis: Option<Redis>,
     /// How prompts become vectors.
     pub embedding: Embedding,
     /// Cache policy; a tenant may narrow it.
@@ -138,6 +140,13 @@ pub struct Store {
     pub flush: Duration,
     /// Longest time to serve from memory without word from a store that other replicas change too.
     pub blind: Duration,
+    /// Directory of the ledger journal. By default the path of a SQLite database plus `.journal`; with PostgreSQL
+    /// `remora-journal` in the working directory.
+    pub journal_dir: PathBuf,
+    /// Most bytes of the ledger journal.
+    pub journal_bytes: u64,
+    /// Whether the disk is asked to keep what is appended to the journal.
+    pub journal_sync: bool,
 }
 
 /// `[store] migrate`
@@ -147,6 +156,29 @@ pub enum Migrate {
     Auto,
     /// Refuse to start on an older schema.
     Manual,
+}
+
+/// `[redis]`
+#[derive(Clone)]
+pub struct Redis {
+    /// Where it is.
+    pub url: RedisUrl,
+    /// Password, when it is not part of the URL.
+    pub password: Option<Secret>,
+    /// PEM file of the certificate authorities that are trusted instead of the public ones.
+    pub ca_file: Option<PathBuf>,
+    /// Whether the server is a node of a cluster.
+    pub cluster: bool,
+    /// Longest wait for any answer; past it the request goes on without.
+    pub deadline: Duration,
+    /// Operations at once; one more is refused.
+    pub in_flight: usize,
+    /// Background writes that may wait; one more is dropped.
+    pub queue: usize,
+    /// Longest life of a shared answer.
+    pub exact_ttl: Duration,
+    /// How long a request waits for another replica's answer to an equal prompt.
+    pub lease_wait: Duration,
 }
 
 /// `[embedding]`

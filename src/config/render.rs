@@ -14,11 +14,12 @@ impl Config {
     /// The configuration as it runs, defaults and overrides included, as TOML. Without secrets in it, the text can be
     /// loaded again and gives the same configuration.
     pub fn render(&self) -> String {
-        let Self { server, admin, store, embedding, cache, upstream, tenants, telemetry } = self;
+        let Self { server, admin, store, redis, embedding, cache, upstream, tenants, telemetry } = self;
         let mut out = Out(String::new());
         out.server(server);
         out.admin(admin);
         out.store(store);
+        out.redis(redis.as_ref());
         out.embedding(embedding);
         out.cache(cache);
         out.upstream(upstream);
@@ -107,7 +108,7 @@ impl Out {
     }
 
     fn store(&mut self, store: &Store) {
-        let Store { url, migrate, secret_file, flush, blind } = store;
+        let Store { url, migrate, secret_file, flush, blind, journal_dir, journal_bytes, journal_sync } = store;
         self.head("[store]");
         self.text("url", url);
         self.text(
@@ -120,6 +121,29 @@ impl Out {
         self.text("secret_file", secret_file.as_deref().unwrap_or(Path::new("")).display());
         self.duration("flush", *flush);
         self.duration("blind", *blind);
+        self.text("journal_dir", journal_dir.display());
+        self.text("journal_bytes", show_size(*journal_bytes));
+        self.text("journal_sync", if *journal_sync { "on" } else { "off" });
+    }
+
+    fn redis(&mut self, redis: Option<&Redis>) {
+        self.head("[redis]");
+        let Some(redis) = redis else {
+            self.text("url", "");
+            return;
+        };
+        let Redis { url, password, ca_file, cluster, deadline, in_flight, queue, exact_ttl, lease_wait } = redis;
+        self.text("url", url);
+        self.secret("password", password.as_ref());
+        if let Some(file) = ca_file {
+            self.path("ca_file", file);
+        }
+        self.raw("cluster", cluster);
+        self.duration("deadline", *deadline);
+        self.raw("in_flight", in_flight);
+        self.raw("queue", queue);
+        self.duration("exact_ttl", *exact_ttl);
+        self.duration("lease_wait", *lease_wait);
     }
 
     fn embedding(&mut self, embedding: &Embedding) {

@@ -2,7 +2,7 @@
 //!
 //! The ranges are repeated in the comments of `config/remora.toml`; a test compares the two.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use tracing_subscriber::EnvFilter;
@@ -11,6 +11,7 @@ use super::credential::{self, Purpose};
 use super::model::*;
 use super::problem::{ProblemKind, quote};
 use super::reader::Reader;
+use super::redis_url::{BadRedisUrl, RedisUrl};
 use super::store_url::{BadStoreUrl, StoreUrl};
 use super::tenants;
 
@@ -33,6 +34,7 @@ pub(super) fn config(root: &mut Reader<'_>) -> Config {
         server: root.section("server", |reader| server(reader, passthrough_by_default)),
         admin: root.section("admin", admin),
         store: root.section("store", store),
+        redis: root.section("redis", redis),
         embedding: root.section("embedding", embedding),
         cache: root.section("cache", cache),
         upstream: the_upstream(root),
@@ -116,12 +118,13 @@ fn admin(reader: &mut Reader<'_>) -> Admin {
 fn store(reader: &mut Reader<'_>) -> Store {
     let url = reader.checked("url", store_url).unwrap_or_else(|| StoreUrl::Sqlite(PathBuf::new()));
     let secret_file = match (reader.text("secret_file"), &url) {
-        (file, StoreUrl::Sqlite(path)) if file.is_empty() => {
-            let mut beside = path.clone().into_os_string();
-            beside.push(".key");
-            Some(beside.into())
-        }
+        (file, StoreUrl::Sqlite(path)) if file.is_empty() => Some(beside(path, ".key")),
         (file, _) => (!file.is_empty()).then(|| PathBuf::from(file)),
+    };
+    let journal_dir = match (reader.text("journal_dir"), &url) {
+        (directory, StoreUrl::Sqlite(path)) if directory.is_empty() => beside(path, ".journal"),
+        (directory, _) if directory.is_empty() => PathBuf::from("remora-journal"),
+        (directory, _) => PathBuf::from(directory),
     };
     Store {
         url,
@@ -129,12 +132,57 @@ fn store(reader: &mut Reader<'_>) -> Store {
         secret_file,
         flush: reader.duration("flush", MS, 10 * SECOND),
         blind: reader.duration("blind", SECOND, 24 * 3600 * SECOND),
+        journal_dir,
+        journal_bytes: reader.size("journal_bytes", 4 * MIB, TIB),
+        journal_sync: reader.choice("journal_sync", false, &[("off", false), ("on", true)]),
     }
+}
+
+fn beside(path: &Path, suffix: &str) -> PathBuf {
+    let mut beside = path.as_os_str().to_owned();
+    beside.push(suffix);
+    beside.into()
 }
 
 /// The text is never quoted: the URL of a database may have a password in it.
 fn store_url(url: &str) -> Result<StoreUrl, (String, String)> {
     url.parse().map_err(|bad: BadStoreUrl| (bad.problem.to_owned(), bad.fix.to_owned()))
+}
+
+/// Every key is read, so that it is checked, whether or not there is a URL.
+fn redis(reader: &mut Reader<'_>) -> Option<Redis> {
+    let url = reader.checked("url", redis_url).flatten();
+    let password = credential::read(reader, "password", Purpose::Sent);
+    let cluster = reader.flag("cluster");
+    let ca_file = readable_file(reader, "ca_file");
+    let deadline = reader.duration("deadline", MS, SECOND);
+    let in_flight = count(reader, "in_flight", 1, 10_000);
+    let queue = count(reader, "queue", 1, MILLION);
+    let exact_ttl = reader.duration("exact_ttl", SECOND, DAY);
+    let lease_wait = reader.duration("lease_wait", Duration::ZERO, 10 * MINUTE);
+    let url = url?;
+    let mut conflict = |key: &str, message: &str, fix: &str| {
+        let source = reader.source_of(key);
+        reader.note(key, &source, ProblemKind::Conflict, message.to_owned(), fix.to_owned());
+    };
+    if password.is_some() && url.has_password() {
+        conflict("url", "the URL has a password, and another one is given", "keep one of them");
+    }
+    if cluster && url.has_database() {
+        conflict("cluster", "a cluster has no numbered databases", "take the number off the end of the URL");
+    }
+    if ca_file.is_some() && !url.is_tls() {
+        conflict("ca_file", "the connection is not encrypted", "write rediss:// in the URL, or remove the file");
+    }
+    Some(Redis { url, password, ca_file, cluster, deadline, in_flight, queue, exact_ttl, lease_wait })
+}
+
+/// `None` for the empty text. The text is never quoted: there may be a password in it.
+fn redis_url(url: &str) -> Result<Option<RedisUrl>, (String, String)> {
+    if url.is_empty() {
+        return Ok(None);
+    }
+    url.parse().map(Some).map_err(|bad: BadRedisUrl| (bad.problem.to_owned(), bad.fix.to_owned()))
 }
 
 fn embedding(reader: &mut Reader<'_>) -> Embedding {

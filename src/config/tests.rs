@@ -41,6 +41,7 @@ fn the_embedded_file_is_valid_and_every_key_of_it_is_read() {
     assert_eq!(config.server.deadlines.head, Duration::from_secs(10));
     assert_eq!(config.store.url.file(), Some(Path::new("remora.db")));
     assert_eq!(config.store.secret_file.as_deref(), Some(Path::new("remora.db.key")));
+    assert!(config.redis.is_none());
     assert!(matches!(config.embedding.kind, EmbeddingKind::Builtin));
     assert_eq!(config.cache.mode, CacheMode::Semantic);
     assert_eq!((config.cache.similarity, config.cache.max_temperature), (0.6, 1.0));
@@ -161,7 +162,8 @@ fn every_example_is_valid() {
 #[test]
 fn what_is_rendered_loads_again_and_is_the_same() {
     let text = "[cache]\nttl = \"90s\"\nsimilarity = 0.9\nguards_off = [\"numbers\"]\n[embedding]\nkind = \"openai\"\n";
-    for text in ["", text] {
+    let redis = "[redis]\nurl = \"rediss://u@cache:6380/2\"\nca_file = \"Cargo.toml\"\nlease_wait = \"0s\"\n";
+    for text in ["", text, redis] {
         let shown = load(text).unwrap().render();
         assert_eq!(load(&shown).unwrap_or_else(|problems| panic!("{shown}\n{problems}")).render(), shown);
     }
@@ -169,12 +171,15 @@ fn what_is_rendered_loads_again_and_is_the_same() {
 
 #[test]
 fn no_secret_is_rendered() {
-    let text = "[admin]\ntoken_env = \"A\"\n[[upstream]]\napi_key_env = \"B\"\n[[tenant]]\nname = \"t\"\n\
+    let text = "[admin]\ntoken_env = \"A\"\n[redis]\nurl = \"redis://cache\"\npassword_env = \"B\"\n[[upstream]]\napi_key_env = \"B\"\n[[tenant]]\nname = \"t\"\n\
                 [[tenant.key]]\nname = \"k\"\nsecret_env = \"C\"\n";
     let secrets = [("A", "canary-aaaaaaaaaaaaaaaa"), ("B", "canary-b"), ("C", "canary-cccccccccccccccc")];
     let shown = load_with(text, &secrets, &Overrides::default()).unwrap().render();
     assert!(!shown.contains("canary"), "{shown}");
-    assert_eq!(shown.matches("\"***\"").count(), 3, "{shown}");
+    assert_eq!(shown.matches("\"***\"").count(), 4, "{shown}");
+    let flag = Overrides { redis: Some("redis://me:canary@cache".into()), ..Default::default() };
+    let shown = load_with("", &[], &flag).unwrap().render();
+    assert!(shown.contains("redis://me@cache") && !shown.contains("canary"), "{shown}");
 }
 
 #[test]
@@ -250,7 +255,6 @@ fn an_unknown_variable_is_answered_with_the_variable_that_was_meant() {
 #[test]
 fn what_this_version_does_not_have_is_called_so() {
     for (text, key) in [
-        ("[redis]\nurl = \"redis://x\"\n", "redis"),
         ("[rem]\nlisten = \"x\"\n", "rem"),
         ("[[route]]\nmodel = \"x\"\n", "route"),
         ("[prices]\nfile = \"x\"\n", "prices"),
@@ -339,6 +343,9 @@ fn values_that_cannot_hold_together_are_refused() {
         ("[embedding]\ndeadline = \"30s\"\n", "remora.toml:2:1 upstream[0].first_byte_stream conflict"),
         ("[cache]\nmemory_bytes = \"4GiB\"\n", "remora.toml:2:1 cache.memory_bytes conflict"),
         ("[server.limits]\nconnections = 100\n", "remora.toml:2:1 server.limits.connections_per_ip conflict"),
+        ("[redis]\nurl = \"redis://x/2\"\ncluster = true\n", "remora.toml:3:1 redis.cluster conflict"),
+        ("[redis]\nurl = \"redis://x\"\nca_file = \"Cargo.toml\"\n", "remora.toml:3:1 redis.ca_file conflict"),
+        ("[redis]\nurl = \"http://x\"\n", "remora.toml:2:1 redis.url bad_value"),
         ("[server.tls]\ncert = \"Cargo.toml\"\n", "remora.toml:2:1 server.tls.key missing"),
         ("upstream = []\n", "remora.toml:1:1 upstream missing"),
         ("[upstream]\nurl = \"http://x\"\n", "remora.toml:1:2 upstream wrong_type"),
@@ -395,6 +402,24 @@ fn the_container_image_sets_variables_that_are_valid() {
     let config = Config::load(None, env, &Overrides::default()).unwrap();
     assert!(config.server.listen.ip().is_unspecified() && config.admin.listen.ip().is_loopback());
     assert!(config.store.url.file().is_some_and(Path::is_absolute));
+}
+
+#[test]
+fn the_replicas_of_the_compose_file_have_variables_that_are_valid() {
+    let folder = tempfile::tempdir().unwrap();
+    let token = folder.path().join("token");
+    std::fs::write(&token, KEY).unwrap();
+    let compose = include_str!("../../compose.yaml");
+    let set = compose.lines().filter_map(|line| line.trim().strip_prefix("REMORA__")?.split_once(": "));
+    let env: Vec<_> = set
+        .map(|(name, value)| {
+            let value = value.trim_matches('"').replace("/run/secrets/admin_token", token.to_str().unwrap());
+            (format!("REMORA__{name}"), value.replace("${POSTGRES_PASSWORD:?set it to random letters and digits}", "p"))
+        })
+        .collect();
+    assert!(env.len() >= 6 && env.iter().all(|(_, value)| !value.contains('$')), "{env:?}");
+    let config = Config::load(None, env.into_iter(), &Overrides::default()).unwrap_or_else(|found| panic!("{found}"));
+    assert!(config.store.url.is_shared() && config.redis.is_some() && config.admin.token.is_some());
 }
 
 /// Every key of the manual, as section and name.

@@ -15,12 +15,13 @@ use super::{DataPlane, End, Exchange, Head};
 use crate::cache::flight::{Joined, Pilot, Seat};
 use crate::cache::outcome::{Outcome, Reason};
 use crate::cache::policy::{Plan, Traits, share};
-use crate::cache::{self, Ask, Considered, Fresh, Hit, Query, Vector};
+use crate::cache::{self, Ask, Considered, Fresh, Hit, Query, Turn, Vector};
 use crate::call::{Call, Keys, Scope};
 use crate::config::CacheMode;
 use crate::dialect::{Finish, SseOptions};
 use crate::ids::RequestId;
 use crate::server::RequestBody;
+use crate::shared::LeaseGuard;
 use crate::task;
 use crate::upstream::headers::towards_upstream;
 
@@ -43,6 +44,8 @@ struct Missed {
     reason: Option<Reason>,
     vector: Option<Vector>,
     considered: Option<Box<Considered>>,
+    /// Keeps other replicas waiting for this answer.
+    lease: Option<LeaseGuard>,
 }
 
 impl DataPlane {
@@ -151,23 +154,37 @@ impl DataPlane {
     ) -> Result<Response<Body>, Refusal> {
         // An equal request may have come to its end between this one's look-up and its lead.
         let ask = Ask { token_limit: asked.call.token_limit, max_age: asked.plan.max_age };
-        let found = match self.cache.exact(&asked.exchange.principal.tenant, &asked.keys.fingerprint, ask).await {
+        let (tenant, fingerprint) = (&asked.exchange.principal.tenant, &asked.keys.fingerprint);
+        let found = match self.cache.exact(tenant, fingerprint, ask).await {
             Ok(hit) => Ok(hit),
-            Err(_) => self.similar(&asked, missed).await,
+            Err(_) => match self.cache.exact_shared(tenant, fingerprint, ask).await {
+                Ok(hit) => Ok(hit),
+                Err(_) => self.similar(&asked, missed).await,
+            },
         };
         let missed = match found {
-            Ok(hit) => {
-                let reply = self.replay(&asked, &hit);
-                pilot.head(Head::Hit(Arc::new(hit)));
-                pilot.end(End::Complete);
-                return reply;
-            }
+            Ok(hit) => return self.share_hit(&asked, hit, pilot),
             Err(missed) => missed,
         };
         if asked.plan.only_if_cached {
             return Err(Refusal::only_if_cached());
         }
-        self.launch(asked, Outcome::Miss, missed, pilot, seat).await
+        // Another replica may be asking upstream for the same. What it waits for is not time that this program adds.
+        let began = Instant::now();
+        let turn = self.cache.turn(tenant, fingerprint, ask, began + self.total(&asked.exchange)).await;
+        asked.exchange.record.upstream_waited(began.elapsed());
+        match turn {
+            Turn::Answered(hit) => self.share_hit(&asked, *hit, pilot),
+            Turn::Ask(lease) => self.launch(asked, Outcome::Miss, Missed { lease, ..missed }, pilot, seat).await,
+        }
+    }
+
+    /// Replies with a hit and gives it to all who wait for the same.
+    fn share_hit(&self, asked: &Asked, hit: Hit, pilot: Pilot<Head, End>) -> Result<Response<Body>, Refusal> {
+        let reply = self.replay(asked, &hit);
+        pilot.head(Head::Hit(Arc::new(hit)));
+        pilot.end(End::Complete);
+        reply
     }
 
     /// Looks up without company, for requests whose answer must not be stored.
@@ -211,7 +228,7 @@ impl DataPlane {
             (Err(reason), considered) => {
                 // Why an equal entry could not be served says more than what was found beside it.
                 let reason = if missed == Reason::NotStored { reason } else { missed };
-                Err(Missed { reason: Some(reason), vector: searched.vector, considered })
+                Err(Missed { reason: Some(reason), vector: searched.vector, considered, lease: None })
             }
         }
     }
@@ -248,7 +265,7 @@ impl DataPlane {
     ) -> Result<Response<Body>, Refusal> {
         let outcome = if missed.reason == Some(Reason::Shadow) { Outcome::Shadow } else { outcome };
         asked.exchange.record.outcome(outcome, None, missed.reason);
-        let job = self.job(&asked, missed.vector, missed.considered);
+        let job = Job { lease: missed.lease, ..self.job(&asked, missed.vector, missed.considered) };
         task::spawn("forward", &self.metrics, Arc::clone(self).fly(pilot, job));
         let head = seat.head().await.unwrap_or(Head::Failed(crate::upstream::UpstreamError::Closed));
         self.land(&asked, head, seat, outcome, missed.reason)
@@ -287,6 +304,7 @@ impl DataPlane {
             considered,
             epoch: self.cache.epoch(),
             audit: false,
+            lease: None,
             record: exchange.record.clone(),
         }
     }

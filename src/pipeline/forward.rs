@@ -21,6 +21,7 @@ use crate::cache::outcome::{Outcome, Reason};
 use crate::cache::{Committed, Considered, Epoch, Fresh, FreshAnswer};
 use crate::dialect::sse::{Event, Framer, Limits as SseLimits, Tail};
 use crate::dialect::{Dialect, Finish, Finished, Rendered, StreamReader, UsageView, inspect_whole};
+use crate::shared::LeaseGuard;
 use crate::upstream::{Answer, Outgoing, UpstreamError, headers};
 
 /// How long to wait after `[DONE]` for the end of the body, so that the connection can be used again.
@@ -49,6 +50,9 @@ pub(super) struct Job {
     pub(super) epoch: Epoch,
     /// A hit is asked again.
     pub(super) audit: bool,
+    /// Keeps other replicas waiting until the call has ended.
+    #[expect(dead_code, reason = "held for its end")]
+    pub(super) lease: Option<LeaseGuard>,
     pub(super) record: Record,
 }
 
@@ -236,7 +240,7 @@ impl DataPlane {
                 Rendered::Drop => Some(Bytes::new()),
                 Rendered::Rewritten(bytes) => Some(bytes),
             };
-            if pilot.push(Frame { raw: event.raw, plain }).await.is_err() {
+            if pilot.push(Frame { raw: event.raw, plain, closing: false }).await.is_err() {
                 return Err(UpstreamError::BrokenOff);
             }
         }
@@ -261,11 +265,11 @@ impl DataPlane {
         }
         for event in held {
             // Nobody left to read it: the answer is stored all the same.
-            let _ = pilot.push(Frame { raw: event.raw, plain: None }).await;
+            let _ = pilot.push(Frame { raw: event.raw, plain: None, closing: true }).await;
         }
         // The first half of an event that broke off would swallow the error event that follows it.
         if let (Tail::Incomplete(raw), true) = (tail, broken.is_none() || done) {
-            let _ = pilot.push(Frame { raw, plain: None }).await;
+            let _ = pilot.push(Frame { raw, plain: None, closing: true }).await;
         }
         if failed {
             job.record.outcome(

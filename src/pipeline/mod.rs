@@ -145,8 +145,8 @@ impl DataPlane {
             Served::default().write(reply.headers_mut(), &record);
         }
         record.replied(reply.status().as_u16());
-        if bodiless {
-            // The body of such a reply is dropped unread, which is no sign of a client that left.
+        if bodiless || reply.body().is_empty() {
+            // The body of such a reply is dropped unread, which is no sign of a client that left; its head is the end of it.
             record.finished();
         }
         reply

@@ -1,5 +1,5 @@
-//! What goes back to the client: bodies that tell the request's record when the last byte has left, and the headers
-//! that say what the cache did.
+//! What goes back to the client: bodies that tell the request's record before the last byte leaves, so that there is never
+//! a reply without its row, and the headers that say what the cache did.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -78,6 +78,11 @@ impl Body {
         Self { source, record, last_call: None }
     }
 
+    /// Whether it is known that no byte will come.
+    pub(super) fn is_empty(&self) -> bool {
+        self.size_hint().exact() == Some(0)
+    }
+
     fn end(&mut self) {
         self.source = Source::Ended;
         self.record.finished();
@@ -112,6 +117,9 @@ impl Body {
                     let bytes = if *plain { frame.plain.unwrap_or(frame.raw) } else { frame.raw };
                     if !bytes.is_empty() {
                         self.record.first_byte();
+                        if frame.closing {
+                            self.record.finished();
+                        }
                         return Poll::Ready(Some(Ok(Frame::data(bytes))));
                     }
                 }
@@ -127,7 +135,7 @@ impl Body {
 
     fn poll_passed(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BrokenOff>>> {
         let Source::Passed { incoming, idle, wait, waiting, .. } = &mut self.source else { return Poll::Ready(None) };
-        let Poll::Ready(frame) = Pin::new(incoming).poll_frame(cx) else {
+        let Poll::Ready(frame) = Pin::new(&mut *incoming).poll_frame(cx) else {
             if !std::mem::replace(waiting, true) {
                 wait.as_mut().reset(Instant::now() + *idle);
             }
@@ -140,6 +148,9 @@ impl Body {
         match frame {
             Some(Ok(frame)) => {
                 self.record.first_byte();
+                if incoming.is_end_stream() {
+                    self.record.finished();
+                }
                 Poll::Ready(Some(Ok(frame)))
             }
             Some(Err(_)) => {
@@ -192,14 +203,11 @@ impl HttpBody for Body {
 }
 
 impl Drop for Body {
-    /// hyper does not poll a body that says it is at its end; an empty one passed through is done all the same.
+    /// hyper does not poll a body that says it is at its end; one passed through is done all the same.
     fn drop(&mut self) {
-        let done = match &self.source {
-            Source::Whole(bytes) => bytes.is_empty(),
-            Source::Passed { incoming, .. } => incoming.is_end_stream(),
-            Source::Stream { .. } | Source::Ended => false,
-        };
-        if done {
+        if let Source::Passed { incoming, .. } = &self.source
+            && incoming.is_end_stream()
+        {
             self.record.finished();
         }
     }

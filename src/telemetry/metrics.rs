@@ -65,6 +65,12 @@ pub struct Metrics {
     pub ledger_lag: Gauge,
     /// Rows written.
     pub ledger_rows: IntCounter,
+    /// Rows that are only in the journal.
+    pub ledger_spooled_rows: IntGauge,
+    /// Bytes of the journal's files with such rows.
+    pub ledger_spool_bytes: IntGauge,
+    /// `ledger_journal_faults_total{kind}`
+    pub journal_faults: IntCounterVec,
     /// Rows and entries that found no place in the queue, by kind.
     pub store_dropped: IntCounterVec,
     /// 1 if the dependency works.
@@ -217,9 +223,17 @@ impl Metrics {
             ledger_lag: make
                 .put(Gauge::new(full("ledger_lag_seconds"), "Age of the oldest ledger row not yet written."))?,
             ledger_rows: make.counter("ledger_rows_total", "Ledger rows written since the start.")?,
+            ledger_spooled_rows: make
+                .gauge("ledger_spooled_rows", "Ledger rows in the journal that wait until the store can be reached.")?,
+            ledger_spool_bytes: make.gauge("ledger_spool_bytes", "Bytes of journal files with such rows.")?,
+            journal_faults: make.counters(
+                "ledger_journal_faults_total",
+                "Faults of the ledger journal: rows not written to it, failed syncs, files torn or damaged.",
+                &["kind"],
+            )?,
             store_dropped: make.counters(
                 "store_dropped_total",
-                "Rows and entries for which the write queue had no room, since the start.",
+                "Rows, entries and decisions for which the write queue had no room or patience ended, since the start.",
                 &["kind"],
             )?,
             dependency_up: make.gauges("dependency_up", "1 if the dependency works.", &["name"])?,

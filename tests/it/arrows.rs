@@ -13,7 +13,7 @@ const ROWS: [&[&str]; 7] = [
     &["admin", "simulate", "replay"],
     &["pipeline"],
     &["server", "tenant", "dialect", "call", "cache", "upstream", "account"],
-    &["embed", "index", "store", "task", "telemetry"],
+    &["embed", "index", "shared", "store", "task", "telemetry"],
     &["config", "json", "ids", "clock"],
 ];
 

@@ -132,6 +132,7 @@ async fn bare(entries: usize) -> Bare {
         embedder: Embedder::fixed(2, |_| Ok(vec![1.0, 0.0])),
         weights: None,
         search: None,
+        shared: None,
         blind: config.store.blind,
         store: Arc::clone(&stores.entries),
         decisions: Arc::clone(&stores.decisions),

@@ -151,6 +151,7 @@ impl Rig {
             admin_listen: Some("127.0.0.1:0".to_owned()),
             upstream: Some(format!("{}/v1", self.sim.url())),
             store: Some(format!("sqlite://{}", self.dir.path().join("remora.db").display())),
+            redis: None,
         };
         let mut config = Config::load(None, std::iter::empty(), &overrides).unwrap_or_else(|p| panic!("{p}"));
         // Left to chance, one hit in fifty would go upstream a second time and be stored under its own words.

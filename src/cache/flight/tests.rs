@@ -5,7 +5,7 @@ use super::*;
 type Test = Flights<u16, &'static str>;
 
 fn frame(text: &'static str) -> Frame {
-    Frame { raw: Bytes::from_static(text.as_bytes()), plain: None }
+    Frame { raw: Bytes::from_static(text.as_bytes()), plain: None, closing: false }
 }
 
 async fn next(seat: &Seat<u16, &'static str>) -> Next<&'static str> {
@@ -149,7 +149,7 @@ async fn a_long_answer_takes_no_more_followers_and_forgets_what_was_read() {
 async fn the_pilot_waits_for_a_reader_that_is_far_behind() {
     let flights = Test::new(64 << 20);
     let (pilot, leader) = lead(&flights);
-    let big = Frame { raw: Bytes::from(vec![0; AHEAD_BYTES]), plain: None };
+    let big = Frame { raw: Bytes::from(vec![0; AHEAD_BYTES]), plain: None, closing: false };
     pilot.push(big.clone()).await.unwrap();
     let stuck = tokio::time::timeout(std::time::Duration::from_secs(1), pilot.push(big.clone())).await;
     assert!(stuck.is_err());

@@ -85,6 +85,11 @@ impl Invalidations {
         Ok(Admission(log))
     }
 
+    /// Whether one of those made at `since` or later is such that `means` holds.
+    pub(in crate::cache) fn any_since(&self, since: UnixMs, means: impl Fn(&Selector) -> bool) -> bool {
+        self.read().recent.iter().any(|recent| recent.at >= since && means(&recent.selector))
+    }
+
     fn read(&self) -> RwLockReadGuard<'_, Log> {
         self.0.read().unwrap_or_else(PoisonError::into_inner)
     }

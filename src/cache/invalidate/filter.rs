@@ -301,6 +301,11 @@ impl Selector {
             && self.answer_holds(&entry.body)
     }
 
+    /// Whether an entry may be meant, of whose points nothing is known.
+    pub(in crate::cache) fn may_mean(&self, entry: &Entry, now: u64) -> bool {
+        !self.is_void() && self.filter.holds(&Facts::from(entry), now) && self.answer_holds(&entry.body)
+    }
+
     fn point_holds(&self, point: &Point) -> bool {
         let Some(prompt) = &point.prompt else { return false };
         let near = self.sphere().is_none_or(|(vector, radius)| {

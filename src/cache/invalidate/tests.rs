@@ -59,6 +59,7 @@ impl Place {
             weights: None,
             store: Arc::clone(&stores.entries),
             search: None,
+            shared: None,
             blind: config.store.blind,
             decisions: Arc::clone(&stores.decisions),
             writer: writer.clone(),

@@ -1,7 +1,8 @@
 //! One bounded queue and the loop that empties it into the store, a batch at a time.
 //!
 //! Invariants: items are written in the order in which they were accepted, and at least once; a batch is kept until
-//! the store confirms it or patience ends; memory is bounded by the queue and one batch.
+//! the store confirms it, patience ends, or it has found [`Shelter`] in the journal, from where it reaches the store later;
+//! memory is bounded by the queue and one batch.
 
 use std::num::NonZeroU32;
 use std::sync::Arc;
@@ -11,7 +12,8 @@ use std::time::Duration;
 use tokio::sync::{Notify, mpsc, watch};
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
-use super::super::{BoxFuture, Stores};
+use super::super::journal::{Journal, Receipt};
+use super::super::{BoxFuture, StoreError, Stores};
 
 /// Most items in one transaction.
 const BATCH: usize = 512;
@@ -21,6 +23,13 @@ const WRITE_DEADLINE: Duration = Duration::from_secs(30);
 const FIRST_BACKOFF: Duration = Duration::from_millis(50);
 /// Longest wait between two tries.
 const LAST_BACKOFF: Duration = Duration::from_secs(5);
+/// Tries, and longest time for them, before a batch takes shelter.
+const SHELTER_TRIES: u32 = 3;
+const SHELTER_AFTER: Duration = Duration::from_secs(5);
+/// A replica that has not yet obeyed an invalidation will in a moment: for this long that is no failure.
+const BEHIND: Duration = Duration::from_secs(30);
+/// Wait between two tries while the replica is behind.
+const BEHIND_WAIT: Duration = Duration::from_millis(100);
 
 /// What a lane does with its items.
 pub(super) struct Work<T> {
@@ -32,6 +41,15 @@ pub(super) struct Work<T> {
     pub(super) patience: Patience,
     /// Longest time that an item waits for others to share its transaction.
     pub(super) flush: Duration,
+    /// Where items go while the store keeps failing.
+    pub(super) shelter: Option<Shelter<T>>,
+}
+
+/// A journal in which items outlive an outage of the store.
+pub(super) struct Shelter<T> {
+    pub(super) journal: Journal,
+    /// Sees to it that the item as it is now stands in the journal; whether it does.
+    pub(super) note: fn(&Journal, &T, &mut Option<Receipt>) -> bool,
 }
 
 /// How often a batch is tried.
@@ -43,13 +61,20 @@ pub(super) struct Patience {
     pub(super) closing: u32,
 }
 
-type Stamped<T> = (Instant, T);
+/// An item in the queue.
+pub(super) struct Stamped<T> {
+    accepted: Instant,
+    item: T,
+    /// Where it stands in the journal.
+    receipt: Option<Receipt>,
+}
 
 #[derive(Default)]
 struct Shared {
     accepted: AtomicU64,
     failures: AtomicU64,
     given_up: AtomicU64,
+    sheltered: AtomicU64,
     /// Wakes the loop to write what it has.
     nudge: Notify,
 }
@@ -58,7 +83,7 @@ struct Shared {
 pub(super) struct Entrance<T> {
     queue: mpsc::Sender<Stamped<T>>,
     shared: Arc<Shared>,
-    /// Items that have left the lane, written or given up.
+    /// Items that have left the lane: written, sheltered or given up.
     done: watch::Receiver<u64>,
     /// When the oldest item of the batch at hand was accepted.
     oldest: watch::Receiver<Option<Instant>>,
@@ -85,10 +110,10 @@ pub(super) struct Permit<T> {
 }
 
 impl<T> Permit<T> {
-    pub(super) fn send(self, item: T) {
+    pub(super) fn send(self, item: T, receipt: Option<Receipt>) {
         // Counted before it is sent, so that a flush that begins now waits for it.
         self.shared.accepted.fetch_add(1, Ordering::AcqRel);
-        self.permit.send((Instant::now(), item));
+        self.permit.send(Stamped { accepted: Instant::now(), item, receipt });
     }
 }
 
@@ -126,7 +151,7 @@ impl<T> Entrance<T> {
         Gauges {
             depth: self.shared.accepted.load(Ordering::Relaxed).saturating_sub(done),
             lag: self.oldest.borrow().map_or(Duration::ZERO, |oldest| oldest.elapsed()),
-            written: done.saturating_sub(given_up),
+            written: done.saturating_sub(given_up).saturating_sub(self.shared.sheltered.load(Ordering::Relaxed)),
             given_up,
             failures: self.shared.failures.load(Ordering::Relaxed),
         }
@@ -188,7 +213,7 @@ impl<T> Lane<T> {
                     if count == 0 {
                         return !self.batch.is_empty();
                     }
-                    let first = self.batch.first().map(|(accepted, _)| *accepted);
+                    let first = self.batch.first().map(|stamped| stamped.accepted);
                     self.oldest.send_if_modified(|oldest| std::mem::replace(oldest, first) != first);
                     due = due.or_else(|| Some(Instant::now() + self.work.flush));
                 }
@@ -205,25 +230,37 @@ impl<T> Lane<T> {
         if self.batch.is_empty() {
             return;
         }
-        let items: Vec<T> = self.batch.drain(..).map(|(_, item)| item).collect();
-        let count = items.len() as u64;
-        if !self.write_with_retries(&items).await {
-            self.shared.given_up.fetch_add(count, Ordering::Relaxed);
-            tracing::error!(lane = self.work.name, items = count, "given up: the store kept failing");
+        let (items, receipts) = self.batch.drain(..).map(|stamped| (stamped.item, stamped.receipt)).unzip();
+        let mut batch = Batch { items, receipts };
+        if self.write_with_retries(&mut batch).await {
+            self.confirm(&batch.receipts);
+        } else {
+            self.shared.given_up.fetch_add(batch.len(), Ordering::Relaxed);
+            tracing::error!(lane = self.work.name, items = batch.len(), "given up: the store kept failing");
         }
         self.oldest.send_replace(None);
-        self.done.send_modify(|done| *done += count);
+        self.done.send_modify(|done| *done += batch.len());
     }
 
-    /// Whether the items were written before patience ended.
-    async fn write_with_retries(&self, items: &[T]) -> bool {
-        let mut backoff = FIRST_BACKOFF;
+    /// Whether what is then left of the batch was written before patience ended; what has found shelter is not in it any
+    /// more.
+    async fn write_with_retries(&self, batch: &mut Batch<T>) -> bool {
+        let (mut backoff, began) = (FIRST_BACKOFF, Instant::now());
         let (mut tries, mut closing_tries) = (0u32, 0u32);
         loop {
-            let reason = match timeout(WRITE_DEADLINE, (self.work.write)(&self.work.stores, items)).await {
+            self.take_shelter(batch, tries, began);
+            if batch.items.is_empty() {
+                return true;
+            }
+            let deadline = if self.work.shelter.is_some() { SHELTER_AFTER } else { WRITE_DEADLINE };
+            let reason = match timeout(deadline, (self.work.write)(&self.work.stores, &batch.items)).await {
                 Ok(Ok(())) => return true,
+                Ok(Err(StoreError::Behind)) if began.elapsed() < BEHIND && !self.is_closing() => {
+                    sleep(BEHIND_WAIT).await;
+                    continue;
+                }
                 Ok(Err(error)) => {
-                    tracing::warn!(lane = self.work.name, items = items.len(), %error, "not written yet");
+                    tracing::warn!(lane = self.work.name, items = batch.len(), %error, "not written yet");
                     error.as_str()
                 }
                 Err(_) => "deadline",
@@ -242,7 +279,55 @@ impl<T> Lane<T> {
         }
     }
 
+    /// Leaves to the journal what stands there, if the store keeps failing or is known to be away.
+    fn take_shelter(&self, batch: &mut Batch<T>, tries: u32, began: Instant) {
+        let Some(Shelter { journal, note }) = &self.work.shelter else { return };
+        let failing = tries >= SHELTER_TRIES || (tries > 0 && began.elapsed() >= SHELTER_AFTER);
+        if !failing && !journal.is_away() {
+            return;
+        }
+        journal.set_away(true);
+        let mut left = Batch { items: Vec::new(), receipts: Vec::new() };
+        let mut sheltered = Vec::with_capacity(batch.items.len());
+        for (item, mut receipt) in batch.items.drain(..).zip(batch.receipts.drain(..)) {
+            match (note(journal, &item, &mut receipt), receipt) {
+                (true, Some(receipt)) => sheltered.push(receipt),
+                _ => {
+                    left.items.push(item);
+                    left.receipts.push(receipt);
+                }
+            }
+        }
+        *batch = left;
+        let count = sheltered.len() as u64;
+        journal.spool(sheltered);
+        self.shared.sheltered.fetch_add(count, Ordering::Relaxed);
+        self.done.send_modify(|done| *done += count);
+    }
+
+    /// The store has what was written now.
+    fn confirm(&self, receipts: &[Option<Receipt>]) {
+        if let Some(Shelter { journal, .. }) = &self.work.shelter
+            && !receipts.is_empty()
+        {
+            journal.set_away(false);
+            journal.confirm(receipts.iter().copied().flatten());
+        }
+    }
+
     fn is_closing(&self) -> bool {
         *self.closing.borrow() || self.queue.is_closed()
+    }
+}
+
+/// Items with where they stand in the journal; both are of one length.
+struct Batch<T> {
+    items: Vec<T>,
+    receipts: Vec<Option<Receipt>>,
+}
+
+impl<T> Batch<T> {
+    fn len(&self) -> u64 {
+        self.items.len() as u64
     }
 }

@@ -6,8 +6,9 @@
 //!
 //! Invariants:
 //! - A ledger row that was accepted is written, however often the store fails in between. It is kept until the store
-//!   confirms it, and written again if its fate is unknown; the store ignores what it already has. Only a writer that
-//!   has been closed gives up on a store that keeps failing, and says how many rows that cost.
+//!   confirms it, in memory or, while the store keeps failing, in the journal alone; and it is written again if its fate is
+//!   unknown; the store ignores what it already has. Only a row that the journal could not take is given up, and counted,
+//!   when a writer that has been closed finds the store still failing.
 //! - All queues are bounded. A full ledger queue refuses slots, the others refuse writes when full; all are counted.
 //! - Entry writes are applied in the order in which they were accepted, and so are decisions. A batch that fails for
 //!   too long is dropped and counted: the cache may forget, and what was not learnt is learnt later.
@@ -17,6 +18,8 @@
 
 mod lane;
 #[cfg(test)]
+mod outage_tests;
+#[cfg(test)]
 mod tests;
 
 use std::num::NonZeroU32;
@@ -24,16 +27,20 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
 use self::lane::{Entrance, Lane, Patience, Permit};
+use super::journal::drain::Drain;
+use super::journal::{Journal, JournalStats, Receipt};
 use super::{DecisionWrite, EntryWrite, LedgerRow, Stores};
 
 /// Tries of a batch of entry writes or decisions before it is dropped, so that one that can never succeed does not
-/// block the rest.
-const DROP_PATIENCE: Patience = Patience { open: NonZeroU32::new(8), closing: 3 };
+/// block the rest. With the waits between them they take somewhat over two minutes, which a store that is started again
+/// needs less than.
+const DROP_PATIENCE: Patience = Patience { open: NonZeroU32::new(DROP_TRIES), closing: 3 };
+const DROP_TRIES: u32 = 34;
 /// Ledger rows are tried for as long as the writer is open.
 const LEDGER_PATIENCE: Patience = Patience { open: None, closing: 5 };
 
@@ -85,12 +92,14 @@ pub struct Unwritten {
     pub entries: u64,
     /// Decisions and labels dropped after they had been accepted.
     pub decisions: u64,
+    /// Ledger rows left in the journal. They are not lost: the next life writes them.
+    pub spooled: u64,
 }
 
 /// The writer's gauges and counters at one moment.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct WriterStats {
-    /// Ledger rows accepted and not yet written.
+    /// Ledger rows accepted and not yet written, the spooled ones included.
     pub ledger_depth: u64,
     /// Entry writes accepted and not yet written.
     pub entries_depth: u64,
@@ -112,6 +121,14 @@ pub struct WriterStats {
     pub decisions_dropped: u64,
     /// Ledger rows given up after closing on a failing store.
     pub rows_lost: u64,
+    /// Ledger rows that are only in the journal and wait for the store.
+    pub spooled_rows: u64,
+    /// Bytes of the journal's files that have such rows.
+    pub spool_bytes: u64,
+    /// Whether ledger rows go to the journal because the store keeps failing.
+    pub store_away: bool,
+    /// Faults of the journal.
+    pub journal: JournalStats,
 }
 
 /// The pipeline's end of the writer; cheap to clone.
@@ -121,6 +138,7 @@ pub struct WriterHandle {
     entries: Entrance<EntryWrite>,
     decisions: Entrance<DecisionWrite>,
     refused: Arc<Refused>,
+    journal: Option<Journal>,
 }
 
 #[derive(Default)]
@@ -131,12 +149,26 @@ struct Refused {
 }
 
 /// Room for one ledger row, held from the start of a request to its end. Dropped without a row, it frees the room.
-pub struct LedgerSlot(Permit<LedgerRow>);
+pub struct LedgerSlot {
+    permit: Permit<LedgerRow>,
+    journal: Option<Journal>,
+    receipt: Option<Receipt>,
+}
 
 impl LedgerSlot {
-    /// Hands the row over. Cannot fail and does not wait.
-    pub fn send(self, row: LedgerRow) {
-        self.0.send(row);
+    /// Writes the row as it is known by now to the journal, where it outlives the process. To be called before the last
+    /// byte of a reply is handed over. Costs a `write`; if the disk refuses, that is counted and the row is no worse off
+    /// than without a journal.
+    pub fn note(&mut self, row: &LedgerRow) {
+        if let Some(journal) = &self.journal {
+            journal.note(row, &mut self.receipt);
+        }
+    }
+
+    /// Hands the final row over. Cannot fail and does not wait. What is not in the journal yet is written there first.
+    pub fn send(mut self, row: LedgerRow) {
+        self.note(&row);
+        self.permit.send(row, self.receipt);
     }
 }
 
@@ -147,7 +179,7 @@ impl WriterHandle {
         if permit.is_none() {
             self.refused.slots.fetch_add(1, Ordering::Relaxed);
         }
-        permit.map(LedgerSlot)
+        permit.map(|permit| LedgerSlot { permit, journal: self.journal.clone(), receipt: None })
     }
 
     /// Hands an entry write over; `Err` if the queue is full or closed, which is counted.
@@ -156,7 +188,7 @@ impl WriterHandle {
             self.refused.entries.fetch_add(1, Ordering::Relaxed);
             return Err(Full);
         };
-        permit.send(write);
+        permit.send(write, None);
         Ok(())
     }
 
@@ -166,14 +198,23 @@ impl WriterHandle {
             self.refused.decisions.fetch_add(1, Ordering::Relaxed);
             return Err(Full);
         };
-        permit.send(write);
+        permit.send(write, None);
         Ok(())
     }
 
-    /// Waits, at most for `within`, until everything accepted so far is durable (or, but for ledger rows, given up).
+    /// Waits, at most for `within`, until everything accepted so far is in the store (or, but for ledger rows, given up).
+    /// While the store is away, that rows are in the journal is not enough.
     pub async fn flush(&self, within: Duration) -> Result<(), FlushError> {
         let (rows, entries, decisions) = (self.ledger.flushed(), self.entries.flushed(), self.decisions.flushed());
-        match timeout(within, async { rows.await && entries.await && decisions.await }).await {
+        let journal = self.journal.clone();
+        let all = async {
+            let ok = rows.await && entries.await && decisions.await;
+            if let Some(journal) = journal {
+                journal.emptied().await;
+            }
+            ok
+        };
+        match timeout(within, all).await {
             Err(_) => Err(FlushError::Deadline),
             Ok(false) => Err(FlushError::Ended),
             Ok(true) => Ok(()),
@@ -191,18 +232,23 @@ impl WriterHandle {
     /// Gauges and counters now.
     pub fn stats(&self) -> WriterStats {
         let (ledger, entries, decisions) = (self.ledger.gauges(), self.entries.gauges(), self.decisions.gauges());
+        let journal = self.journal.as_ref().map(Journal::stats).unwrap_or_default();
         WriterStats {
-            ledger_depth: ledger.depth,
+            ledger_depth: ledger.depth.saturating_add(journal.spooled_rows),
             entries_depth: entries.depth,
             decisions_depth: decisions.depth,
             ledger_lag: ledger.lag,
-            rows_written: ledger.written,
+            rows_written: ledger.written.saturating_add(journal.replayed_rows),
             entries_written: entries.written,
-            failures: ledger.failures.saturating_add(entries.failures).saturating_add(decisions.failures),
+            failures: [ledger.failures, entries.failures, decisions.failures, journal.failures].iter().sum(),
             slots_refused: self.refused.slots.load(Ordering::Relaxed),
             entries_dropped: self.refused.entries.load(Ordering::Relaxed).saturating_add(entries.given_up),
             decisions_dropped: self.refused.decisions.load(Ordering::Relaxed).saturating_add(decisions.given_up),
             rows_lost: ledger.given_up,
+            spooled_rows: journal.spooled_rows,
+            spool_bytes: journal.spool_bytes,
+            store_away: self.journal.as_ref().is_some_and(Journal::is_away),
+            journal,
         }
     }
 }
@@ -212,19 +258,21 @@ pub struct Writer {
     ledger: Lane<LedgerRow>,
     entries: Lane<EntryWrite>,
     decisions: Lane<DecisionWrite>,
+    drain: Option<Drain>,
 }
 
 impl Writer {
-    /// Starts the writer on the current tokio runtime. It ends after [`WriterHandle::close`], or when all handles and
+    /// Starts the writer on the current tokio runtime, without a journal. It ends after [`WriterHandle::close`], or when all handles and
     /// slots are gone, and then says what it could not write. A program that supervises its tasks itself uses
     /// [`Writer::new`] and [`Writer::run`] instead.
     pub fn spawn(stores: &Stores, sizes: WriterSizes) -> (WriterHandle, JoinHandle<Unwritten>) {
-        let (handle, writer) = Self::new(stores, sizes);
+        let (handle, writer) = Self::new(stores, sizes, None);
         (handle, tokio::spawn(writer.run()))
     }
 
-    /// The two ends. Nothing is written until [`Writer::run`] is polled.
-    pub fn new(stores: &Stores, sizes: WriterSizes) -> (WriterHandle, Self) {
+    /// The two ends. Nothing is written until [`Writer::run`] is polled. Without a journal, rows that wait are lost with
+    /// the process.
+    pub fn new(stores: &Stores, sizes: WriterSizes, journal: Option<Journal>) -> (WriterHandle, Self) {
         let (ledger_in, ledger) = lane::lane(
             lane::Work {
                 name: "ledger",
@@ -232,6 +280,7 @@ impl Writer {
                 write: |stores, rows| stores.ledger.append(rows),
                 patience: LEDGER_PATIENCE,
                 flush: sizes.flush,
+                shelter: journal.clone().map(|journal| lane::Shelter { journal, note: Journal::note }),
             },
             mpsc::channel(sizes.ledger.max(1)),
         );
@@ -242,6 +291,7 @@ impl Writer {
                 write: |stores, writes| stores.entries.apply(writes),
                 patience: DROP_PATIENCE,
                 flush: sizes.flush,
+                shelter: None,
             },
             mpsc::channel(sizes.entries.max(1)),
         );
@@ -252,17 +302,32 @@ impl Writer {
                 write: |stores, writes| stores.decisions.write(writes),
                 patience: DROP_PATIENCE,
                 flush: sizes.flush,
+                shelter: None,
             },
             mpsc::channel(sizes.decisions.max(1)),
         );
-        let handle =
-            WriterHandle { ledger: ledger_in, entries: entries_in, decisions: decisions_in, refused: Arc::default() };
-        (handle, Self { ledger, entries, decisions })
+        let drain = journal.clone().map(|journal| Drain::new(journal, stores.clone()));
+        let refused = Arc::default();
+        let handle = WriterHandle { ledger: ledger_in, entries: entries_in, decisions: decisions_in, refused, journal };
+        (handle, Self { ledger, entries, decisions, drain })
     }
 
     /// Collects and writes until there is nothing left to come.
     pub async fn run(self) -> Unwritten {
-        let (rows, entries, decisions) = tokio::join!(self.ledger.run(), self.entries.run(), self.decisions.run());
-        Unwritten { rows, entries, decisions }
+        let (ended, ending) = oneshot::channel::<()>();
+        let ledger = async {
+            let lost = self.ledger.run().await;
+            drop(ended);
+            lost
+        };
+        let drain = async {
+            match self.drain {
+                // An error is what it gets when the lane ends.
+                Some(drain) => drain.run(async { drop(ending.await) }).await,
+                None => 0,
+            }
+        };
+        let (rows, entries, decisions, spooled) = tokio::join!(ledger, self.entries.run(), self.decisions.run(), drain);
+        Unwritten { rows, entries, decisions, spooled }
     }
 }

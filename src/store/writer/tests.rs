@@ -1,6 +1,6 @@
 //! The writer against a store that fails, hangs and counts.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -14,19 +14,27 @@ use crate::store::{
     EntryStore, Exported, Found, LearnedRow, LedgerStore, Loaded, NoteStore, Point, StoreError, TenantRow, TenantStore,
 };
 
-const LONG: Duration = Duration::from_secs(3600);
+pub(super) const LONG: Duration = Duration::from_secs(3600);
 
 /// Remembers what it was given; fails or hangs as told.
 #[derive(Default)]
-struct Fake {
+pub(super) struct Fake {
     ledger_failures: AtomicU32,
-    entry_failures: AtomicU32,
+    pub(super) entry_failures: AtomicU32,
     decision_failures: AtomicU32,
     ledger_hangs: AtomicBool,
-    appends: AtomicU32,
+    /// As long as it is set, no row is taken.
+    pub(super) ledger_down: AtomicBool,
+    /// How often entries are told that the replica is behind.
+    pub(super) behind: AtomicU32,
+    /// Batches with these are not taken.
+    pub(super) refused: Mutex<HashSet<RequestId>>,
+    pub(super) appends: AtomicU32,
     applies: AtomicU32,
     rows: Mutex<Vec<RequestId>>,
-    writes: Mutex<Vec<EntryWrite>>,
+    /// What a store keeps: the first version of each row.
+    pub(super) kept: Mutex<HashMap<RequestId, LedgerRow>>,
+    pub(super) writes: Mutex<Vec<EntryWrite>>,
     decisions: Mutex<Vec<DecisionWrite>>,
 }
 
@@ -45,6 +53,14 @@ impl LedgerStore for Fake {
                 std::future::pending::<()>().await;
             }
             fails(&self.ledger_failures)?;
+            if self.ledger_down.load(Ordering::SeqCst)
+                || rows.iter().any(|row| self.refused.lock().unwrap().contains(&row.request))
+            {
+                return Err(StoreError::DiskFull { place: "test.db".into() });
+            }
+            for row in rows {
+                self.kept.lock().unwrap().entry(row.request).or_insert_with(|| row.clone());
+            }
             self.rows.lock().unwrap().extend(rows.iter().map(|row| row.request));
             Ok(())
         })
@@ -75,6 +91,9 @@ impl EntryStore for Fake {
     fn apply<'a>(&'a self, writes: &'a [EntryWrite]) -> BoxFuture<'a, ()> {
         Box::pin(async move {
             self.applies.fetch_add(1, Ordering::SeqCst);
+            if fails(&self.behind).is_err() {
+                return Err(StoreError::Behind);
+            }
             fails(&self.entry_failures)?;
             self.writes.lock().unwrap().extend_from_slice(writes);
             Ok(())
@@ -202,7 +221,7 @@ impl DecisionStore for Fake {
     }
 }
 
-fn stores(fake: &Arc<Fake>) -> Stores {
+pub(super) fn stores(fake: &Arc<Fake>) -> Stores {
     Stores {
         entries: fake.clone(),
         ledger: fake.clone(),
@@ -215,7 +234,7 @@ fn stores(fake: &Arc<Fake>) -> Stores {
     }
 }
 
-fn sizes(queue: usize) -> WriterSizes {
+pub(super) fn sizes(queue: usize) -> WriterSizes {
     WriterSizes { ledger: queue, entries: queue, decisions: queue, flush: Duration::from_millis(50) }
 }
 
@@ -301,7 +320,7 @@ async fn a_write_that_hangs_is_tried_again() {
 
 #[tokio::test(start_paused = true)]
 async fn failing_entries_are_given_up_counted_and_do_not_hold_up_the_ledger() {
-    let fake = Arc::new(Fake { entry_failures: AtomicU32::new(8), ..Fake::default() });
+    let fake = Arc::new(Fake { entry_failures: AtomicU32::new(DROP_TRIES), ..Fake::default() });
     let (handle, _task) = Writer::spawn(&stores(&fake), sizes(10));
     handle.entry(put("t", 1)).unwrap();
     tokio::time::sleep(Duration::from_millis(60)).await;
@@ -319,7 +338,7 @@ async fn failing_entries_are_given_up_counted_and_do_not_hold_up_the_ledger() {
 
 #[tokio::test(start_paused = true)]
 async fn failing_decisions_are_given_up_counted_and_hold_up_nothing_else() {
-    let fake = Arc::new(Fake { decision_failures: AtomicU32::new(8), ..Fake::default() });
+    let fake = Arc::new(Fake { decision_failures: AtomicU32::new(DROP_TRIES), ..Fake::default() });
     let (handle, _task) = Writer::spawn(&stores(&fake), sizes(10));
     handle.decision(label(1, true, "miss")).unwrap();
     tokio::time::sleep(Duration::from_millis(60)).await;
@@ -333,14 +352,14 @@ async fn failing_decisions_are_given_up_counted_and_hold_up_nothing_else() {
     handle.flush(LONG).await.unwrap();
     assert_eq!(*fake.decisions.lock().unwrap(), [label(2, true, "miss")], "what came later is written");
     let stats = handle.stats();
-    assert_eq!((stats.decisions_dropped, stats.decisions_depth, stats.failures), (1, 0, 8));
+    assert_eq!((stats.decisions_dropped, stats.decisions_depth, stats.failures), (1, 0, u64::from(DROP_TRIES)));
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_full_queue_refuses_and_a_dropped_slot_makes_room() {
     let fake = Arc::new(Fake::default());
     // Never polled, so that nothing leaves the queues.
-    let (handle, _writer) = Writer::new(&stores(&fake), sizes(2));
+    let (handle, _writer) = Writer::new(&stores(&fake), sizes(2), None);
     let first = handle.ledger_slot().unwrap();
     let _second = handle.ledger_slot().unwrap();
     assert!(handle.ledger_slot().is_none());
@@ -406,7 +425,7 @@ async fn closing_on_a_store_that_keeps_failing_ends_and_tells_the_loss() {
     handle.decision(label(1, true, "miss")).unwrap();
     handle.decision(label(2, true, "miss")).unwrap();
     handle.close();
-    assert_eq!(task.await.unwrap(), Unwritten { rows: 3, entries: 1, decisions: 2 });
+    assert_eq!(task.await.unwrap(), Unwritten { rows: 3, entries: 1, decisions: 2, spooled: 0 });
     assert_eq!((handle.stats().rows_lost, handle.stats().rows_written), (3, 0));
 }
 
