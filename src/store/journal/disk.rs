@@ -18,9 +18,17 @@ pub(super) struct Directory {
     _lock: File,
 }
 
+/// What an earlier life left.
+pub(super) struct Found {
+    /// Numbers and bytes of the files.
+    pub(super) files: Vec<(u64, u64)>,
+    /// Number of the next file.
+    pub(super) next: u64,
+}
+
 impl Directory {
-    /// Makes and locks the directory. Returns it with the numbers and bytes of the files in it, and the number of the next.
-    pub(super) fn open(path: &Path) -> Result<(Self, Vec<(u64, u64)>, u64), JournalError> {
+    /// Makes and locks the directory, and looks what is in it.
+    pub(super) fn open(path: &Path) -> Result<(Self, Found), JournalError> {
         let failed = |error: io::Error| JournalError::Directory { path: path.to_owned(), detail: error.to_string() };
         if !path.is_dir() {
             // What is in a row is nobody else's business.
@@ -32,19 +40,19 @@ impl Directory {
             Err(TryLockError::WouldBlock) => return Err(JournalError::InUse { path: path.to_owned() }),
             Err(TryLockError::Error(error)) => return Err(failed(error)),
         }
-        let (mut found, mut next) = (Vec::new(), 1);
+        let mut found = Found { files: Vec::new(), next: 1 };
         for entry in path.read_dir().map_err(failed)? {
             let entry = entry.map_err(failed)?;
             let name = entry.file_name();
             let Some(name) = name.to_str() else { continue };
             let live = name.strip_suffix(DAMAGED);
             let Some(number) = number_of(live.unwrap_or(name)) else { continue };
-            next = next.max(number.saturating_add(1));
+            found.next = found.next.max(number.saturating_add(1));
             if live.is_none() {
-                found.push((number, entry.metadata().map_err(failed)?.len()));
+                found.files.push((number, entry.metadata().map_err(failed)?.len()));
             }
         }
-        Ok((Self { path: path.to_owned(), _lock: lock }, found, next))
+        Ok((Self { path: path.to_owned(), _lock: lock }, found))
     }
 
     pub(super) fn path(&self) -> &Path {

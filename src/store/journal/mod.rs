@@ -203,12 +203,12 @@ impl Journal {
     /// # Errors
     /// See [`JournalError`].
     pub fn open(settings: &JournalSettings) -> Result<Self, JournalError> {
-        let (directory, found, next) = Directory::open(&settings.directory)?;
+        let (directory, found) = Directory::open(&settings.directory)?;
         let inherit = |(number, bytes)| (number, Segment { bytes, inherited: true, ..Segment::default() });
-        let segments: BTreeMap<_, _> = found.into_iter().map(inherit).collect();
+        let segments: BTreeMap<_, _> = found.files.into_iter().map(inherit).collect();
         let state = State {
             active: None,
-            next,
+            next: found.next,
             bytes: segments.values().map(|segment| segment.bytes).sum(),
             segments,
             paused: None,

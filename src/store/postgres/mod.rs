@@ -36,6 +36,8 @@ use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
+use tokio::time::{sleep, timeout};
+
 use sqlx::postgres::{PgListener, PgPool, PgTransaction};
 
 use super::{StoreError, Stores};
@@ -46,6 +48,8 @@ pub(super) use migrate::{LATEST, OLDEST, STEPS, migrate_down, migrate_up, status
 use server::{Server, Suspect};
 
 /// A snapshot: all reads in it see the same moment.
+/// Longest wait for the listening connection when the store is closed.
+const LISTENER_CLOSE: Duration = Duration::from_secs(1);
 const SNAPSHOT: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
 /// How often a write that met others on the same rows is tried again.
 const RETRIES: u32 = 3;
@@ -147,7 +151,11 @@ impl PostgresStore {
 
     /// Waits for running operations and closes all connections. Later operations fail with `Closed`.
     pub async fn close(&self) {
-        self.listeners.close().await;
+        // Whoever waits for changes holds a connection that the pool would wait for.
+        if let Ok(mut listener) = timeout(LISTENER_CLOSE, self.listener.lock()).await {
+            *listener = None;
+        }
+        let _still_waiting = timeout(LISTENER_CLOSE, self.listeners.close()).await;
         self.readers.close().await;
         self.writer.close().await;
     }
@@ -192,6 +200,6 @@ async fn pause(round: &mut u32, error: StoreError) -> Result<(), StoreError> {
         return Err(error);
     }
     // Different for each, so that those who met do not meet again.
-    tokio::time::sleep(Duration::from_millis(fastrand::u64(5..=25) << *round)).await;
+    sleep(Duration::from_millis(fastrand::u64(5..=25) << *round)).await;
     Ok(())
 }
