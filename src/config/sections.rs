@@ -123,8 +123,10 @@ fn store(reader: &mut Reader<'_>) -> Store {
         }
         (file, _) => (!file.is_empty()).then(|| PathBuf::from(file)),
     };
+    let shadow = reader.checked("shadow", shadow_url).flatten();
     Store {
         url,
+        shadow,
         migrate: reader.choice("migrate", Migrate::Auto, &[("auto", Migrate::Auto), ("manual", Migrate::Manual)]),
         secret_file,
         flush: reader.duration("flush", MS, 10 * SECOND),
@@ -134,6 +136,11 @@ fn store(reader: &mut Reader<'_>) -> Store {
 /// The text is never quoted: the URL of a database may have a password in it.
 fn store_url(url: &str) -> Result<StoreUrl, (String, String)> {
     url.parse().map_err(|bad: BadStoreUrl| (bad.problem.to_owned(), bad.fix.to_owned()))
+}
+
+/// None where nothing is written.
+fn shadow_url(url: &str) -> Result<Option<StoreUrl>, (String, String)> {
+    if url.is_empty() { Ok(None) } else { store_url(url).map(Some) }
 }
 
 fn embedding(reader: &mut Reader<'_>) -> Embedding {

@@ -11,7 +11,7 @@ use crate::ids::{AuditId, EntryId, RequestId, TenantId};
 use crate::store::sample::{bare_decision, delete, label, new_decision, put, request_id, row};
 use crate::store::{
     AuditRow, AuditStore, BoxFuture, Counts, Cursor, DecisionRow, DecisionStore, Entry, EntryFilter, EntryMeta,
-    EntryStore, Found, LearnedRow, LedgerStore, Loaded, Point, StoreError, TenantRow, TenantStore,
+    EntryStore, Exported, Found, LearnedRow, LedgerStore, Loaded, NoteStore, Point, StoreError, TenantRow, TenantStore,
 };
 
 const LONG: Duration = Duration::from_secs(3600);

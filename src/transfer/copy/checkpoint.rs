@@ -17,7 +17,7 @@ const KEPT_MS: u64 = 24 * 3_600_000;
 /// See the module.
 pub(in crate::transfer) struct Checkpoints {
     source: String,
-    written: Option<Instant>,
+    written: Option<(Table, Instant)>,
 }
 
 /// Tells sources apart without giving their secrets away.
@@ -48,12 +48,12 @@ impl Checkpoints {
 
     /// Notes a key, now and then.
     pub(super) async fn write(&mut self, stores: &Stores, table: Table, key: &str) -> Result<(), StoreError> {
-        if self.written.is_some_and(|written| written.elapsed() < EVERY) {
+        if self.written.is_some_and(|(of, written)| of == table && written.elapsed() < EVERY) {
             return Ok(());
         }
         let note = json!({ "after": key, "at": Clock::system().now_ms() }).to_string();
         stores.notes.set_note(&self.name(table), Some(&note)).await?;
-        self.written = Some(Instant::now());
+        self.written = Some((table, Instant::now()));
         Ok(())
     }
 

@@ -18,7 +18,7 @@ async fn some(stores: Stores) {
     stores.entries.apply(&entries).await.unwrap();
     let rows: Vec<_> = (1..=100).map(|number| row("t", number)).collect();
     stores.ledger.append(&rows).await.unwrap();
-    let decisions: Vec<_> = (1..=30).map(|n| new_decision(DecisionRow { right: None, label: None, ..decision("t", n) }));
+    let decisions = (1..=30).map(|n| new_decision(DecisionRow { right: None, label: None, ..decision("t", n) }));
     stores.decisions.write(&decisions.collect::<Vec<_>>()).await.unwrap();
     stores.decisions.save_learned(&[learned("t", "gpt-4o", 5)]).await.unwrap();
     stores.audit.record(&audit_row(1), &[]).await.unwrap();
