@@ -5,6 +5,7 @@
 //! answers → the admin plane closes → queued writes reach the store.
 
 mod secret;
+mod shadow;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -13,18 +14,19 @@ use std::time::{Duration, Instant};
 use prometheus::IntCounter;
 use tokio::task::JoinHandle;
 
-pub use self::secret::SecretError;
 use self::secret::Held;
+use self::shadow::Mirroring;
+pub use self::secret::SecretError;
 use crate::admin::{self, Admin, Readiness};
 use crate::cache::decide::{Guard, Guards, Interval, UnknownGuard, Weights, WeightsError, Z95};
-use crate::cache::{self, Cache, LoadError};
+use crate::cache::{self, Cache, Follower, LoadError};
 use crate::clock::Clock;
 use crate::config::{CacheMode, Config};
 use crate::embed::Embedder;
 use crate::ids::TenantId;
 use crate::pipeline::{self, DataPlane};
 use crate::server::{BindError, DrainReport, Listener, Shutdown, Stats};
-use crate::store::{Database, StoreError, Stores, TenantRow, Unwritten, Writer, WriterHandle, WriterSizes};
+use crate::store::{Database, ShadowHandle, StoreError, Stores, TenantRow, Unwritten, Writer, WriterHandle, WriterSizes};
 use crate::task;
 use crate::telemetry::learning::LearnerSample;
 use crate::telemetry::metrics::{Metrics, MetricsError};
@@ -95,6 +97,7 @@ pub struct App {
     tasks: Vec<JoinHandle<()>>,
     writer: WriterHandle,
     writing: JoinHandle<Unwritten>,
+    mirroring: Option<Mirroring>,
     database: Database,
     /// Held until everything else has stopped.
     _secret: Held,
@@ -142,6 +145,8 @@ impl App {
         let stores = database.stores();
         let held = Held::obtain(&config.store, &stores).await?;
         let secret = held.secret().clone();
+        let (stores, mirroring) = Mirroring::begin(&config.store, stores, &metrics);
+        let shadow = mirroring.as_ref().map(Mirroring::handle);
         let sizes = WriterSizes {
             ledger: LEDGER_QUEUE,
             entries: ENTRY_QUEUE,
@@ -162,6 +167,8 @@ impl App {
             embedder: embedder.clone(),
             weights,
             store: Arc::clone(&stores.entries),
+            search: stores.search.clone(),
+            blind: config.store.blind,
             decisions: Arc::clone(&stores.decisions),
             writer: writer.clone(),
             metrics: Arc::clone(&metrics),
@@ -179,11 +186,19 @@ impl App {
             metrics: Arc::clone(&metrics),
             shutdown: shutdown.clone(),
         }));
+        // Before the cache is loaded, so that no change falls between.
+        let mut follower = match &stores.changes {
+            Some(changes) => Some(Follower::begin(Arc::clone(&cache), Arc::clone(changes), clock.clone()).await?),
+            None => None,
+        };
         let admin_state = Admin {
             readiness: readiness.clone(),
+            standing: follower.as_ref().map(Follower::standing),
             metrics: Arc::clone(&metrics),
             cache: Arc::clone(&cache),
             stores: stores.clone(),
+            store_url: config.store.url.clone(),
+            shadow: shadow.clone(),
             plane: Arc::clone(&plane),
             clock: clock.clone(),
             token: config.admin.token.clone(),
@@ -199,10 +214,13 @@ impl App {
         if let Some(warming) = warming {
             warming.await;
         }
+        if let Some(follower) = &mut follower {
+            follower.catch_up().await?;
+        }
         tracing::info!(entries = loaded, learners, took_ms = began.elapsed().as_millis(), "cache loaded");
 
         let data_plane = serve_data(data, plane, shutdown.clone());
-        let tasks = vec![
+        let mut tasks = vec![
             task::spawn("index", &metrics, upkeep(Arc::clone(&cache), shutdown.clone())),
             task::spawn(
                 "sweep",
@@ -214,11 +232,15 @@ impl App {
                     server: data_stats,
                     admin: admin_stats,
                     server_panics: 0,
+                    shadow,
                     clock,
                     shutdown: admin_shutdown.clone(),
                 }),
             ),
         ];
+        if let Some(follower) = follower {
+            tasks.push(task::spawn("replicas", &metrics, follower.run(std::future::pending)));
+        }
         readiness.set(true);
         tracing::info!(data = %data_address, admin = %admin_address, took_ms = began.elapsed().as_millis(), "ready");
         Ok(Self {
@@ -236,6 +258,7 @@ impl App {
             tasks,
             writer,
             writing,
+            mirroring,
             database,
             _secret: held,
         })
@@ -278,6 +301,9 @@ impl App {
         self.writer.close();
         if let Ok(unwritten) = self.writing.await {
             tracing::info!(rows_lost = unwritten.rows, entries_lost = unwritten.entries, "write queue emptied");
+        }
+        if let Some(mirroring) = self.mirroring {
+            mirroring.end().await;
         }
         self.database.close().await;
         tracing::info!(took_ms = began.elapsed().as_millis(), "store closed, bye");
@@ -368,6 +394,7 @@ struct Gauges {
     admin: Arc<Stats>,
     /// Panics in request handlers that are in `panics_total` already.
     server_panics: u64,
+    shadow: Option<ShadowHandle>,
     clock: Clock,
     shutdown: Shutdown,
 }
@@ -425,6 +452,11 @@ impl Gauges {
         raise(&metrics.ledger_rows, writer.rows_written);
         raise(&metrics.store_dropped.with_label_values(&["rows"]), writer.slots_refused + writer.rows_lost);
         raise(&metrics.store_dropped.with_label_values(&["entries"]), writer.entries_dropped);
+        if let Some(shadow) = &self.shadow {
+            for (result, total) in shadow.stats().totals() {
+                raise(&metrics.store_shadow.with_label_values(&[result]), total);
+            }
+        }
         let panics = self.server.panics() + self.admin.panics();
         metrics.panics.inc_by(panics.saturating_sub(self.server_panics));
         self.server_panics = panics;

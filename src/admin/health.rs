@@ -11,13 +11,15 @@ pub(super) async fn live() -> &'static str {
     "ok\n"
 }
 
-/// Requests are served: the cache is loaded and no drain has begun.
+/// Requests are served: the cache is loaded, no drain has begun, and nothing that other replicas did was missed.
 pub(super) async fn ready(State(state): State<Admin>) -> impl IntoResponse {
-    if state.readiness.get() {
-        (StatusCode::OK, "ready\n")
-    } else {
-        (StatusCode::SERVICE_UNAVAILABLE, "not ready: starting or draining\n")
+    if !state.readiness.get() {
+        return (StatusCode::SERVICE_UNAVAILABLE, "not ready: starting or draining\n");
     }
+    if state.standing.is_some_and(|standing| !standing.is_current()) {
+        return (StatusCode::SERVICE_UNAVAILABLE, "not ready: catching up with the other replicas\n");
+    }
+    (StatusCode::OK, "ready\n")
 }
 
 /// Prometheus text format.

@@ -203,16 +203,7 @@ impl Cache {
     /// Makes a point findable.
     pub(super) fn add_point(&self, point: &Point) -> Result<(), crate::index::IndexError> {
         let Some(prompt) = &point.prompt else { return Ok(()) };
-        let meta = PointMeta {
-            entry: point.entry,
-            tenant: point.tenant.clone(),
-            partition: point.partition,
-            fingerprint: point.fingerprint,
-            normalised: point.normalised,
-            prompt: prompt.as_str().into(),
-            writer: point.writer.clone(),
-            features: Arc::default(),
-        };
+        let meta = PointMeta::of(point, prompt);
         // A vector of another embedding space is kept in the store but cannot be compared here.
         let space = self.embedder.space();
         let vector = point.vector.as_deref().filter(|vector| vector.len() == space.dimensions);

@@ -212,7 +212,7 @@ impl Cache {
         Ok(Selection::of(found, at))
     }
 
-    fn on_shelf(&self, wanted: &Selector, now: UnixMs) -> Vec<Selected> {
+    pub(super) fn on_shelf(&self, wanted: &Selector, now: UnixMs) -> Vec<Selected> {
         if wanted.is_void() {
             return Vec::new();
         }
@@ -239,7 +239,11 @@ impl Cache {
     }
 
     /// Those whose answer has the text in it.
-    async fn with_answer(&self, wanted: &Selector, found: Vec<Selected>) -> Result<Vec<Selected>, StoreError> {
+    pub(super) async fn with_answer(
+        &self,
+        wanted: &Selector,
+        found: Vec<Selected>,
+    ) -> Result<Vec<Selected>, StoreError> {
         // A body may be in the queue only.
         self.flush().await;
         let mut left = Vec::new();
@@ -292,6 +296,7 @@ impl Cache {
             as_planned: order.expect.as_ref().map(|expected| *expected == plan),
         };
         deletes.extend(strays);
+        deletes.push(EntryWrite::Invalidated { at: now, filter: order.selector.filter.to_json() });
         if !flushed {
             // They go in behind the writes that are still waiting.
             deletes.iter().for_each(|delete| self.queue(delete.clone()));

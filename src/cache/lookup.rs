@@ -3,8 +3,6 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tokio::time::timeout;
-
 use super::considered::Considered;
 use super::decide::{Features, Near, Reject, normalise, weigh};
 use super::outcome::{Reason, Tier};
@@ -100,8 +98,10 @@ impl Cache {
     /// Why there is none.
     pub async fn exact(&self, tenant: &TenantId, fingerprint: &Digest, ask: Ask) -> Result<Hit, Reason> {
         let now = self.clock.now_ms();
-        let meta = self.shelf.find(tenant, fingerprint, now).ok_or(Reason::NotStored)?;
-        self.open(meta, ask, Tier::Exact, None).await
+        match self.shelf.find(tenant, fingerprint, now) {
+            Some(meta) => self.open(meta, ask, Tier::Exact, None).await,
+            None => self.exact_elsewhere(tenant, fingerprint, ask).await,
+        }
     }
 
     /// An answer to a request that says the same: in the same words, or in others if the error budget allows it.
@@ -113,7 +113,10 @@ impl Cache {
             Ok(vector) => vector,
             Err(reason) => return Searched { found: Err(reason), best: None, vector: None, considered: None },
         };
-        let (neighbours, best) = self.nearest(query.tenant, &vector);
+        let (neighbours, best) = match self.nearest_anywhere(query.tenant, &vector).await {
+            Ok(found) => found,
+            Err(reason) => return Searched { found: Err(reason), best: None, vector: Some(vector), considered: None },
+        };
         let considered = self.consider(query, vector.partition, &neighbours);
         self.note(query, &considered);
         let found = match (considered.refused(), considered.chosen()) {
@@ -198,7 +201,26 @@ impl Cache {
         Ok(Vector { partition, values: embedded.vector })
     }
 
-    /// The nearest live points of the prompt's partition, and the best cosine among them.
+    /// The nearest live points of the prompt's partition, in memory or in the store, and the best cosine among them.
+    ///
+    /// # Errors
+    /// The partition is in the store only, and the store does not answer.
+    async fn nearest_anywhere(
+        &self,
+        tenant: &TenantId,
+        vector: &Vector,
+    ) -> Result<(Vec<Neighbour>, Option<f32>), Reason> {
+        let (neighbours, best) = self.nearest(tenant, vector);
+        if self.is_resident(&vector.partition) {
+            self.residency.touch(&vector.partition, self.clock.now_ms());
+            return Ok((neighbours, best));
+        }
+        let neighbours = self.nearest_elsewhere(tenant, vector, neighbours).await?;
+        let best = neighbours.first().map(|near| near.cosine);
+        Ok((neighbours, best))
+    }
+
+    /// The nearest live points of the prompt's partition in memory, and the best cosine among them.
     pub(super) fn nearest(&self, tenant: &TenantId, vector: &Vector) -> (Vec<Neighbour>, Option<f32>) {
         let began = Instant::now();
         let (candidates, kind) = self.points.nearest(tenant, &vector.partition, &vector.values, NEIGHBOURS);
@@ -231,7 +253,10 @@ impl Cache {
     }
 
     /// Checks the conditions and fetches the body.
-    async fn open(&self, meta: Arc<Meta>, ask: Ask, tier: Tier, cosine: Option<f32>) -> Result<Hit, Reason> {
+    pub(super) async fn open(&self, meta: Arc<Meta>, ask: Ask, tier: Tier, cosine: Option<f32>) -> Result<Hit, Reason> {
+        if !self.is_informed() {
+            return Err(Reason::Behind);
+        }
         self.suits(&meta, ask)?;
         let body = match self.shelf.body(meta.id) {
             Some(body) => body,
@@ -250,8 +275,8 @@ impl Cache {
     }
 
     pub(super) async fn fetch(&self, tenant: &TenantId, id: EntryId) -> Result<Arc<Body>, Reason> {
-        let read = timeout(STORE_DEADLINE, self.store.entry(tenant, id)).await;
-        let Ok(Ok(Some(entry))) = read else { return Err(Reason::CacheFault) };
+        let read = self.gate.ask(STORE_DEADLINE, self.store.entry(tenant, id)).await;
+        let Some(Some(entry)) = read else { return Err(Reason::CacheFault) };
         let body = body_of(Dialect::from_name(&entry.dialect), entry.body).ok_or(Reason::CacheFault)?;
         let body = Arc::new(body);
         self.shelf.keep_body(id, Arc::clone(&body));

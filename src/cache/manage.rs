@@ -53,6 +53,13 @@ impl Cache {
     pub async fn load(&self) -> Result<usize, LoadError> {
         let now = self.clock.now_ms();
         let space = self.embedder.space().to_string();
+        if let Some(chosen) = self.choose_partitions().await? {
+            let mut loaded = 0;
+            for (tenant, partition) in chosen {
+                loaded += self.load_partition(&tenant, &partition).await?;
+            }
+            return Ok(loaded);
+        }
         let mut loaded = 0;
         let mut next = self.read_page(now, None);
         loop {
@@ -65,7 +72,7 @@ impl Cache {
         }
     }
 
-    fn read_page(&self, now: UnixMs, after: Option<Cursor>) -> JoinHandle<Result<Vec<Loaded>, StoreError>> {
+    pub(super) fn read_page(&self, now: UnixMs, after: Option<Cursor>) -> JoinHandle<Result<Vec<Loaded>, StoreError>> {
         let store = Arc::clone(&self.store);
         tokio::spawn(async move { store.scan(now, after.as_ref(), PAGE).await })
     }
@@ -79,6 +86,20 @@ impl Cache {
         }
         let (writer, id, bytes) = (meta.writer.clone(), meta.id, meta.bytes);
         let gone = self.shelf.put(meta);
+        self.drop_all(&gone);
+        self.count_loaded(&writer, id, bytes);
+    }
+
+    /// Takes over an entry that another replica has stored or changed.
+    pub(super) fn learn_of(&self, Loaded { meta, points }: &Loaded, space: &str) {
+        let meta = meta_of(&meta.entry, meta.body_len, points);
+        for point in points {
+            if self.add_point(&comparable(point, space)).is_err() {
+                tracing::warn!(point = %point.id, "a stored vector cannot be used; its entry is exact only");
+            }
+        }
+        let (writer, id, bytes) = (meta.writer.clone(), meta.id, meta.bytes);
+        let gone = self.shelf.join(meta);
         self.drop_all(&gone);
         self.count_loaded(&writer, id, bytes);
     }

@@ -15,16 +15,19 @@ mod considered;
 mod explain;
 mod feedback;
 mod follow;
+mod gate;
 mod invalidate;
 mod learners;
 mod likeness;
 mod lookup;
 mod manage;
 mod points;
+mod replicas;
+mod residency;
 mod shelf;
 mod writers;
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 pub use commit::{Committed, Fresh, FreshItem};
@@ -40,20 +43,24 @@ pub use lookup::{Ask, Hit, Query, Searched, Vector};
 pub use manage::{LoadError, Sizes};
 pub use outcome::Tier;
 pub use points::{Candidate, IndexSize, PointMeta};
+pub use replicas::{Follower, Standing};
+pub use residency::Elsewhere;
 pub use shelf::{Body, Meta};
 pub use writers::Probing;
 
 use self::decide::{Guards, Weights};
+use self::gate::Gate;
 use self::invalidate::Invalidations;
 use self::learners::Learners;
 use self::points::Points;
+use self::residency::Residency;
 use self::shelf::Shelf;
 use self::writers::Writers;
 use crate::call::SecretKey;
 use crate::clock::Clock;
 use crate::config;
 use crate::embed::Embedder;
-use crate::store::{DecisionStore, EntryStore, WriterHandle};
+use crate::store::{DecisionStore, EntryStore, SearchStore, WriterHandle};
 use crate::telemetry::metrics::Metrics;
 
 /// Points looked at for one decision (`decision.md`: the ten nearest).
@@ -78,12 +85,20 @@ pub struct Cache {
     invalidations: Invalidations,
     learners: Learners,
     writers: Writers,
+    residency: Residency,
+    gate: Gate,
+    blind: Duration,
+    standing: OnceLock<Arc<Standing>>,
     /// Held while groups change shape.
     reshaping: Mutex<()>,
 }
 
 /// What a cache is made of.
 pub struct Parts {
+    /// Searches for what is not in memory, where the store can.
+    pub search: Option<Arc<dyn SearchStore>>,
+    /// Longest time to serve from memory without word from a shared store.
+    pub blind: Duration,
     /// Policy and sizes.
     pub settings: config::Cache,
     /// Keys all hashes.
@@ -109,13 +124,30 @@ pub struct Parts {
 impl Cache {
     /// An empty cache; [`Cache::load`] fills it.
     pub fn new(parts: Parts) -> Self {
-        let Parts { settings, secret, clock, guards, embedder, weights, store, decisions, writer, metrics } = parts;
+        let Parts {
+            settings,
+            secret,
+            clock,
+            guards,
+            embedder,
+            weights,
+            store,
+            search,
+            decisions,
+            writer,
+            metrics,
+            blind,
+        } = parts;
         Self {
             shelf: Shelf::new(&settings),
             points: Points::new(settings.hnsw_from),
             learners: Learners::new(weights, embedder.space().to_string()),
             writers: Writers::new(settings.writes_per_minute, settings.probe_alarm),
             reshaping: Mutex::default(),
+            residency: Residency::new(search, settings.index_bytes, embedder.space().dimensions),
+            gate: Gate::new(),
+            standing: OnceLock::new(),
+            blind,
             settings,
             secret,
             clock,

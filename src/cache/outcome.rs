@@ -120,6 +120,8 @@ pub enum Reason {
     WriteRate,
     /// The answer was invalidated while it was under way.
     Invalidated,
+    /// This replica does not know what others have invalidated.
+    Behind,
 }
 
 impl Reason {
@@ -144,6 +146,7 @@ impl Reason {
             Self::Shadow => "shadow",
             Self::WriteRate => "write_rate",
             Self::Invalidated => "invalidated",
+            Self::Behind => "behind",
         }
     }
 }

@@ -10,7 +10,7 @@ use super::decide::Features;
 use super::shelf::ByDigest;
 use crate::ids::{EntryId, KeyId, PointId, TenantId};
 use crate::index::{IndexError, Kind, Neighbour, Partition};
-use crate::store::Digest;
+use crate::store::{Digest, Point};
 
 /// A point without its vector.
 #[derive(Debug)]
@@ -34,6 +34,20 @@ pub struct PointMeta {
 }
 
 impl PointMeta {
+    /// What memory keeps of a stored point.
+    pub(super) fn of(point: &Point, prompt: &str) -> Self {
+        Self {
+            entry: point.entry,
+            tenant: point.tenant.clone(),
+            partition: point.partition,
+            fingerprint: point.fingerprint,
+            normalised: point.normalised,
+            prompt: prompt.into(),
+            writer: point.writer.clone(),
+            features: Arc::default(),
+        }
+    }
+
     /// What the guards know of the prompt.
     pub fn features(&self) -> &Features {
         self.features.get_or_init(|| Features::of(&self.prompt))
@@ -152,6 +166,23 @@ impl Points {
             })
         };
         (neighbours.into_iter().filter_map(own).collect(), index.kind())
+    }
+
+    /// Every partition with the number of its points.
+    pub(super) fn partitions(&self) -> Vec<(Digest, usize)> {
+        read(&self.partitions).iter().map(|(digest, partition)| (*digest, partition.len())).collect()
+    }
+
+    /// A partition taken by chance, with the number of its points.
+    pub(super) fn any_partition(&self) -> Option<(Digest, usize)> {
+        let partitions = read(&self.partitions);
+        let at = fastrand::usize(..partitions.len().max(1));
+        partitions.iter().nth(at).map(|(digest, partition)| (*digest, partition.len()))
+    }
+
+    /// Every point of a partition. Visits all points.
+    pub(super) fn of_partition(&self, partition: &Digest) -> Vec<Arc<PointMeta>> {
+        read(&self.metas).values().filter(|point| point.partition == *partition).cloned().collect()
     }
 
     /// Every point of the partition whose cosine to `query` is at least `least`, best first. Compares all of them.

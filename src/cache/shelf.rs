@@ -209,6 +209,43 @@ impl Shelf {
         gone
     }
 
+    /// Adds an answer that was stored elsewhere. Of two answers with a key in common the later one has it, wherever each of
+    /// them comes from, so that all replicas keep the same one. Returns those that have to go, as [`Shelf::put`] does.
+    pub(super) fn join(&self, meta: Meta) -> Vec<Arc<Meta>> {
+        let meta = Arc::new(meta);
+        let mut gone = Vec::new();
+        self.metas.insert_with_lifecycle(meta.id, Arc::clone(&meta), &mut gone);
+        let mut robbed = Vec::new();
+        let mut keys = self.keys.write().unwrap_or_else(PoisonError::into_inner);
+        for key in &meta.fingerprints {
+            match keys.get(key) {
+                Some(other) if *other > meta.id => {}
+                Some(other) => {
+                    robbed.push(*other);
+                    keys.insert(*key, meta.id);
+                }
+                None => {
+                    keys.insert(*key, meta.id);
+                }
+            }
+        }
+        let keyless = |id: EntryId| {
+            let left =
+                self.metas.peek(&id).filter(|meta| !meta.fingerprints.iter().any(|key| keys.get(key) == Some(&id)));
+            left.is_some()
+        };
+        robbed.push(meta.id);
+        robbed.retain(|id| keyless(*id));
+        drop(keys);
+        for id in robbed {
+            if let Some((_, meta)) = self.metas.remove(&id) {
+                gone.push(meta);
+            }
+        }
+        gone.iter().for_each(|old| self.unkey(old));
+        gone
+    }
+
     /// Takes an answer out. `None` if it is not there or belongs to another tenant.
     pub(super) fn forget(&self, tenant: &TenantId, id: EntryId) -> Option<Arc<Meta>> {
         let (_, meta) = self.metas.remove_if(&id, |meta| meta.tenant == *tenant)?;

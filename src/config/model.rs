@@ -138,6 +138,8 @@ pub struct Store {
     pub secret_file: Option<PathBuf>,
     /// Longest time a row waits before it is written.
     pub flush: Duration,
+    /// Longest time to serve from memory without word from a store that other replicas change too.
+    pub blind: Duration,
 }
 
 /// `[store] migrate`
@@ -227,6 +229,8 @@ pub struct Cache {
     pub max_bytes: u64,
     /// Bytes of answers held in memory; the rest is read from the store.
     pub memory_bytes: u64,
+    /// Memory for the index; what does not fit is searched in the store, where the store can.
+    pub index_bytes: u64,
     /// Largest answer that is stored, in bytes.
     pub max_entry_bytes: usize,
     /// Names of guards that are switched off.

@@ -107,7 +107,7 @@ impl Out {
     }
 
     fn store(&mut self, store: &Store) {
-        let Store { url, shadow, migrate, secret_file, flush } = store;
+        let Store { url, shadow, migrate, secret_file, flush, blind } = store;
         self.head("[store]");
         self.text("url", url);
         self.text("shadow", shadow.as_ref().map(ToString::to_string).unwrap_or_default());
@@ -120,6 +120,7 @@ impl Out {
         );
         self.text("secret_file", secret_file.as_deref().unwrap_or(Path::new("")).display());
         self.duration("flush", *flush);
+        self.duration("blind", *blind);
     }
 
     fn embedding(&mut self, embedding: &Embedding) {
@@ -151,6 +152,7 @@ impl Out {
             max_entries,
             max_bytes,
             memory_bytes,
+            index_bytes,
             max_entry_bytes,
             guards_off,
             hnsw_from,
@@ -173,6 +175,7 @@ impl Out {
         self.raw("max_entries", max_entries);
         self.text("max_bytes", show_size(*max_bytes));
         self.text("memory_bytes", show_size(*memory_bytes));
+        self.text("index_bytes", show_size(*index_bytes));
         self.bytes("max_entry_bytes", *max_entry_bytes);
         self.list("guards_off", guards_off);
         self.raw("hnsw_from", hnsw_from);

@@ -130,6 +130,7 @@ fn store(reader: &mut Reader<'_>) -> Store {
         migrate: reader.choice("migrate", Migrate::Auto, &[("auto", Migrate::Auto), ("manual", Migrate::Manual)]),
         secret_file,
         flush: reader.duration("flush", MS, 10 * SECOND),
+        blind: reader.duration("blind", SECOND, 24 * 3600 * SECOND),
     }
 }
 
@@ -212,6 +213,7 @@ fn cache(reader: &mut Reader<'_>) -> Cache {
         max_entries: count(reader, "max_entries", 1, 100 * MILLION),
         max_bytes: reader.size("max_bytes", MIB, 16 * TIB),
         memory_bytes: reader.size("memory_bytes", MIB, TIB),
+        index_bytes: reader.size("index_bytes", MIB, TIB),
         max_entry_bytes: bytes(reader, "max_entry_bytes", KIB, 64 * MIB),
         guards_off: guards_off(reader),
         hnsw_from: count(reader, "hnsw_from", 1000, 10 * MILLION),

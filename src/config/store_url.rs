@@ -113,7 +113,8 @@ mod tests {
 
     #[test]
     fn what_names_no_store_is_refused() {
-        for url in ["", "postgres://", "postgres:///x", "mysql://db/x", "sqlite://", "sqlite://:memory:", "sqlite://a/"] {
+        for url in ["", "postgres://", "postgres:///x", "mysql://db/x", "sqlite://", "sqlite://:memory:", "sqlite://a/"]
+        {
             assert!(url.parse::<StoreUrl>().is_err(), "{url}");
         }
     }

@@ -261,7 +261,10 @@ fn what_this_version_does_not_have_is_called_so() {
     ] {
         assert!(only(text).ends_with(&format!(" {key} not_supported")), "{}", only(text));
     }
-    assert!(check_report(&problems("[store]\nurl = \"mysql://u:hunter2@h/d\"\n")).contains("not the URL of a supported store"));
+    assert!(
+        check_report(&problems("[store]\nurl = \"mysql://u:hunter2@h/d\"\n"))
+            .contains("not the URL of a supported store")
+    );
 }
 
 #[test]

@@ -16,11 +16,13 @@ pub enum StoreError {
         /// The database file that was asked for.
         path: PathBuf,
     },
-    /// The file does not exist, and the operation does not create one.
-    #[error("{path}: there is no such database; `remora serve` creates it", path = .path.display())]
+    /// There is no such database, and the operation does not create one.
+    #[error("{place}: there is no such database; {advice}")]
     Missing {
-        /// The database file that was asked for.
-        path: PathBuf,
+        /// The database: a file, or a URL without its password.
+        place: String,
+        /// Who makes one.
+        advice: &'static str,
     },
     /// The file cannot be read, created or written.
     #[error("{path}: cannot be opened for reading and writing ({detail}); check the owner and the permissions of the file and of its directory, which must be writable too", path = .path.display())]
@@ -36,13 +38,15 @@ pub enum StoreError {
         /// The file.
         path: PathBuf,
     },
-    /// The file is the SQLite database of another program.
-    #[error("{path}: a database of another program (application id {application_id:#010x}); it was not changed. Move the file away, or change `[store] url`", path = .path.display())]
+    /// The database is that of another program.
+    #[error(
+        "{place}: a database of another program ({detail}); it was not changed. Give Remora a database of its own: move that one away, or change `[store] url`"
+    )]
     Foreign {
-        /// The file.
-        path: PathBuf,
-        /// The application id found in it.
-        application_id: u32,
+        /// The database: a file, or a URL without its password.
+        place: String,
+        /// What was found in it.
+        detail: String,
     },
     /// There is no database, but the log of one.
     #[error("{log}: the log of a database that is not there, with changes that are nowhere else; put it back beside its database, or move it away too", log = .log.display())]
@@ -59,48 +63,106 @@ pub enum StoreError {
         detail: String,
     },
     /// The schema is newer than this program knows.
-    #[error("{path}: the database has schema {found}, this program knows schemas up to {known}; it was not changed. Run the newer program, or restore a backup that was made before the upgrade", path = .path.display())]
+    #[error(
+        "{place}: the database has schema {found}, this program knows schemas up to {known}; it was not changed. Run the newer program, or restore a backup that was made before the upgrade"
+    )]
     Newer {
-        /// The file.
-        path: PathBuf,
-        /// Schema version of the file.
+        /// The database: a file, or a URL without its password.
+        place: String,
+        /// Schema version of the database.
         found: u32,
         /// Newest schema version of this program.
         known: u32,
     },
     /// The schema is older than this program needs, and it was told not to migrate by itself.
-    #[error("{path}: the database has schema {found}, this program needs schema {needed}; back the file up and run `remora migrate up`, or set `[store] migrate = \"auto\"`", path = .path.display())]
+    #[error(
+        "{place}: the database has schema {found}, this program needs schema {needed}; back it up and run `remora migrate up`, or set `[store] migrate = \"auto\"`"
+    )]
     Older {
-        /// The file.
-        path: PathBuf,
-        /// Schema version of the file.
+        /// The database: a file, or a URL without its password.
+        place: String,
+        /// Schema version of the database.
         found: u32,
         /// Schema version this program needs.
         needed: u32,
     },
     /// A step down to a schema that does not exist, or that would delete all data.
-    #[error("{path}: cannot go down from schema {found} to {asked}; possible are {oldest} to {found}. To start empty, move the file away", path = .path.display())]
+    #[error(
+        "{place}: cannot go {way} from schema {found} to {asked}; possible are {least} to {most}. To start empty, use another database"
+    )]
     NoSuchVersion {
-        /// The file.
-        path: PathBuf,
-        /// Schema version of the file.
+        /// The database: a file, or a URL without its password.
+        place: String,
+        /// `up` or `down`.
+        way: &'static str,
+        /// Schema version of the database.
         found: u32,
         /// Schema version that was asked for.
         asked: u32,
-        /// Oldest schema version that still holds data.
-        oldest: u32,
+        /// Oldest version that can be gone to.
+        least: u32,
+        /// Newest version that can be gone to.
+        most: u32,
     },
     /// Another process or a long operation held the database longer than the deadline.
-    #[error("{path}: the database was busy for too long", path = .path.display())]
+    #[error("{place}: the database was busy for too long")]
     Busy {
-        /// The file.
-        path: PathBuf,
+        /// The database: a file, or a URL without its password.
+        place: String,
     },
     /// No room on the disk.
-    #[error("{path}: the disk is full", path = .path.display())]
+    #[error("{place}: the disk is full")]
     DiskFull {
-        /// The file.
-        path: PathBuf,
+        /// The database: a file, or a URL without its password.
+        place: String,
+    },
+    /// The server cannot be reached, is starting or is shutting down.
+    #[error(
+        "{place}: the database server cannot be reached ({detail}); check that it runs and that `[store] url` names it"
+    )]
+    Unreachable {
+        /// The database: a file, or a URL without its password.
+        place: String,
+        /// What the network or the server said.
+        detail: String,
+    },
+    /// The server takes no writes: a standby, or told to be read-only.
+    #[error(
+        "{place}: the database is read-only; nothing was written. Let `[store] url` name the primary server, and check `default_transaction_read_only`"
+    )]
+    ReadOnly {
+        /// The database: a file, or a URL without its password.
+        place: String,
+    },
+    /// The server does not let us in, or not do what must be done.
+    #[error(
+        "{place}: the database refuses this user ({detail}); check the user and the password in `[store] url` and what the user may do"
+    )]
+    Denied {
+        /// The database: a file, or a URL without its password.
+        place: String,
+        /// What the server said.
+        detail: String,
+    },
+    /// The server lacks something that must be there.
+    #[error("{place}: {lack}; {advice}")]
+    Unsuitable {
+        /// The database: a file, or a URL without its password.
+        place: String,
+        /// What is missing.
+        lack: String,
+        /// How to mend it.
+        advice: &'static str,
+    },
+    /// Transactions of several programs got into each other's way again and again.
+    #[error(
+        "{place}: the write met others on the same rows too often ({detail}); it was not made and may be tried again"
+    )]
+    Conflict {
+        /// The database: a file, or a URL without its password.
+        place: String,
+        /// What the server said.
+        detail: String,
     },
     /// A stored row does not have the shape that this program writes.
     #[error("a row of `{table}` cannot be read: {detail}")]
@@ -137,6 +199,11 @@ impl StoreError {
             Self::NoSuchVersion { .. } => "no_such_version",
             Self::Busy { .. } => "busy",
             Self::DiskFull { .. } => "disk_full",
+            Self::Unreachable { .. } => "unreachable",
+            Self::ReadOnly { .. } => "read_only",
+            Self::Denied { .. } => "denied",
+            Self::Unsuitable { .. } => "unsuitable",
+            Self::Conflict { .. } => "conflict",
             Self::BadRow { .. } => "bad_row",
             Self::Behind => "behind",
             Self::Closed => "closed",

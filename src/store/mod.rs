@@ -17,6 +17,8 @@
 mod database;
 mod error;
 mod feed;
+mod forms;
+pub mod migrate;
 mod model;
 pub mod postgres;
 pub mod shadow;

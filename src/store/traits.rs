@@ -8,9 +8,7 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 
-use super::{
-    AuditRow, ChangeStore, DecisionRow, Entry, LearnedRow, LedgerRow, Point, SearchStore, StoreError,
-};
+use super::{AuditRow, ChangeStore, DecisionRow, Entry, LearnedRow, LedgerRow, Point, SearchStore, StoreError};
 use crate::clock::UnixMs;
 use crate::ids::{AuditId, EntryId, KeyId, PointId, RequestId, TenantId};
 

@@ -67,6 +67,8 @@ pub struct Metrics {
     pub ledger_rows: IntCounter,
     /// Rows and entries that found no place in the queue, by kind.
     pub store_dropped: IntCounterVec,
+    /// Rows and reads of the shadow store by result.
+    pub store_shadow: IntCounterVec,
     /// 1 if the dependency works.
     pub dependency_up: IntGaugeVec,
     /// Open client connections.
@@ -221,6 +223,11 @@ impl Metrics {
                 "store_dropped_total",
                 "Rows and entries for which the write queue had no room, since the start.",
                 &["kind"],
+            )?,
+            store_shadow: make.counters(
+                "store_shadow_total",
+                "Rows written to the shadow store, tries that failed, rows dropped, reads compared and different.",
+                &["result"],
             )?,
             dependency_up: make.gauges("dependency_up", "1 if the dependency works.", &["name"])?,
             connections: make.gauge("connections", "Open client connections.")?,

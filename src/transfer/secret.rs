@@ -132,7 +132,7 @@ pub(super) async fn fits(place: &Place, stores: &Stores, secret: &[u8; 32]) -> R
 ///
 /// # Errors
 /// As [`fits`], or it cannot be written. Nothing has been changed then.
-pub(crate) async fn give(place: &Place, stores: &Stores, secret: &[u8; 32]) -> Result<(), TransferError> {
+pub(super) async fn give(place: &Place, stores: &Stores, secret: &[u8; 32]) -> Result<(), TransferError> {
     fits(place, stores, secret).await?;
     let shared = place.url.is_shared();
     match place.key_file() {
@@ -162,6 +162,20 @@ pub(crate) async fn give(place: &Place, stores: &Stores, secret: &[u8; 32]) -> R
         stores.notes.set_note(CHECK_NOTE, Some(&check(secret))).await?;
     }
     Ok(())
+}
+
+/// Gives the second database the secret of the first.
+///
+/// # Errors
+/// As [`give`], or the first has none.
+pub(crate) async fn hand_over(
+    from: &Place,
+    first: &Stores,
+    to: &Place,
+    second: &Stores,
+) -> Result<(), TransferError> {
+    let secret = read(from, first).await?.ok_or_else(|| TransferError::NoSecret(from.url.clone()))?;
+    give(to, second, &secret).await
 }
 
 /// Locks the secret of a SQLite database as a running program does, so that no program serves from it while rows are

@@ -131,6 +131,8 @@ async fn bare(entries: usize) -> Bare {
         guards: Guards::without(&[]),
         embedder: Embedder::fixed(2, |_| Ok(vec![1.0, 0.0])),
         weights: None,
+        search: None,
+        blind: config.store.blind,
         store: Arc::clone(&stores.entries),
         decisions: Arc::clone(&stores.decisions),
         writer: writer.clone(),

@@ -51,7 +51,7 @@ impl Invalidations {
     }
 
     /// Enters one. From now on nothing that it means can come from requests that began before.
-    pub(super) fn enter(&self, selector: Arc<Selector>, at: UnixMs) -> Epoch {
+    pub(in crate::cache) fn enter(&self, selector: Arc<Selector>, at: UnixMs) -> Epoch {
         let mut log = self.write();
         log.last += 1;
         let epoch = log.last;

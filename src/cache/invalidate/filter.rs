@@ -8,6 +8,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::cache::outcome::Tier;
@@ -67,6 +68,66 @@ impl Filter {
         *self == Self { all: self.all, ..Self::default() }
     }
 
+    /// The filter for other replicas; see [`Filter::from_json`].
+    pub(in crate::cache) fn to_json(&self) -> String {
+        // A new part must be told to other replicas too.
+        let Self {
+            tenant,
+            id,
+            model,
+            namespace,
+            tags,
+            writer,
+            dialect,
+            tier,
+            older_than,
+            younger_than,
+            text,
+            answer_text,
+            near,
+            all,
+        } = self;
+        let millis = |duration: &Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
+        let told = Told {
+            tenant: tenant.as_ref().map(|tenant| tenant.as_str().to_owned()),
+            id: id.map(|id| id.to_string()),
+            model: model.clone(),
+            namespace: namespace.clone(),
+            tags: tags.clone(),
+            writer: writer.clone(),
+            dialect: dialect.map(|dialect| dialect.as_str().to_owned()),
+            tier: tier.map(|tier| tier.as_str().to_owned()),
+            older_than_ms: older_than.as_ref().map(millis),
+            younger_than_ms: younger_than.as_ref().map(millis),
+            text: text.clone(),
+            answer_text: answer_text.clone(),
+            near: near.as_ref().map(|near| (near.text.clone(), near.radius.to_bits())),
+            all: *all,
+        };
+        serde_json::to_string(&told).unwrap_or_default()
+    }
+
+    /// A filter that another replica told. `None` if it has a part that this program does not know.
+    pub(in crate::cache) fn from_json(text: &str) -> Option<Self> {
+        let told: Told = serde_json::from_str(text).ok()?;
+        Some(Self {
+            tenant: told.tenant.map(TenantId::new),
+            id: told.id.map(|id| id.parse()).transpose().ok()?,
+            model: told.model,
+            namespace: told.namespace,
+            tags: told.tags,
+            writer: told.writer,
+            dialect: known(told.dialect, known_dialect)?,
+            tier: known(told.tier, known_tier)?,
+            older_than: told.older_than_ms.map(Duration::from_millis),
+            younger_than: told.younger_than_ms.map(Duration::from_millis),
+            text: told.text,
+            answer_text: told.answer_text,
+            near: told.near.map(|(text, radius)| Near { text, radius: f32::from_bits(radius) }),
+            all: told.all,
+        })
+    }
+
     /// What can be told from the metadata alone.
     pub(in crate::cache) fn holds(&self, facts: &Facts<'_>, now: u64) -> bool {
         let age = Duration::from_millis(now.saturating_sub(facts.created_at));
@@ -90,6 +151,42 @@ impl Filter {
             writer: self.writer.as_deref().map(KeyId::new),
         }
     }
+}
+
+/// A [`Filter`] on its way to other replicas. The radius is told by its bits, to be the same everywhere.
+#[derive(Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+struct Told {
+    tenant: Option<String>,
+    id: Option<String>,
+    model: Option<String>,
+    namespace: Option<String>,
+    tags: Vec<(String, String)>,
+    writer: Option<String>,
+    dialect: Option<String>,
+    tier: Option<String>,
+    older_than_ms: Option<u64>,
+    younger_than_ms: Option<u64>,
+    text: Option<String>,
+    answer_text: Option<String>,
+    near: Option<(String, u32)>,
+    all: bool,
+}
+
+/// `None` only if there is a name that stands for nothing.
+fn known<T>(name: Option<String>, meaning: impl Fn(&str) -> Option<T>) -> Option<Option<T>> {
+    match name {
+        Some(name) => meaning(&name).map(Some),
+        None => Some(None),
+    }
+}
+
+fn known_dialect(name: &str) -> Option<Dialect> {
+    Some(Dialect::from_name(name)).filter(|dialect| dialect.as_str() == name)
+}
+
+fn known_tier(name: &str) -> Option<Tier> {
+    [Tier::Exact, Tier::Semantic].into_iter().find(|tier| tier.as_str() == name)
 }
 
 /// What of an entry is compared without looking at its points or its body.
@@ -152,6 +249,11 @@ impl Selector {
         Self { filter, text, answer_text, vector, space }
     }
 
+    /// The same, but for what it asks of the answer.
+    pub(in crate::cache) fn without_body(&self) -> Self {
+        Self { answer_text: None, filter: Filter { answer_text: None, ..self.filter.clone() }, ..self.clone() }
+    }
+
     /// Whether it means nothing: no part is given and neither is `all`.
     pub(super) fn is_void(&self) -> bool {
         self.filter.is_open() && !self.filter.all
@@ -163,7 +265,7 @@ impl Selector {
     }
 
     /// Whether the answer itself must be looked at.
-    pub(super) fn needs_body(&self) -> bool {
+    pub(in crate::cache) fn needs_body(&self) -> bool {
         self.answer_text.is_some()
     }
 

@@ -58,6 +58,8 @@ impl Place {
             embedder: Embedder::fixed(4, |text| Ok(subjects(text))),
             weights: None,
             store: Arc::clone(&stores.entries),
+            search: None,
+            blind: config.store.blind,
             decisions: Arc::clone(&stores.decisions),
             writer: writer.clone(),
             metrics: Arc::new(Metrics::new(std::iter::empty(), std::iter::empty()).unwrap()),

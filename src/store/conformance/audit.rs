@@ -34,3 +34,19 @@ pub(super) async fn the_trail_is_read_newest_first_page_by_page(stores: &Stores)
     assert_eq!(stores.audit.trail(Some(audit_id(2)), 2).await.unwrap(), [audit_row(1)]);
     assert_eq!(stores.audit.trail(Some(audit_id(1)), 2).await.unwrap(), []);
 }
+
+pub(super) async fn the_audit_is_read_oldest_first_page_by_page(stores: &Stores) {
+    for number in [2, 5, 1, 4, 3] {
+        stores.audit.record(&audit_row(number), &[]).await.unwrap();
+    }
+    assert_eq!(stores.audit.audit_page(None, 2).await.unwrap(), [audit_row(1), audit_row(2)]);
+    assert_eq!(stores.audit.audit_page(Some(audit_id(2)), 2).await.unwrap(), [audit_row(3), audit_row(4)]);
+    assert_eq!(stores.audit.audit_page(Some(audit_id(4)), 2).await.unwrap(), [audit_row(5)]);
+    assert_eq!(stores.audit.audit_page(Some(audit_id(5)), 2).await.unwrap(), []);
+}
+
+pub(super) async fn an_audit_row_has_odd_text_back(stores: &Stores) {
+    let odd = AuditRow { reason: Some("\0 \u{10}\u{1} ☃".into()), what: "{\"\0\":1}".into(), ..audit_row(1) };
+    stores.audit.record(&odd, &[]).await.unwrap();
+    assert_eq!(stores.audit.trail(None, 10).await.unwrap(), [odd]);
+}

@@ -141,6 +141,23 @@ pub(super) async fn writes_are_applied_in_order(stores: &Stores) {
     assert_eq!(stores.entries.entry(&tenant("t"), entry_id(2)).await.unwrap(), Some(entry("t", 2)));
 }
 
+pub(super) async fn a_point_before_its_entry_in_a_batch_is_ignored(stores: &Stores) {
+    stores.entries.apply(&[put("t", 1), EntryWrite::AddPoint(point("t", 2, 7)), put("t", 2)]).await.unwrap();
+    assert_eq!(stores.entries.points_of(&tenant("t"), entry_id(2)).await.unwrap().len(), 2);
+    assert_eq!(stores.entries.counts().await.unwrap(), Counts { entries: 2, points: 4 });
+}
+
+pub(super) async fn thousands_of_writes_in_one_batch_are_all_made(stores: &Stores) {
+    let mut writes: Vec<EntryWrite> = (1..=2_500).map(|number| put("t", number)).collect();
+    writes.extend((1..=2_500).map(|number| EntryWrite::AddPoint(point("t", number, 9))));
+    writes.extend((1..=1_500).map(|number| delete("t", number)));
+    stores.entries.apply(&writes).await.unwrap();
+    assert_eq!(stores.entries.counts().await.unwrap(), Counts { entries: 1_000, points: 3_000 });
+    let last = stores.entries.points_of(&tenant("t"), entry_id(2_500)).await.unwrap();
+    assert_eq!(last, [point("t", 2_500, 0), point("t", 2_500, 1), point("t", 2_500, 9)]);
+    assert_eq!(stores.entries.entry(&tenant("t"), entry_id(2_500)).await.unwrap(), Some(entry("t", 2_500)));
+}
+
 pub(super) async fn an_entry_expires_at_its_time_and_not_before(stores: &Stores) {
     let until = |number, expires_at| put_entry(Entry { expires_at, ..entry("t", number) }, vec![point("t", number, 0)]);
     stores.entries.apply(&[until(1, 300), until(2, 100), until(3, 200), until(4, LATER)]).await.unwrap();

@@ -53,6 +53,23 @@ pub(super) async fn hits_on_an_entry_are_those_of_its_tenant_newest_first(stores
     assert_eq!(stores.ledger.served(&ann, entry_id(1), 0, 10).await.unwrap(), []);
 }
 
+pub(super) async fn the_ledger_is_read_oldest_first_page_by_page(stores: &Stores) {
+    let rows = [row("ann", 2), row("bob", 4), bare_row(3), row("ann", 1), row("ann", 5)];
+    stores.ledger.append(&rows).await.unwrap();
+    let page = async |after: Option<u64>, limit| stores.ledger.page(after.map(request_id), limit).await.unwrap();
+    assert_eq!(page(None, 3).await, [row("ann", 1), row("ann", 2), bare_row(3)]);
+    assert_eq!(page(Some(3), 3).await, [row("bob", 4), row("ann", 5)]);
+    assert_eq!(page(Some(5), 3).await, []);
+}
+
+pub(super) async fn thousands_of_rows_in_one_batch_are_all_there(stores: &Stores) {
+    let rows: Vec<LedgerRow> = (1..=5_000).map(|number| row("t", number)).collect();
+    stores.ledger.append(&rows[100..200]).await.unwrap();
+    stores.ledger.append(&rows).await.unwrap();
+    assert_eq!(stores.ledger.count().await.unwrap(), 5_000);
+    assert_eq!(stores.ledger.page(Some(request_id(4_998)), 10).await.unwrap(), rows[4_998..]);
+}
+
 pub(super) async fn a_tenant_keeps_its_creation_time_and_gets_the_new_flag(stores: &Stores) {
     let at =
         |name: &str, declared, time| TenantRow { tenant: tenant(name), declared, created_at: time, updated_at: time };

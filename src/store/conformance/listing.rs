@@ -2,7 +2,7 @@
 
 use crate::ids::{EntryId, KeyId, TenantId};
 use crate::store::sample::{LATER, delete, entry, entry_id, point, put, put_entry, tenant};
-use crate::store::{Cursor, Entry, EntryFilter, EntryMeta, EntryWrite, Loaded, Point, Stores};
+use crate::store::{Cursor, Entry, EntryFilter, EntryMeta, EntryWrite, Exported, Loaded, Point, Stores};
 
 type Key = (TenantId, EntryId);
 
@@ -170,4 +170,58 @@ pub(super) async fn a_search_finds_text_inside_prompts_and_knows_no_wildcards(st
         }
     }
     assert_eq!(stores.entries.search(None, "", 2).await.unwrap().len(), 2);
+}
+
+pub(super) async fn loading_yields_those_asked_for_that_are_there_with_their_points(stores: &Stores) {
+    fill(stores).await;
+    let expired = Entry { expires_at: 5, ..entry("ann", 45) };
+    stores.entries.apply(&[put_entry(expired.clone(), vec![point("ann", 45, 0)])]).await.unwrap();
+    let asked = [("bob", 30), ("ann", 45), ("ann", 90), ("eve", 10), ("bob", 45), ("ann", 1)];
+    let keys: Vec<Key> = asked.iter().map(|(owner, number)| (tenant(owner), entry_id(*number))).collect();
+    let mut loaded = stores.entries.load(&keys).await.unwrap();
+    loaded.sort_by_key(|each| key(&each.meta));
+    let whole = |entry: Entry, points| {
+        let body_len = entry.body.len() as u64;
+        Loaded { meta: EntryMeta { entry: Entry { body: bytes::Bytes::new(), ..entry }, body_len }, points }
+    };
+    let two = |owner, number| vec![point(owner, number, 0), point(owner, number, 1)];
+    let expected = [
+        whole(expired, vec![point("ann", 45, 0)]),
+        whole(entry("ann", 90), two("ann", 90)),
+        whole(entry("bob", 30), two("bob", 30)),
+    ];
+    assert_eq!(loaded, expected);
+    assert_eq!(stores.entries.load(&[]).await.unwrap(), []);
+}
+
+pub(super) async fn an_export_yields_everything_of_every_entry_page_by_page(stores: &Stores) {
+    let keys = fill(stores).await;
+    let odd = Point { vector: Some(vec![f32::MAX, -0.0, 1.0e-40]), prompt: Some("\0".into()), ..point("ann", 45, 0) };
+    let expired = Exported { entry: Entry { expires_at: 5, ..entry("ann", 45) }, points: vec![odd] };
+    let pointless = Exported { entry: entry("bob", 45), points: Vec::new() };
+    for each in [&expired, &pointless] {
+        stores.entries.apply(&[put_entry(each.entry.clone(), each.points.clone())]).await.unwrap();
+    }
+    let mut expected: Vec<Exported> = keys
+        .iter()
+        .map(|(owner, id)| {
+            let number = u64::try_from(u128::from_be_bytes(id.to_bytes())).unwrap();
+            let points = vec![point(owner.as_str(), number, 0), point(owner.as_str(), number, 1)];
+            Exported { entry: entry(owner.as_str(), number), points }
+        })
+        .chain([expired, pointless])
+        .collect();
+    expected.sort_by_key(|each| (each.entry.tenant.clone(), each.entry.id));
+    for page in [1, 4, 100] {
+        let mut all: Vec<Exported> = Vec::new();
+        let mut after: Option<Cursor> = None;
+        loop {
+            let exported = stores.entries.export(after.as_ref(), page).await.unwrap();
+            assert!(exported.len() <= page as usize);
+            let Some(last) = exported.last() else { break };
+            after = Some(Cursor { tenant: last.entry.tenant.clone(), entry: last.entry.id });
+            all.extend(exported);
+        }
+        assert_eq!(all, expected, "pages of {page}");
+    }
 }

@@ -161,6 +161,17 @@ pub struct ShadowStats {
 }
 
 impl ShadowStats {
+    /// The counters by their names in the metrics.
+    pub fn totals(&self) -> [(&'static str, u64); 5] {
+        [
+            ("mirrored", self.mirrored),
+            ("failed", self.failed),
+            ("dropped", self.dropped),
+            ("compared", self.compared),
+            ("different", self.different),
+        ]
+    }
+
     /// The second store lacks writes: a copy must catch up.
     pub fn catch_up_needed(&self) -> bool {
         self.dropped > 0

@@ -18,18 +18,18 @@ mod code {
 
 /// Names what happened to the database at `path`.
 pub(super) fn fault(path: &Path, error: sqlx::Error) -> StoreError {
-    let path = path.to_path_buf();
+    let place = path.display().to_string();
     match error {
-        sqlx::Error::PoolTimedOut => StoreError::Busy { path },
+        sqlx::Error::PoolTimedOut => StoreError::Busy { place },
         sqlx::Error::PoolClosed => StoreError::Closed,
         sqlx::Error::Database(database) => {
             let detail = database.message().to_owned();
             // The low byte of an extended result code is the primary one.
             match database.code().and_then(|text| text.parse::<i32>().ok()).map(|extended| extended & 0xff) {
-                Some(code::BUSY | code::LOCKED) => StoreError::Busy { path },
-                Some(code::READONLY | code::CANTOPEN) => StoreError::Unwritable { path, detail },
-                Some(code::CORRUPT | code::NOTADB) => StoreError::Corrupt { path, detail },
-                Some(code::FULL) => StoreError::DiskFull { path },
+                Some(code::BUSY | code::LOCKED) => StoreError::Busy { place },
+                Some(code::READONLY | code::CANTOPEN) => StoreError::Unwritable { path: path.to_path_buf(), detail },
+                Some(code::CORRUPT | code::NOTADB) => StoreError::Corrupt { path: path.to_path_buf(), detail },
+                Some(code::FULL) => StoreError::DiskFull { place },
                 Some(code::IOERR) => StoreError::Failed(format!("{}: {detail}", path.display()).into()),
                 _ => StoreError::Failed(database),
             }

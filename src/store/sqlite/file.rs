@@ -59,7 +59,10 @@ pub(super) fn inspect(path: &Path) -> Result<Found, StoreError> {
     }
     let application_id = header.get(68..72).and_then(|four| four.try_into().ok()).map_or(0, u32::from_be_bytes);
     if application_id != APPLICATION_ID {
-        return Err(StoreError::Foreign { path: path.to_path_buf(), application_id });
+        return Err(StoreError::Foreign {
+            place: path.display().to_string(),
+            detail: format!("application id {application_id:#010x}"),
+        });
     }
     Ok(Found::Ours { bytes: meta.len(), journal: beside(path, "-journal").exists() })
 }

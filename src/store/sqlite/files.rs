@@ -149,7 +149,7 @@ async fn a_newer_schema_is_refused_with_advice() {
     let temp = TempStore::closed().await;
     sql(&temp.path(), "PRAGMA user_version = 900").await;
     refused_untouched(&temp.path(), "newer_schema", "Run the newer program, or restore a backup").await;
-    assert_eq!(migrate_up(&temp.path()).await.unwrap_err().as_str(), "newer_schema");
+    assert_eq!(migrate_up(&temp.path(), None).await.unwrap_err().as_str(), "newer_schema");
 }
 
 #[tokio::test]
@@ -242,9 +242,9 @@ async fn down_and_up_again_leaves_schema_and_data_equal() {
     assert_eq!((below.current, below.latest, below.pending), (1, LATEST, vec!["indexes", "admin_audit", "decisions"]));
     assert_ne!(schema(&path).await, before.0, "the step down did nothing");
 
-    assert_eq!(migrate_up(&path).await.unwrap(), ["indexes", "admin_audit", "decisions"]);
+    assert_eq!(migrate_up(&path, None).await.unwrap(), ["indexes", "admin_audit", "decisions"]);
     assert_eq!((schema(&path).await, data(&path).await), before);
-    assert_eq!(migrate_up(&path).await.unwrap(), [""; 0], "a second time there is nothing to do");
+    assert_eq!(migrate_up(&path, None).await.unwrap(), [""; 0], "a second time there is nothing to do");
 }
 
 #[tokio::test]
@@ -263,7 +263,7 @@ async fn what_an_older_program_changes_is_met_again_on_the_way_up() {
         blob(3),
     );
     sql(&path, &changes).await;
-    assert_eq!(migrate_up(&path).await.unwrap(), ["decisions"]);
+    assert_eq!(migrate_up(&path, None).await.unwrap(), ["decisions"]);
     let store = SqliteStore::open(&path, Migrate::Manual).await.unwrap();
     let stores = store.stores();
     assert_eq!(stores.entries.counts().await.unwrap(), Counts { entries: 49, points: 98 });
@@ -313,7 +313,7 @@ async fn going_down_never_deletes_data_and_never_goes_up() {
 async fn migrating_what_does_not_exist_creates_nothing() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("remora.db");
-    for error in [status(&path).await.unwrap_err(), migrate_up(&path).await.unwrap_err()] {
+    for error in [status(&path).await.unwrap_err(), migrate_up(&path, None).await.unwrap_err()] {
         assert_eq!(error.as_str(), "missing");
     }
     assert!(!path.exists());

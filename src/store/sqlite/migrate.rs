@@ -10,80 +10,68 @@ use sqlx::sqlite::SqliteConnection;
 use sqlx::{AssertSqlSafe, Connection, query, query_scalar, raw_sql};
 
 use super::super::StoreError;
+use super::super::migrate::{Reach, Status, Step, Way, check_newer, names_after, oldest_program};
 use super::fault::fault;
 use super::file::{self, APPLICATION_ID, Found};
-use super::{CHECK_UP_TO, PAGE_BYTES, base, connect, done, run, writing};
+use super::{CHECK_UP_TO, MAKES_ONE, PAGE_BYTES, base, connect, done, run, writing};
 use crate::config::Migrate;
 
-/// One step: from the version before it to its own.
-struct Step {
-    version: u32,
-    name: &'static str,
-    up: &'static str,
-    /// The way back, with all data kept. The first step has none: before it there is nothing.
-    down: Option<&'static str>,
-}
-
-const STEPS: [Step; 4] = [
-    Step { version: 1, name: "tables", up: include_str!("migrations/0001_tables.up.sql"), down: None },
+pub(in crate::store) const STEPS: [Step; 4] = [
+    Step { version: 1, name: "tables", up: include_str!("migrations/0001_tables.up.sql"), down: None, compatible: 1 },
     Step {
         version: 2,
         name: "indexes",
         up: include_str!("migrations/0002_indexes.up.sql"),
         down: Some(include_str!("migrations/0002_indexes.down.sql")),
+        compatible: 1,
     },
     Step {
         version: 3,
         name: "admin_audit",
         up: include_str!("migrations/0003_admin_audit.up.sql"),
         down: Some(include_str!("migrations/0003_admin_audit.down.sql")),
+        compatible: 1,
     },
     Step {
         version: 4,
         name: "decisions",
         up: include_str!("migrations/0004_decisions.up.sql"),
         down: Some(include_str!("migrations/0004_decisions.down.sql")),
+        compatible: 1,
     },
 ];
 
 /// The schema that this program works with.
-pub(super) const LATEST: u32 = 4;
+pub(in crate::store) const LATEST: u32 = 4;
 /// The oldest schema that holds data.
-const OLDEST: u32 = 1;
+pub(in crate::store) const OLDEST: u32 = 1;
 
 const NOTE_STEP: &str = "INSERT INTO meta (key, value) VALUES (?1, ?2)";
 const FORGET_STEP: &str = "DELETE FROM meta WHERE key = ?1";
-
-/// Where a database stands.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Status {
-    /// Schema version of the file; 0 if nothing has been created yet.
-    pub current: u32,
-    /// Schema version of this program.
-    pub latest: u32,
-    /// Names of the steps that `up` would take, in order.
-    pub pending: Vec<&'static str>,
-}
+/// The oldest program schema that can work on the database as it is. A database that was last changed by a program
+/// that did not say so has none, and is then for programs of its own schema only.
+const COMPATIBLE: &str = "SELECT value FROM meta WHERE key = 'schema compatible'";
+const SET_COMPATIBLE: &str = "INSERT INTO meta (key, value) VALUES ('schema compatible', ?1) \
+    ON CONFLICT (key) DO UPDATE SET value = excluded.value";
 
 /// Schema status of an existing database. Changes nothing.
 pub async fn status(path: &Path) -> Result<Status, StoreError> {
     let current = version_of_existing(path).await?;
-    let pending = STEPS.iter().filter(|step| step.version > current).map(|step| step.name).collect();
-    Ok(Status { current, latest: LATEST, pending })
+    Ok(Status { current, latest: LATEST, pending: names_after(&STEPS, current) })
 }
 
-/// Brings an existing database to the newest schema of this program; returns the names of the steps taken.
-pub async fn migrate_up(path: &Path) -> Result<Vec<&'static str>, StoreError> {
-    version_of_existing(path).await?;
-    up(path).await
+/// Brings an existing database to schema `to`, or to the newest of this program; returns the names of the steps taken.
+pub async fn migrate_up(path: &Path, to: Option<u32>) -> Result<Vec<&'static str>, StoreError> {
+    let found = version_of_existing(path).await?;
+    let to = to.unwrap_or(LATEST.max(found));
+    check_target(path, Way::Up, found, to)?;
+    up(path, to).await
 }
 
 /// Takes an existing database back to schema `to`, all data kept; returns the names of the steps undone.
 pub async fn migrate_down(path: &Path, to: u32) -> Result<Vec<&'static str>, StoreError> {
     let found = version_of_existing(path).await?;
-    if to < OLDEST || to > found {
-        return Err(StoreError::NoSuchVersion { path: path.to_path_buf(), found, asked: to, oldest: OLDEST });
-    }
+    check_target(path, Way::Down, found, to)?;
     let mut connection = connect(path, &writing(path)).await?;
     let mut undone = Vec::new();
     for step in STEPS.iter().rev().filter(|step| step.version > to) {
@@ -94,6 +82,11 @@ pub async fn migrate_down(path: &Path, to: u32) -> Result<Vec<&'static str>, Sto
     }
     done(path, connection).await?;
     Ok(undone)
+}
+
+/// Whether the database at `path` can go that way.
+fn check_target(path: &Path, way: Way, found: u32, to: u32) -> Result<(), StoreError> {
+    Reach { least: OLDEST, known: LATEST }.check(&path.display(), way, found, to)
 }
 
 /// Makes sure that there is a database of ours at `path` and returns its schema version, 0 for a new one.
@@ -107,15 +100,15 @@ pub(super) async fn prepare(path: &Path) -> Result<u32, StoreError> {
 /// Brings an older schema up to date, or says how to. A database without any schema is new and never refused.
 pub(super) async fn up_if_allowed(path: &Path, found: u32, migrate: Migrate) -> Result<(), StoreError> {
     if found > 0 && found < LATEST && migrate == Migrate::Manual {
-        return Err(StoreError::Older { path: path.to_path_buf(), found, needed: LATEST });
+        return Err(StoreError::Older { place: path.display().to_string(), found, needed: LATEST });
     }
-    up(path).await.map(|_| ())
+    up(path, LATEST).await.map(|_| ())
 }
 
-async fn up(path: &Path) -> Result<Vec<&'static str>, StoreError> {
+async fn up(path: &Path, to: u32) -> Result<Vec<&'static str>, StoreError> {
     let mut connection = connect(path, &writing(path)).await?;
     let mut taken = Vec::new();
-    for step in &STEPS {
+    for step in STEPS.iter().filter(|step| step.version <= to) {
         if take(path, &mut connection, Change { step, sql: step.up, up: true }).await? {
             taken.push(step.name);
         }
@@ -147,6 +140,8 @@ async fn take(path: &Path, connection: &mut SqliteConnection, change: Change) ->
             query(FORGET_STEP).bind(&note).execute(&mut *transaction).await?;
         }
         raw_sql(change.sql).execute(&mut *transaction).await?;
+        let compatible = oldest_program(&STEPS, to).to_string();
+        query(SET_COMPATIBLE).bind(compatible).execute(&mut *transaction).await?;
         if change.up {
             let taken_by = format!("{}, by {}", change.step.name, env!("CARGO_PKG_VERSION"));
             query(NOTE_STEP).bind(note).bind(taken_by).execute(&mut *transaction).await?;
@@ -175,7 +170,7 @@ async fn create(path: &Path) -> Result<(), StoreError> {
 /// Schema version of a database of ours, after a check for damage.
 async fn version_of_existing(path: &Path) -> Result<u32, StoreError> {
     let Found::Ours { bytes, journal } = file::inspect(path)? else {
-        return Err(StoreError::Missing { path: path.to_path_buf() });
+        return Err(StoreError::Missing { place: path.display().to_string(), advice: MAKES_ONE });
     };
     // A read-only connection leaves the file alone, but cannot roll back the journal of an interrupted creation.
     let mut connection = connect(path, &base(path).read_only(!journal)).await?;
@@ -191,7 +186,8 @@ async fn look(path: &Path, connection: &mut SqliteConnection, bytes: u64) -> Res
     let version: u32 =
         query_scalar("PRAGMA user_version").fetch_one(&mut *connection).await.map_err(|error| fault(path, error))?;
     if version > LATEST {
-        return Err(StoreError::Newer { path: path.to_path_buf(), found: version, known: LATEST });
+        let said: Option<String> = query_scalar(COMPATIBLE).fetch_optional(&mut *connection).await.unwrap_or_default();
+        check_newer(&path.display(), version, said.and_then(|text| text.parse().ok()), LATEST)?;
     }
     if bytes <= CHECK_UP_TO {
         let verdict: String = query_scalar("PRAGMA quick_check(1)")

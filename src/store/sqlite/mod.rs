@@ -37,7 +37,8 @@ use sqlx::{ConnectOptions, Connection, raw_sql};
 
 use super::{StoreError, Stores};
 use crate::config::Migrate;
-pub use migrate::{Status, migrate_down, migrate_up, status};
+pub(super) use migrate::{LATEST, OLDEST, STEPS};
+pub use migrate::{migrate_down, migrate_up, status};
 
 use fault::fault;
 use file::Found;
@@ -50,6 +51,8 @@ const READERS: u32 = 3;
 const BUSY: Duration = Duration::from_secs(5);
 /// Longest wait for one of our own connections.
 const ACQUIRE: Duration = Duration::from_secs(5);
+/// Who makes a database where there is none.
+const MAKES_ONE: &str = "`remora serve` creates it";
 /// Rows that a reading connection may be ahead of us. With the driver's default of 50 a scan mostly switches threads.
 const ROWS_AHEAD: usize = 1024;
 /// Holds four points with a 384-d vector, where the default of 4 KiB would often hold one.
@@ -94,11 +97,11 @@ impl SqliteStore {
     pub async fn open_to_read(path: &Path) -> Result<Arc<Self>, StoreError> {
         // To look at one that was interrupted while being made would roll it back.
         if let Found::Ours { journal: true, .. } = file::inspect(path)? {
-            return Err(StoreError::Missing { path: path.to_path_buf() });
+            return Err(StoreError::Missing { place: path.display().to_string(), advice: MAKES_ONE });
         }
         let found = status(path).await?.current;
         if found < migrate::LATEST {
-            return Err(StoreError::Older { path: path.to_path_buf(), found, needed: migrate::LATEST });
+            return Err(StoreError::Older { place: path.display().to_string(), found, needed: migrate::LATEST });
         }
         let readers = pool(path, READERS, base(path).read_only(true).row_buffer_size(ROWS_AHEAD)).await?;
         Ok(Arc::new(Self { path: path.to_path_buf(), writer: readers.clone(), readers }))

@@ -32,7 +32,7 @@ struct Fake {
 
 fn fails(left: &AtomicU32) -> Result<(), StoreError> {
     match left.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1)) {
-        Ok(_) => Err(StoreError::DiskFull { path: "test.db".into() }),
+        Ok(_) => Err(StoreError::DiskFull { place: "test.db".into() }),
         Err(_) => Ok(()),
     }
 }

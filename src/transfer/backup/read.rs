@@ -131,7 +131,6 @@ pub(super) async fn write(
     merge: bool,
     progress: &Progress,
 ) -> Result<(), TransferError> {
-    obey(stores).await?;
     let (mut reader, _, _) = begin(file)?;
     let mut done: BTreeMap<Table, u64> = BTreeMap::new();
     loop {

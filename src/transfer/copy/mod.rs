@@ -208,9 +208,6 @@ impl<'a> Copier<'a> {
     }
 
     pub(super) async fn run(mut self) -> Result<CopyReport, TransferError> {
-        if self.writes {
-            self.obey().await?;
-        }
         self.table::<Tenants>(None, None).await?;
         self.entries().await?;
         let since = self.since.map(|since| floor(since.saturating_sub(SINCE_MARGIN_MS)));

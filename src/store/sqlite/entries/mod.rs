@@ -252,7 +252,7 @@ impl EntryStore for SqliteStore {
         Box::pin(async move {
             let blocked: i64 =
                 query_scalar(EMPTY_LOG).fetch_one(&self.writer).await.map_err(|error| self.fault(error))?;
-            if blocked == 0 { Ok(()) } else { Err(StoreError::Busy { path: self.path.clone() }) }
+            if blocked == 0 { Ok(()) } else { Err(StoreError::Busy { place: self.path.display().to_string() }) }
         })
     }
 }

@@ -141,6 +141,10 @@ impl SqliteStore {
 }
 
 /// A statement about one entry, whose first two parameters are tenant and id.
-pub(super) fn of_entry<'q>(statement: &'static str, tenant: &'q TenantId, entry: EntryId) -> Query<'q, Sqlite, SqliteArguments> {
+pub(super) fn of_entry<'q>(
+    statement: &'static str,
+    tenant: &'q TenantId,
+    entry: EntryId,
+) -> Query<'q, Sqlite, SqliteArguments> {
     query(statement).bind(tenant.as_str()).bind(entry.to_bytes().to_vec())
 }

@@ -1,0 +1,361 @@
+//! Keeping up with other replicas: what they store is found here, what they take out is gone here.
+//!
+//! Stands beside the life of a request. One task reads the order of changes from where it left off; wake-ups only make
+//! it look sooner. A change says which entry changed and never how: what the entry is now is read from the store, so a
+//! change that is read late or twice cannot bring back what is gone.
+//!
+//! Invariants: changes are taken in their order, and an invalidation between them at its place, so that what was stored
+//! before it goes and what was stored after it stays; the store learns how far this replica has obeyed only after it
+//! has; a replica that has missed changes compares everything before it counts as caught up.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep, timeout};
+
+use super::invalidate::{Filter, Selector};
+use super::{Cache, LoadError, Meta};
+use crate::clock::{Clock, UnixMs};
+use crate::ids::{EntryId, TenantId};
+use crate::store::{Change, ChangeStore, Loaded, Seq, StoreError, What};
+
+/// Changes read at a time.
+const BATCH: u32 = 1_000;
+/// Longest time without looking, in case a wake-up is lost.
+const POLL: Duration = Duration::from_millis(250);
+/// Longest wait for the store.
+const READ_DEADLINE: Duration = Duration::from_secs(5);
+/// How often partitions are looked after.
+const SETTLE: Duration = Duration::from_secs(1);
+/// Wait after a failure.
+const BACKOFF: Duration = Duration::from_millis(500);
+/// Invalidations of this time are entered at start, milliseconds: an answer that was under way elsewhere may still come.
+const RECENT_MS: u64 = 15 * 60 * 1_000;
+/// Without word from the store for longer than this, milliseconds, a replica counts as cut off.
+const CUT_OFF_MS: u64 = 2_000;
+/// What is younger than this when everything is compared may not have reached the store yet, milliseconds.
+const UNSETTLED_MS: u64 = 60 * 1_000;
+
+/// How a replica stands to the others; read by health checks and metrics.
+#[derive(Debug, Default)]
+pub struct Standing {
+    /// When the store last answered.
+    contact: AtomicU64,
+    /// Changes known and not yet obeyed.
+    behind: AtomicU64,
+    /// Whether changes were missed that have not been made up for.
+    catching_up: AtomicBool,
+    /// Changes obeyed.
+    obeyed: AtomicU64,
+    /// Times that everything was compared because changes were missed.
+    resyncs: AtomicU64,
+}
+
+impl Standing {
+    /// Whether this replica knows all that it should.
+    pub fn is_current(&self) -> bool {
+        !self.catching_up.load(Ordering::Acquire)
+    }
+
+    /// How long the store has not answered.
+    pub fn silence(&self, now: UnixMs) -> Duration {
+        Duration::from_millis(now.saturating_sub(self.contact.load(Ordering::Acquire)))
+    }
+
+    /// Changes known and not yet obeyed.
+    pub fn behind(&self) -> u64 {
+        self.behind.load(Ordering::Relaxed)
+    }
+
+    /// Changes obeyed so far.
+    pub fn obeyed(&self) -> u64 {
+        self.obeyed.load(Ordering::Relaxed)
+    }
+
+    /// How often everything was compared because changes were missed.
+    pub fn resyncs(&self) -> u64 {
+        self.resyncs.load(Ordering::Relaxed)
+    }
+}
+
+/// See the module. One for each process whose store is shared.
+pub struct Follower {
+    cache: Arc<Cache>,
+    changes: Arc<dyn ChangeStore>,
+    clock: Clock,
+    at: Seq,
+    standing: Arc<Standing>,
+    /// When partitions were last looked after.
+    settled: Instant,
+}
+
+impl Follower {
+    /// Takes its place in the order of changes. To be called before the cache is loaded, so that nothing falls between.
+    ///
+    /// # Errors
+    /// The store cannot be read.
+    pub async fn begin(cache: Arc<Cache>, changes: Arc<dyn ChangeStore>, clock: Clock) -> Result<Self, StoreError> {
+        let now = clock.now_ms();
+        let mut at = changes.before(now.saturating_sub(RECENT_MS)).await?;
+        loop {
+            let feed = changes.feed(at, BATCH).await?;
+            for change in &feed.changes {
+                if let What::Invalidated { at, filter } = &change.what
+                    && let Some(selector) = cache.selector_of(filter).await
+                {
+                    cache.invalidations.enter(selector, *at);
+                }
+            }
+            match feed.changes.last() {
+                Some(last) => at = last.seq,
+                None => {
+                    at = feed.head;
+                    break;
+                }
+            }
+        }
+        changes.obeyed(at);
+        let standing = Arc::new(Standing::default());
+        standing.contact.store(now, Ordering::Release);
+        // There is one follower for each cache.
+        let _ = cache.standing.set(Arc::clone(&standing));
+        Ok(Self { cache, changes, clock, at, standing, settled: Instant::now() })
+    }
+
+    /// How this replica stands.
+    pub fn standing(&self) -> Arc<Standing> {
+        Arc::clone(&self.standing)
+    }
+
+    /// Follows for ever. `woken` resolves when something else than the store says that there may be changes.
+    pub async fn run<W: Future<Output = ()>>(mut self, woken: impl Fn() -> W) {
+        loop {
+            match self.step().await {
+                Ok(true) => continue,
+                Ok(false) => {
+                    if self.settled.elapsed() < SETTLE {
+                        // Moving partitions is not urgent.
+                    } else if let Err(error) = self.settle().await {
+                        tracing::debug!(%error, "partitions cannot be moved now");
+                    }
+                }
+                Err(error) => {
+                    tracing::debug!(%error, "changes of other replicas cannot be read now");
+                    sleep(BACKOFF).await;
+                }
+            }
+            let told = async {
+                if self.changes.changed().await.is_err() {
+                    // Nothing to wait on; the poll goes on.
+                    std::future::pending::<()>().await;
+                }
+            };
+            tokio::select! {
+                () = told => {}
+                () = woken() => {}
+                () = sleep(POLL) => {}
+            }
+        }
+    }
+
+    /// Moves partitions in and out of memory.
+    async fn settle(&mut self) -> Result<(), LoadError> {
+        self.settled = Instant::now();
+        self.cache.settle_residency().await
+    }
+
+    /// Reads and obeys what there is.
+    ///
+    /// # Errors
+    /// The store cannot be read; what was obeyed stays so.
+    pub async fn catch_up(&mut self) -> Result<(), StoreError> {
+        while self.step().await? {}
+        Ok(())
+    }
+
+    /// Reads and obeys one batch; says whether there may be more.
+    async fn step(&mut self) -> Result<bool, StoreError> {
+        let now = self.clock.now_ms();
+        let feed = timeout(READ_DEADLINE, self.changes.feed(self.at, BATCH));
+        let feed = feed.await.map_err(|_| StoreError::Closed)??;
+        if self.standing.silence(now) > Duration::from_millis(CUT_OFF_MS) && feed.head > self.at {
+            tracing::info!(behind = feed.head - self.at, "in touch with the store again; catching up");
+            self.standing.catching_up.store(true, Ordering::Release);
+        }
+        self.standing.contact.store(now, Ordering::Release);
+        self.standing.behind.store(feed.head.saturating_sub(self.at), Ordering::Relaxed);
+        // A head that has gone back is that of another database, restored from a backup.
+        if feed.head < self.at || (feed.head > self.at && feed.oldest > self.at + 1) {
+            self.resync(feed.head).await?;
+            return Ok(true);
+        }
+        let Some(last) = feed.changes.last().map(|change| change.seq) else {
+            self.standing.catching_up.store(false, Ordering::Release);
+            return Ok(false);
+        };
+        if !consecutive(self.at, &feed.changes) {
+            self.resync(feed.head).await?;
+            return Ok(true);
+        }
+        self.cache.obey_all(&feed.changes).await?;
+        self.arrived(last, feed.changes.len());
+        if last >= feed.head {
+            self.standing.catching_up.store(false, Ordering::Release);
+        }
+        Ok(true)
+    }
+
+    fn arrived(&mut self, at: Seq, obeyed: usize) {
+        self.at = at;
+        self.changes.obeyed(at);
+        self.standing.obeyed.fetch_add(obeyed as u64, Ordering::Relaxed);
+        let behind = self.standing.behind.load(Ordering::Relaxed);
+        self.standing.behind.store(behind.saturating_sub(obeyed as u64), Ordering::Relaxed);
+    }
+
+    /// Changes were missed for good: everything is compared with the store.
+    async fn resync(&mut self, head: Seq) -> Result<(), StoreError> {
+        self.standing.catching_up.store(true, Ordering::Release);
+        self.standing.resyncs.fetch_add(1, Ordering::Relaxed);
+        tracing::warn!(at = self.at, head, "changes of other replicas were missed; comparing everything");
+        self.cache.compare_all().await?;
+        self.arrived(head, 0);
+        Ok(())
+    }
+}
+
+/// Whether no number is missing after `at`.
+fn consecutive(at: Seq, changes: &[Change]) -> bool {
+    changes.iter().zip(at + 1..).all(|(change, expected)| change.seq == expected)
+}
+
+impl Cache {
+    /// Obeys changes in their order.
+    async fn obey_all(&self, changes: &[Change]) -> Result<(), StoreError> {
+        let mut changed = HashSet::new();
+        for change in changes {
+            match &change.what {
+                What::Entry { .. } if change.own => {}
+                What::Entry { tenant, entry } => {
+                    changed.insert((tenant.clone(), *entry));
+                }
+                What::Invalidated { at, filter } => {
+                    self.read_again(std::mem::take(&mut changed)).await?;
+                    self.obey(*at, filter, change.own).await;
+                }
+            }
+        }
+        self.read_again(changed).await
+    }
+
+    /// Brings entries to what they are in the store now.
+    async fn read_again(&self, changed: HashSet<(TenantId, EntryId)>) -> Result<(), StoreError> {
+        let keys: Vec<_> = changed.into_iter().collect();
+        for some in keys.chunks(BATCH as usize) {
+            let loaded = timeout(READ_DEADLINE, self.store.load(some)).await.map_err(|_| StoreError::Closed)??;
+            // All go before any comes: a point may have moved from one of them to another.
+            for (tenant, entry) in some {
+                self.let_go(tenant, *entry);
+            }
+            self.take_over(&loaded);
+        }
+        Ok(())
+    }
+
+    /// Takes an entry out of memory alone.
+    pub(super) fn let_go(&self, tenant: &TenantId, entry: EntryId) -> bool {
+        let Some(meta) = self.shelf.forget(tenant, entry) else { return false };
+        self.points.remove(&meta.points);
+        true
+    }
+
+    /// Whether this replica may serve from memory: it is up to date, or has not been cut off for long.
+    pub(super) fn is_informed(&self) -> bool {
+        let Some(standing) = self.standing.get() else { return true };
+        standing.is_current() && standing.silence(self.clock.now_ms()) <= self.blind
+    }
+
+    /// Takes entries of the store into memory.
+    fn take_over(&self, loaded: &[Loaded]) {
+        let now = self.clock.now_ms();
+        let space = self.embedder.space().to_string();
+        let comes = |loaded: &&Loaded| {
+            let entry = &loaded.meta.entry;
+            entry.expires_at > now && self.is_resident(&entry.partition)
+        };
+        for entry in loaded.iter().filter(comes) {
+            self.learn_of(entry, &space);
+        }
+    }
+
+    /// Obeys an invalidation that a replica made at `at`. One of our own was obeyed as it was made, but for what others
+    /// stored meanwhile.
+    async fn obey(&self, at: UnixMs, filter: &str, own: bool) {
+        let Some(selector) = self.selector_of(filter).await else {
+            // Doubt is a miss: nothing is served from memory that might be meant.
+            tracing::error!("an invalidation of another replica cannot be understood; memory is emptied");
+            self.shelf.select(|_| true).iter().for_each(|meta| {
+                self.let_go(&meta.tenant, meta.id);
+            });
+            return;
+        };
+        if !own {
+            self.invalidations.enter(Arc::clone(&selector), at);
+        }
+        match self.selected(&selector).await {
+            Ok(mut meant) => {
+                meant.retain(|meta| !own || meta.created_at < at);
+                self.take_out(&meant);
+            }
+            Err(error) => {
+                // The answers' texts cannot be read: all that might be meant goes, from memory alone.
+                tracing::warn!(%error, "an invalidation of another replica is obeyed without looking at answers");
+                let narrow = selector.without_body();
+                for meta in self.on_shelf_metas(&narrow, at) {
+                    self.let_go(&meta.tenant, meta.id);
+                }
+            }
+        }
+    }
+
+    async fn selected(&self, selector: &Arc<Selector>) -> Result<Vec<Arc<Meta>>, StoreError> {
+        let found = self.on_shelf(selector, self.clock.now_ms());
+        let found = if selector.needs_body() { self.with_answer(selector, found).await? } else { found };
+        Ok(found.into_iter().map(|selected| selected.meta).collect())
+    }
+
+    fn on_shelf_metas(&self, selector: &Selector, at: UnixMs) -> Vec<Arc<Meta>> {
+        self.on_shelf(selector, at).into_iter().map(|selected| selected.meta).collect()
+    }
+
+    /// The selector of an invalidation that was made elsewhere. `None` if it cannot be understood.
+    async fn selector_of(&self, filter: &str) -> Option<Arc<Selector>> {
+        let filter = Filter::from_json(filter)?;
+        self.selector(filter).await.ok().map(Arc::new)
+    }
+
+    /// Compares memory with the whole store: what is not there goes, what is there comes.
+    async fn compare_all(&self) -> Result<(), StoreError> {
+        let now = self.clock.now_ms();
+        let mut there = HashSet::new();
+        let mut next = self.read_page(now, None);
+        loop {
+            let page = next.await.map_err(|_| StoreError::Closed)??;
+            let Some(last) = page.last() else { break };
+            next = self.read_page(now, Some(last.meta.cursor()));
+            for loaded in &page {
+                let entry = &loaded.meta.entry;
+                there.insert(entry.id);
+                self.let_go(&entry.tenant, entry.id);
+            }
+            self.take_over(&page);
+        }
+        let settled = now.saturating_sub(UNSETTLED_MS);
+        for meta in self.shelf.select(|meta| meta.created_at < settled && !there.contains(&meta.id)) {
+            self.let_go(&meta.tenant, meta.id);
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,128 @@
+//! Tests of what is particular to PostgreSQL, on a real server: schema, faults, the order of changes, searches.
+//!
+//! Each test has a database of its own on the server at DATABASE_URL, which is dropped at its end.
+
+mod faults;
+mod feed;
+mod ledger;
+mod schema;
+mod search;
+
+use std::env;
+use std::sync::Arc;
+
+use sqlx::postgres::{PgConnectOptions, PgConnection};
+use sqlx::{AssertSqlSafe, ConnectOptions, raw_sql};
+
+use super::super::conformance::Fixture;
+use super::super::sample::{audit_row, decision, delete, learned, link, new_decision, put, row, tenant};
+use super::super::{EntryStore, Stores, TenantRow};
+use super::PostgresStore;
+use crate::config::{Migrate, StoreUrl};
+
+/// A new database on the server at `DATABASE_URL`.
+pub(crate) struct EmptyDatabase {
+    name: String,
+    options: PgConnectOptions,
+    pub(crate) url: StoreUrl,
+}
+
+impl EmptyDatabase {
+    pub(crate) async fn new() -> Self {
+        let server = env::var("DATABASE_URL").expect(
+            "DATABASE_URL is not set: this test needs PostgreSQL; run `eval \"$(scripts/services.sh start)\"` first",
+        );
+        let options: PgConnectOptions = server.parse().expect("DATABASE_URL is not a PostgreSQL URL");
+        let name = format!("remora_test_{:016x}", fastrand::u64(..));
+        on(&options, &format!("CREATE DATABASE {name} TEMPLATE template0 ENCODING 'UTF8'")).await;
+        let (head, parameters) = server.split_once('?').map_or((&*server, ""), |(head, tail)| (head, tail));
+        let base = &head[..head.rfind('/').expect("DATABASE_URL names no database")];
+        let url = format!("{base}/{name}?{parameters}").parse().unwrap();
+        Self { options: options.database(&name), name, url }
+    }
+
+    /// Runs SQL in it, as somebody else would.
+    pub(crate) async fn sql(&self, text: &str) {
+        on(&self.options, text).await;
+    }
+
+    pub(crate) async fn connect(&self) -> PgConnection {
+        self.options.connect().await.unwrap()
+    }
+
+    pub(crate) async fn open(&self) -> Arc<PostgresStore> {
+        PostgresStore::open(&self.url, Migrate::Auto).await.unwrap()
+    }
+
+    async fn refusal(&self, migrate: Migrate) -> super::StoreError {
+        match PostgresStore::open(&self.url, migrate).await {
+            Ok(_) => panic!("{} was opened", self.url),
+            Err(error) => error,
+        }
+    }
+}
+
+impl Drop for EmptyDatabase {
+    fn drop(&mut self) {
+        // The test's runtime cannot be waited on here.
+        let (options, drop) = (self.options.clone(), format!("DROP DATABASE IF EXISTS {} WITH (FORCE)", self.name));
+        let dropping = std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            runtime.block_on(on(&options.database("postgres"), &drop));
+        });
+        let _joined = dropping.join();
+    }
+}
+
+/// A new database that is open.
+pub(crate) struct TempDatabase {
+    pub(crate) store: Arc<PostgresStore>,
+    pub(crate) database: EmptyDatabase,
+}
+
+impl Fixture for TempDatabase {
+    async fn open() -> Self {
+        let database = EmptyDatabase::new().await;
+        Self { store: database.open().await, database }
+    }
+
+    fn stores(&self) -> Stores {
+        self.store.stores()
+    }
+}
+
+async fn on(options: &PgConnectOptions, text: &str) {
+    let mut connection = options.connect().await.unwrap();
+    raw_sql(AssertSqlSafe(text)).execute(&mut connection).await.unwrap();
+    sqlx::Connection::close(connection).await.unwrap();
+}
+
+/// Rows in every table.
+async fn fill(stores: &Stores) {
+    let mut writes: Vec<_> = (1..=50).map(|number| put("t", number)).collect();
+    writes.extend([link("t", 4, 0, 3), link("t", 6, 1, 5), delete("t", 7)]);
+    stores.entries.apply(&writes).await.unwrap();
+    let rows: Vec<_> = (1..=50).map(|number| row("t", number)).collect();
+    stores.ledger.append(&rows).await.unwrap();
+    stores.audit.record(&audit_row(1), &[]).await.unwrap();
+    let decisions: Vec<_> = (1..=20).map(|number| new_decision(decision("t", number))).collect();
+    stores.decisions.write(&decisions).await.unwrap();
+    stores.decisions.save_learned(&[learned("t", "gpt-4o", 1)]).await.unwrap();
+    let known = TenantRow { tenant: tenant("t"), declared: true, created_at: 1, updated_at: 2 };
+    stores.tenants.upsert(&[known]).await.unwrap();
+    stores.notes.set_note("made by", Some("test")).await.unwrap();
+}
+
+/// All that the storage traits tell of a database.
+async fn everything(stores: &Stores) -> String {
+    format!(
+        "{:?}\n{:?}\n{:?}\n{:?}\n{:?}\n{:?}\n{:?}",
+        stores.entries.export(None, 1_000).await.unwrap(),
+        stores.ledger.page(None, 1_000).await.unwrap(),
+        stores.audit.audit_page(None, 1_000).await.unwrap(),
+        stores.decisions.since(None, 0, None, 1_000).await.unwrap(),
+        stores.decisions.learned().await.unwrap(),
+        stores.tenants.list().await.unwrap(),
+        stores.notes.note("made by").await.unwrap(),
+    )
+}
