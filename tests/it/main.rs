@@ -34,6 +34,7 @@ mod process;
 mod replay;
 mod review;
 mod rig;
+mod rollout;
 mod scripted;
 mod shadow;
 mod streams;

@@ -2,6 +2,7 @@
 
 mod backups;
 mod copies;
+mod engines;
 mod samples;
 
 use std::path::Path;
