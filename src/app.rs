@@ -15,8 +15,8 @@ use prometheus::IntCounter;
 use tokio::task::JoinHandle;
 
 use self::secret::Held;
-use self::shadow::Mirroring;
 pub use self::secret::SecretError;
+use self::shadow::Mirroring;
 use crate::admin::{self, Admin, Readiness};
 use crate::cache::decide::{Guard, Guards, Interval, UnknownGuard, Weights, WeightsError, Z95};
 use crate::cache::{self, Cache, Follower, LoadError};
@@ -26,7 +26,9 @@ use crate::embed::Embedder;
 use crate::ids::TenantId;
 use crate::pipeline::{self, DataPlane};
 use crate::server::{BindError, DrainReport, Listener, Shutdown, Stats};
-use crate::store::{Database, ShadowHandle, StoreError, Stores, TenantRow, Unwritten, Writer, WriterHandle, WriterSizes};
+use crate::store::{
+    Database, ShadowHandle, StoreError, Stores, TenantRow, Unwritten, Writer, WriterHandle, WriterSizes,
+};
 use crate::task;
 use crate::telemetry::learning::LearnerSample;
 use crate::telemetry::metrics::{Metrics, MetricsError};

@@ -121,8 +121,7 @@ impl Copy {
         let began = Instant::now();
         let from = Place { url: self.from, secret_file: self.from_secret };
         let to = Place { url: self.to, secret_file: self.to_secret };
-        let options =
-            CopyOptions { since: self.since, rate: self.rate, dry_run: self.dry_run, deep: self.deep };
+        let options = CopyOptions { since: self.since, rate: self.rate, dry_run: self.dry_run, deep: self.deep };
         let verb = if self.dry_run { "comparing" } else { "copying" };
         let display = Display::new(verb);
         let report = unless_stopped(&display, transfer::copy(&from, &to, &options, &display.progress())).await?;
@@ -235,6 +234,7 @@ fn tallies(report: &CopyReport) -> Value {
         let Tally { read, added, changed, deleted, different } = tally;
         let members = json!({
             "read": read, "added": added, "changed": changed, "deleted": deleted, "different": different,
+            "took_ms": report.took.get(table).map(|took| u64::try_from(took.as_millis()).unwrap_or(u64::MAX)),
         });
         (table.as_str().to_owned(), members)
     };

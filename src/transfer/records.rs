@@ -4,9 +4,7 @@ use super::codec::{BadBytes, Reader, Writer};
 use super::rows;
 use super::table::{Rows, Table};
 use crate::ids::{AuditId, RequestId, TenantId};
-use crate::store::{
-    AuditRow, BoxFuture, DecisionRow, DecisionWrite, LearnedRow, LedgerRow, Stores, TenantRow,
-};
+use crate::store::{AuditRow, BoxFuture, DecisionRow, DecisionWrite, LearnedRow, LedgerRow, Stores, TenantRow};
 
 pub(super) enum Tenants {}
 

@@ -6,9 +6,7 @@ use bytes::Bytes;
 
 use super::codec::{BadBytes, Reader, Writer};
 use crate::ids::{AuditId, EntryId, KeyId, PointId, RequestId, TenantId};
-use crate::store::{
-    AuditRow, DecisionRow, Entry, Exported, LearnedRow, LedgerRow, Loaded, Point, TenantRow, Tokens,
-};
+use crate::store::{AuditRow, DecisionRow, Entry, Exported, LearnedRow, LedgerRow, Loaded, Point, TenantRow, Tokens};
 
 pub(super) fn put_tenant(out: &mut Writer, row: &TenantRow) {
     let TenantRow { tenant, declared, created_at, updated_at } = row;

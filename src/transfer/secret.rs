@@ -137,10 +137,8 @@ pub(super) async fn give(place: &Place, stores: &Stores, secret: &[u8; 32]) -> R
     let shared = place.url.is_shared();
     match place.key_file() {
         Some(path) => {
-            let failed = |error: std::io::Error| TransferError::SecretFile {
-                path: path.clone(),
-                problem: error.to_string(),
-            };
+            let failed =
+                |error: std::io::Error| TransferError::SecretFile { path: path.clone(), problem: error.to_string() };
             match from_file(&path)? {
                 Some(same) if same == *secret => {}
                 // Named by hand, so it may be the secret of others too.
@@ -168,12 +166,7 @@ pub(super) async fn give(place: &Place, stores: &Stores, secret: &[u8; 32]) -> R
 ///
 /// # Errors
 /// As [`give`], or the first has none.
-pub(crate) async fn hand_over(
-    from: &Place,
-    first: &Stores,
-    to: &Place,
-    second: &Stores,
-) -> Result<(), TransferError> {
+pub(crate) async fn hand_over(from: &Place, first: &Stores, to: &Place, second: &Stores) -> Result<(), TransferError> {
     let secret = read(from, first).await?.ok_or_else(|| TransferError::NoSecret(from.url.clone()))?;
     give(to, second, &secret).await
 }

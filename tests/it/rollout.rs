@@ -220,7 +220,10 @@ async fn a_copy_that_is_killed_again_and_again_is_completed() {
     let entry = stores.entries.export(None, 1).await.unwrap().remove(0);
     for block in 0..40_u64 {
         let rows: Vec<_> = (0..500)
-            .map(|n| remora::store::LedgerRow { request: RequestId::at(1_700_000_000_000 + block * 500 + n), ..like.clone() })
+            .map(|n| remora::store::LedgerRow {
+                request: RequestId::at(1_700_000_000_000 + block * 500 + n),
+                ..like.clone()
+            })
             .collect();
         ids.extend(rows.iter().map(|row| row.request));
         stores.ledger.append(&rows).await.unwrap();

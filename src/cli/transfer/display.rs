@@ -60,9 +60,7 @@ impl Shown {
                 bar.set_prefix(format!("{} {table}", self.verb));
                 let template = if of.is_some() { KNOWN } else { UNKNOWN };
                 // A template that cannot be read would show the plain bar.
-                bar.set_style(
-                    ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar()),
-                );
+                bar.set_style(ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar()));
             }
             if let Some(of) = of {
                 bar.set_length(of.max(done));

@@ -48,10 +48,13 @@ async fn everything(stores: &Stores) -> String {
 async fn every_write_reaches_the_second_store_in_order() {
     let home = tempfile::tempdir().unwrap();
     let (_a, first) = sqlite(&home.path().join("a.db")).await;
-    let (stores, handle, mirror) =
-        shadow(&first, StoreUrl::Sqlite("b.db".into()), opener(home.path().join("b.db")));
+    let (stores, handle, mirror) = shadow(&first, StoreUrl::Sqlite("b.db".into()), opener(home.path().join("b.db")));
     let task = tokio::spawn(mirror.run());
-    stores.tenants.upsert(&[TenantRow { tenant: tenant("t"), declared: true, created_at: 1, updated_at: 1 }]).await.unwrap();
+    stores
+        .tenants
+        .upsert(&[TenantRow { tenant: tenant("t"), declared: true, created_at: 1, updated_at: 1 }])
+        .await
+        .unwrap();
     for number in 1..=50 {
         stores.entries.apply(&[put("t", number)]).await.unwrap();
         if number % 5 == 0 {
@@ -124,8 +127,7 @@ async fn reads_are_compared_and_differences_counted() {
     let (_a, first) = sqlite(&home.path().join("a.db")).await;
     first.entries.apply(&[put("t", 1)]).await.unwrap();
     first.ledger.append(&[row("t", 1)]).await.unwrap();
-    let (stores, handle, mirror) =
-        shadow(&first, StoreUrl::Sqlite("b.db".into()), opener(home.path().join("b.db")));
+    let (stores, handle, mirror) = shadow(&first, StoreUrl::Sqlite("b.db".into()), opener(home.path().join("b.db")));
     let task = tokio::spawn(mirror.run());
     until(&handle, "open", |stats| stats.connected).await;
     stores.ledger.append(&[row("t", 2)]).await.unwrap();

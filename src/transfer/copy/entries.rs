@@ -28,16 +28,8 @@ impl Copier<'_> {
         self.forget(Table::Entries).await
     }
 
-    async fn entries_between(
-        &mut self,
-        after: Option<EntryKey>,
-        until: Option<EntryKey>,
-    ) -> Result<(), TransferError> {
-        if self.deep {
-            self.follow::<Entries>(after, until).await
-        } else {
-            self.follow::<Heads>(after, until).await
-        }
+    async fn entries_between(&mut self, after: Option<EntryKey>, until: Option<EntryKey>) -> Result<(), TransferError> {
+        if self.deep { self.follow::<Entries>(after, until).await } else { self.follow::<Heads>(after, until).await }
     }
 
     /// Compares both sides; once the destination has nothing more, copies whole pages.
@@ -70,10 +62,7 @@ impl Copier<'_> {
         Ok(())
     }
 
-    async fn bring_up_to_date<R: Rows<Key = EntryKey>>(
-        &mut self,
-        window: &Window<R>,
-    ) -> Result<Tally, TransferError> {
+    async fn bring_up_to_date<R: Rows<Key = EntryKey>>(&mut self, window: &Window<R>) -> Result<Tally, TransferError> {
         let mut tally = Tally { read: window.source.len() as u64, ..Tally::default() };
         let mut there: HashMap<EntryKey, [u8; 32]> =
             window.destination.iter().map(|row| (R::key(row), R::digest(row))).collect();

@@ -15,7 +15,7 @@ mod checkpoint;
 mod entries;
 
 use std::collections::{BTreeMap, HashMap};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use self::checkpoint::Checkpoints;
 use super::records::{Audit, Decisions, Learned, Requests, Tenants};
@@ -71,6 +71,8 @@ pub struct Tally {
 pub struct CopyReport {
     /// By table.
     pub tables: BTreeMap<Table, Tally>,
+    /// Time spent on each table.
+    pub took: BTreeMap<Table, Duration>,
     /// It went on where an earlier run had stopped.
     pub resumed: bool,
 }
@@ -181,6 +183,7 @@ pub(super) struct Copier<'a> {
     progress: &'a Progress,
     rate: Option<u32>,
     began: Instant,
+    table_began: Instant,
     rows: u64,
     report: CopyReport,
 }
@@ -202,6 +205,7 @@ impl<'a> Copier<'a> {
             progress,
             rate: options.rate.filter(|rate| *rate > 0),
             began: Instant::now(),
+            table_began: Instant::now(),
             rows: 0,
             report: CopyReport::default(),
         }
@@ -294,7 +298,7 @@ impl<'a> Copier<'a> {
         (self.progress)(table, tally.read, of);
         self.rows += add.read + add.deleted;
         if let Some(rate) = self.rate {
-            let due = std::time::Duration::from_millis(self.rows.saturating_mul(1_000) / u64::from(rate));
+            let due = Duration::from_millis(self.rows.saturating_mul(1_000) / u64::from(rate));
             tokio::time::sleep(due.saturating_sub(self.began.elapsed())).await;
         }
     }
@@ -311,6 +315,8 @@ impl<'a> Copier<'a> {
     async fn forget(&mut self, table: Table) -> Result<(), TransferError> {
         // A table that has no rows is in the report too.
         self.report.tables.entry(table).or_default();
+        *self.report.took.entry(table).or_default() += self.table_began.elapsed();
+        self.table_began = Instant::now();
         if let (Some(checkpoints), Some(stores), true) = (&self.checkpoints, self.destination, self.writes) {
             checkpoints.forget(stores, table).await?;
         }
@@ -328,10 +334,7 @@ impl<'a> Copier<'a> {
     }
 
     /// Runs a write of entries, again where an invalidation came in between.
-    async fn obeying<'w>(
-        &self,
-        write: impl Fn(&'a Stores) -> BoxFuture<'w, ()>,
-    ) -> Result<(), StoreError>
+    async fn obeying<'w>(&self, write: impl Fn(&'a Stores) -> BoxFuture<'w, ()>) -> Result<(), StoreError>
     where
         'a: 'w,
     {

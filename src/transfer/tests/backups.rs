@@ -99,5 +99,8 @@ async fn a_backup_that_fails_leaves_the_old_one() {
     fs::remove_file(a.key_file().unwrap()).unwrap();
     assert!(matches!(backup(&a, &file, &quiet()).await.unwrap_err(), TransferError::NoSecret(_)));
     assert_eq!(fs::read(&file).unwrap(), b"the old one");
-    assert_eq!(fs::read_dir(home.path()).unwrap().filter(|f| f.as_ref().unwrap().path().ends_with("all.backup.part")).count(), 0);
+    assert_eq!(
+        fs::read_dir(home.path()).unwrap().filter(|f| f.as_ref().unwrap().path().ends_with("all.backup.part")).count(),
+        0
+    );
 }

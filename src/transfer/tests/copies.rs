@@ -6,8 +6,8 @@ use super::samples::Chance;
 use super::*;
 use crate::ids::RequestId;
 use crate::store::sample::{
-    audit_row, decision, delete, entry, entry_id, label, learned, link, merge, new_decision, point, put,
-    put_entry, row, tenant,
+    audit_row, decision, delete, entry, entry_id, label, learned, link, merge, new_decision, point, put, put_entry,
+    row, tenant,
 };
 use crate::store::{DecisionRow, LearnedRow, LedgerRow, TenantRow};
 use crate::transfer::Tally;
@@ -88,13 +88,8 @@ async fn what_changes_at_the_source_between_two_passes_is_followed() {
         stores.audit.record(&audit_row(2), &[]).await.unwrap();
     })
     .await;
-    let expected = vec![
-        (Table::Entries, 8),
-        (Table::Requests, 1),
-        (Table::Decisions, 2),
-        (Table::Learned, 1),
-        (Table::Audit, 1),
-    ];
+    let expected =
+        vec![(Table::Entries, 8), (Table::Requests, 1), (Table::Decisions, 2), (Table::Learned, 1), (Table::Audit, 1)];
     assert_eq!(differences(&a, &b).await, expected, "3 to 7 without 8, and 8, 20, 41 on one side only");
     let second = copied(&a, &b).await;
     let entries = Tally { read: 39, added: 1, changed: 5, deleted: 2, different: 0 };

@@ -132,7 +132,12 @@ impl Chance {
         let n = |c: &mut Self| c.0.usize(0..=most);
         let tenants: Vec<TenantRow> = ["acme", "blue"][..self.0.usize(..3)]
             .iter()
-            .map(|name| TenantRow { tenant: TenantId::new(*name), declared: self.0.bool(), created_at: 1, updated_at: 2 })
+            .map(|name| TenantRow {
+                tenant: TenantId::new(*name),
+                declared: self.0.bool(),
+                created_at: 1,
+                updated_at: 2,
+            })
             .collect();
         stores.tenants.upsert(&tenants).await.unwrap();
         let entries: Vec<EntryWrite> = (0..n(self)).map(|_| self.entry()).collect();
