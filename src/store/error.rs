@@ -40,7 +40,7 @@ pub enum StoreError {
     },
     /// The database is that of another program.
     #[error(
-        "{place}: a database of another program ({detail}); it was not changed. Give Remora a database of its own: move that one away, or change `[store] url`"
+        "{place}: a database of another program ({detail}); it was not changed. Move the file away, or let `[store] url` name a database of its own for Remora"
     )]
     Foreign {
         /// The database: a file, or a URL without its password.

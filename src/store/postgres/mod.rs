@@ -162,12 +162,13 @@ impl PostgresStore {
 
     /// The pool waits for a server that is gone until its time is up; that is not a busy server.
     fn pool_fault(&self, pool: &PgPool, error: sqlx::Error) -> StoreError {
-        let could_have_more = pool.size() < pool.options().get_max_connections();
-        let error = match fault(&self.server.place, error) {
-            StoreError::Busy { place } if could_have_more && pool.num_idle() == 0 && pool.size() == 0 => {
-                StoreError::Unreachable { place, detail: "no connection could be made in time".into() }
+        let place = &self.server.place;
+        let error = match error {
+            sqlx::Error::PoolTimedOut if pool.size() < pool.options().get_max_connections() => {
+                let detail = "no connection could be made in time".to_owned();
+                StoreError::Unreachable { place: place.clone(), detail }
             }
-            other => other,
+            other => fault(place, other),
         };
         if matches!(error, StoreError::Unreachable { .. } | StoreError::ReadOnly { .. }) {
             *self.suspect.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());

@@ -154,7 +154,7 @@ impl PostgresStore {
         question: &Question<'_>,
     ) -> Result<bool, StoreError> {
         let statement = format!(
-            "SELECT count(*) FROM (SELECT 1 FROM vectors_{table} WHERE tenant = $1 AND partition = $2 LIMIT $3) AS some"
+            "SELECT count(*) FROM (SELECT 1 FROM vectors_{table} WHERE tenant = $1 AND partition = $2 LIMIT $3) AS few"
         );
         let count: i64 = query_scalar(AssertSqlSafe(statement))
             .bind(question.tenant.as_str())

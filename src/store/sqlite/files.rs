@@ -185,6 +185,27 @@ async fn opening_to_read_sees_a_database_in_use_and_can_change_nothing() {
 }
 
 #[tokio::test]
+async fn a_newer_schema_that_says_this_program_can_work_on_it_is_opened() {
+    let temp = TempStore::closed().await;
+    let newer = |compatible: u32| {
+        format!(
+            "PRAGMA user_version = 900; \
+             INSERT INTO meta (key, value) VALUES ('schema compatible', '900 {compatible}') \
+             ON CONFLICT (key) DO UPDATE SET value = excluded.value"
+        )
+    };
+    sql(&temp.path(), &newer(LATEST + 1)).await;
+    refused_untouched(&temp.path(), "newer_schema", "Run the newer program").await;
+    sql(&temp.path(), &newer(LATEST)).await;
+    let store = SqliteStore::open(&temp.path(), Migrate::Auto).await.unwrap();
+    store.stores().entries.apply(&[put("t", 99)]).await.unwrap();
+    store.close().await;
+    assert_eq!(status(&temp.path()).await.unwrap().current, 900);
+    assert_eq!(migrate_up(&temp.path(), None).await.unwrap(), [""; 0]);
+    assert_eq!(migrate_down(&temp.path(), 1).await.unwrap_err().as_str(), "newer_schema", "its steps are not known");
+}
+
+#[tokio::test]
 async fn a_refused_file_keeps_its_log() {
     let temp = TempStore::closed().await;
     let mut newer = connect(&temp.path(), &base(&temp.path())).await.unwrap();

@@ -48,7 +48,7 @@ pub(in crate::store) const OLDEST: u32 = 1;
 
 const NOTE_STEP: &str = "INSERT INTO meta (key, value) VALUES (?1, ?2)";
 const FORGET_STEP: &str = "DELETE FROM meta WHERE key = ?1";
-/// The oldest program schema that can work on the database as it is. A database that was last changed by a program
+/// A schema version, and the oldest program schema that can work on it. A database that was last changed by a program
 /// that did not say so has none, and is then for programs of its own schema only.
 const COMPATIBLE: &str = "SELECT value FROM meta WHERE key = 'schema compatible'";
 const SET_COMPATIBLE: &str = "INSERT INTO meta (key, value) VALUES ('schema compatible', ?1) \
@@ -140,7 +140,7 @@ async fn take(path: &Path, connection: &mut SqliteConnection, change: Change) ->
             query(FORGET_STEP).bind(&note).execute(&mut *transaction).await?;
         }
         raw_sql(change.sql).execute(&mut *transaction).await?;
-        let compatible = oldest_program(&STEPS, to).to_string();
+        let compatible = format!("{to} {}", oldest_program(&STEPS, to));
         query(SET_COMPATIBLE).bind(compatible).execute(&mut *transaction).await?;
         if change.up {
             let taken_by = format!("{}, by {}", change.step.name, env!("CARGO_PKG_VERSION"));
@@ -187,7 +187,10 @@ async fn look(path: &Path, connection: &mut SqliteConnection, bytes: u64) -> Res
         query_scalar("PRAGMA user_version").fetch_one(&mut *connection).await.map_err(|error| fault(path, error))?;
     if version > LATEST {
         let said: Option<String> = query_scalar(COMPATIBLE).fetch_optional(&mut *connection).await.unwrap_or_default();
-        check_newer(&path.display(), version, said.and_then(|text| text.parse().ok()), LATEST)?;
+        // The note counts for the version it was made for.
+        let of_version =
+            said.as_deref().and_then(|text| text.split_once(' ')).filter(|(of, _)| *of == version.to_string());
+        check_newer(&path.display(), version, of_version.and_then(|(_, oldest)| oldest.parse().ok()), LATEST)?;
     }
     if bytes <= CHECK_UP_TO {
         let verdict: String = query_scalar("PRAGMA quick_check(1)")

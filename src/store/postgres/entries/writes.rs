@@ -129,9 +129,10 @@ impl PostgresStore {
         tables: &HashMap<Space, i32>,
         touched: &mut Touched,
     ) -> Result<(), StoreError> {
-        let Run { entries, points, deleted, .. } = std::mem::take(run);
+        let Run { entries, points, mut deleted, .. } = std::mem::take(run);
         self.put_entries(connection, entries, touched).await?;
         self.put_points(connection, points, tables, touched).await?;
+        deleted.sort_unstable();
         for chunk in deleted.chunks(MANY) {
             let delete = query(DELETE_ENTRIES)
                 .bind(chunk.iter().map(|(tenant, _)| tenant.as_str()).collect::<Vec<_>>())
@@ -149,9 +150,10 @@ impl PostgresStore {
         entries: Vec<&Entry>,
         touched: &mut Touched,
     ) -> Result<(), StoreError> {
-        // The first of equal entries stays.
-        let mut seen = HashSet::with_capacity(entries.len());
-        let entries: Vec<&Entry> = entries.into_iter().filter(|entry| seen.insert((&entry.tenant, entry.id))).collect();
+        // The first of equal entries stays. In order of key, so that two who put the same do not block each other.
+        let mut entries = entries;
+        entries.sort_by_key(|entry| (&entry.tenant, entry.id));
+        entries.dedup_by_key(|entry| (&entry.tenant, entry.id));
         for rows in entries.chunks(MANY) {
             let tags = rows.iter().map(|entry| tags_text(&entry.tags)).collect::<Result<Vec<_>, _>>()?;
             let put = query(PUT_ENTRIES)
@@ -207,9 +209,10 @@ impl PostgresStore {
         tables: &HashMap<Space, i32>,
         touched: &mut Touched,
     ) -> Result<(), StoreError> {
-        let mut seen = HashSet::with_capacity(points.len());
-        let points = points.into_iter().filter(|point| seen.insert((&point.tenant, point.entry, point.id)));
-        let placed: Vec<Placed<'_>> = points.map(|point| Placed::of(point, tables)).collect();
+        let mut points = points;
+        points.sort_by_key(|point| (&point.tenant, point.entry, point.id));
+        points.dedup_by_key(|point| (&point.tenant, point.entry, point.id));
+        let placed: Vec<Placed<'_>> = points.into_iter().map(|point| Placed::of(point, tables)).collect();
         for rows in placed.chunks(MANY) {
             let put = query(PUT_POINTS)
                 .bind(column(rows, |placed| placed.point.tenant.as_str()))

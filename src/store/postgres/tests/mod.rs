@@ -16,7 +16,7 @@ use sqlx::{AssertSqlSafe, ConnectOptions, raw_sql};
 
 use super::super::conformance::Fixture;
 use super::super::sample::{audit_row, decision, delete, learned, link, new_decision, put, row, tenant};
-use super::super::{EntryStore, Stores, TenantRow};
+use super::super::{Stores, TenantRow};
 use super::PostgresStore;
 use crate::config::{Migrate, StoreUrl};
 
