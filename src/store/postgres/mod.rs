@@ -50,6 +50,9 @@ const SNAPSHOT: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
 /// How often a write that met others on the same rows is tried again.
 const RETRIES: u32 = 3;
 
+/// Longest wait for somebody who listens when the database is closed.
+const LISTENER_WAIT: std::time::Duration = std::time::Duration::from_secs(1);
+
 /// An open PostgreSQL database.
 pub struct PostgresStore {
     server: Server,
@@ -139,7 +142,11 @@ impl PostgresStore {
 
     /// Waits for running operations and closes all connections. Later operations fail with `Closed`.
     pub async fn close(&self) {
-        self.listeners.close().await;
+        // Its connection belongs to the pool, which waits for it. Whoever still listens is not waited for.
+        if let Ok(mut listener) = tokio::time::timeout(LISTENER_WAIT, self.listener.lock()).await {
+            *listener = None;
+            self.listeners.close().await;
+        }
         self.readers.close().await;
         self.writer.close().await;
     }
