@@ -283,7 +283,7 @@ fn print_sides(tables: &BTreeMap<Table, Side>) {
 
 fn print_verified(verified: &Verified) {
     println!(
-        "\n{:9}  {:>9}  {:>11}  {:>9}  {:16}  {:16}",
+        "\n{:9}  {:>9}  {:>11}  {:>9}  {:16}  {}",
         "table", "source", "destination", "different", "digest source", "destination"
     );
     for table in &verified.tables {
