@@ -283,8 +283,8 @@ fn print_sides(tables: &BTreeMap<Table, Side>) {
 
 fn print_verified(verified: &Verified) {
     println!(
-        "\n{:9}  {:>9}  {:>11}  {:>9}  {:16}  {}",
-        "table", "source", "destination", "different", "digest source", "destination"
+        "\n{:9}  {:>9}  {:>11}  {:>9}  {:16}  destination",
+        "table", "source", "destination", "different", "digest source"
     );
     for table in &verified.tables {
         println!(

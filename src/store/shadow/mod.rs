@@ -122,7 +122,7 @@ impl EntryStore for Shadow {
     fn entry<'a>(&'a self, tenant: &'a TenantId, id: EntryId) -> BoxFuture<'a, Option<Entry>> {
         Box::pin(async move {
             let entry = self.first.entries.entry(tenant, id).await?;
-            if self.reads.fetch_add(1, Ordering::Relaxed) % SAMPLE == 0 {
+            if self.reads.fetch_add(1, Ordering::Relaxed).is_multiple_of(SAMPLE) {
                 self.compare(Check::Entry(tenant.clone(), id));
             }
             Ok(entry)
