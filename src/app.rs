@@ -5,6 +5,7 @@
 //! answers → the admin plane closes → queued writes reach the store.
 
 mod secret;
+mod shadow;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -15,6 +16,7 @@ use tokio::task::JoinHandle;
 
 use self::secret::Held;
 pub use self::secret::SecretError;
+use self::shadow::Mirroring;
 use crate::admin::{self, Admin, Readiness};
 use crate::cache::decide::{Guard, Guards, Interval, UnknownGuard, Weights, WeightsError, Z95};
 use crate::cache::{self, Cache, Follower, LoadError, SharedTier};
@@ -26,8 +28,8 @@ use crate::pipeline::{self, DataPlane};
 use crate::server::{BindError, DrainReport, Listener, Shutdown, Stats};
 use crate::shared::{Shared, SharedError};
 use crate::store::{
-    Database, Journal, JournalError, JournalSettings, StoreError, Stores, TenantRow, Unwritten, Writer, WriterHandle,
-    WriterSizes,
+    Database, Journal, JournalError, JournalSettings, ShadowHandle, StoreError, Stores, TenantRow, Unwritten, Writer,
+    WriterHandle, WriterSizes,
 };
 use crate::task;
 use crate::telemetry::learning::LearnerSample;
@@ -105,6 +107,7 @@ pub struct App {
     tasks: Vec<JoinHandle<()>>,
     writer: WriterHandle,
     writing: JoinHandle<Unwritten>,
+    mirroring: Option<Mirroring>,
     database: Database,
     /// Held until everything else has stopped.
     _secret: Held,
@@ -152,6 +155,8 @@ impl App {
         let stores = database.stores();
         let held = Held::obtain(&config.store, &stores).await?;
         let secret = held.secret().clone();
+        let (stores, mirroring) = Mirroring::begin(&config.store, stores, &metrics);
+        let shadow = mirroring.as_ref().map(Mirroring::handle);
         let sizes = WriterSizes {
             ledger: LEDGER_QUEUE,
             entries: ENTRY_QUEUE,
@@ -218,6 +223,8 @@ impl App {
             metrics: Arc::clone(&metrics),
             cache: Arc::clone(&cache),
             stores: stores.clone(),
+            store_url: config.store.url.clone(),
+            shadow: shadow.clone(),
             plane: Arc::clone(&plane),
             clock: clock.clone(),
             token: config.admin.token.clone(),
@@ -251,6 +258,7 @@ impl App {
                     server: data_stats,
                     admin: admin_stats,
                     server_panics: 0,
+                    shadow,
                     clock,
                     shutdown: admin_shutdown.clone(),
                 }),
@@ -285,6 +293,7 @@ impl App {
             tasks,
             writer,
             writing,
+            mirroring,
             database,
             _secret: held,
         })
@@ -334,6 +343,9 @@ impl App {
                 rows_left_in_journal = spooled,
                 "write queue emptied"
             );
+        }
+        if let Some(mirroring) = self.mirroring {
+            mirroring.end().await;
         }
         self.database.close().await;
         tracing::info!(took_ms = began.elapsed().as_millis(), "store closed, bye");
@@ -424,6 +436,7 @@ struct Gauges {
     admin: Arc<Stats>,
     /// Panics in request handlers that are in `panics_total` already.
     server_panics: u64,
+    shadow: Option<ShadowHandle>,
     clock: Clock,
     shutdown: Shutdown,
 }
@@ -486,6 +499,11 @@ impl Gauges {
         metrics.ledger_spool_bytes.set(signed(writer.spool_bytes));
         for (kind, count) in writer.journal.faults() {
             raise(&metrics.journal_faults.with_label_values(&[kind]), count);
+        }
+        if let Some(shadow) = &self.shadow {
+            for (result, total) in shadow.stats().totals() {
+                raise(&metrics.store_shadow.with_label_values(&[result]), total);
+            }
         }
         let panics = self.server.panics() + self.admin.panics();
         metrics.panics.inc_by(panics.saturating_sub(self.server_panics));

@@ -25,4 +25,5 @@ pub mod store;
 pub mod task;
 pub mod telemetry;
 pub mod tenant;
+pub mod transfer;
 pub mod upstream;

@@ -10,6 +10,7 @@ mod health;
 mod invalidate;
 mod requests;
 mod shadow;
+mod store;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -28,10 +29,10 @@ use subtle::ConstantTimeEq;
 
 use crate::cache::{Cache, Standing};
 use crate::clock::Clock;
-use crate::config::{Limits, Secret};
+use crate::config::{Limits, Secret, StoreUrl};
 use crate::pipeline::DataPlane;
 use crate::server::{BodyError, RequestBody};
-use crate::store::Stores;
+use crate::store::{ShadowHandle, Stores};
 use crate::telemetry::metrics::Metrics;
 
 /// Bytes of an admin request body.
@@ -68,6 +69,10 @@ pub struct Admin {
     pub cache: Arc<Cache>,
     /// The stores.
     pub stores: Stores,
+    /// Where they are; shown without a password.
+    pub store_url: StoreUrl,
+    /// The second store, if every write goes to one.
+    pub shadow: Option<ShadowHandle>,
     /// For `explain`.
     pub plane: Arc<DataPlane>,
     /// Wall-clock time.
@@ -169,6 +174,7 @@ pub fn router(state: Admin) -> Router {
         .route("/cache/decisions/{request}", get(decisions::one))
         .route("/cache/probing", get(decisions::probing))
         .route("/cache/shadow", get(shadow::report))
+        .route("/store", get(store::report))
         .route("/audit", get(audit::trail));
     Router::new()
         .route("/metrics", get(health::metrics))

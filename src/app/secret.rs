@@ -11,11 +11,7 @@ use std::path::{Path, PathBuf};
 use crate::call::SecretKey;
 use crate::config::Store;
 use crate::store::{StoreError, Stores};
-
-/// Note that says which secret the hashes in the database were made with.
-const CHECK_NOTE: &str = "secret check";
-/// Note with the secret itself, where there is no file.
-const SECRET_NOTE: &str = "secret";
+use crate::transfer::secret::{CHECK_NOTE, SECRET_NOTE, hex, unhex, write_private};
 
 /// Why there is no secret to work with.
 #[derive(Debug, thiserror::Error)]
@@ -120,25 +116,9 @@ fn from_file(path: &Path, lock: bool) -> Result<(SecretKey, File, bool), SecretE
     }
 }
 
-fn hex(bytes: &[u8; 32]) -> String {
-    blake3::Hash::from_bytes(*bytes).to_hex().to_string()
-}
-
-fn unhex(text: &str) -> Option<[u8; 32]> {
-    blake3::Hash::from_hex(text).ok().map(|hash| *hash.as_bytes())
-}
-
 fn random_secret() -> std::io::Result<[u8; 32]> {
     use std::io::Read;
     let mut secret = [0; 32];
     File::open("/dev/urandom")?.read_exact(&mut secret)?;
     Ok(secret)
-}
-
-fn write_private(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
-    use std::io::Write;
-    use std::os::unix::fs::OpenOptionsExt;
-    let mut file = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
-    file.write_all(bytes)?;
-    file.sync_all()
 }

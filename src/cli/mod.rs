@@ -10,6 +10,7 @@ mod learning;
 mod migrate;
 mod replay;
 mod serve;
+mod transfer;
 
 use std::process::ExitCode;
 
@@ -53,6 +54,15 @@ enum Command {
     /// Bring the database schema up to date or back.
     #[command(after_help = "Example:\n  remora migrate status --store sqlite://remora.db")]
     Migrate(migrate::Migrate),
+    /// Bring one database up to date with another, as in moving from SQLite to PostgreSQL.
+    #[command(after_help = transfer::COPY_EXAMPLES)]
+    Copy(transfer::Copy),
+    /// Write all of a database to one file.
+    #[command(after_help = transfer::BACKUP_EXAMPLES)]
+    Backup(transfer::Backup),
+    /// Write what is in a backup to a database.
+    #[command(after_help = transfer::RESTORE_EXAMPLES)]
+    Restore(transfer::Restore),
 }
 
 /// Where the running proxy's admin plane is.
@@ -83,6 +93,9 @@ pub fn run() -> ExitCode {
             Command::Request(request) => request.run().await,
             Command::Replay(replay) => replay.run().await,
             Command::Migrate(migrate) => migrate.run().await,
+            Command::Copy(copy) => copy.run().await,
+            Command::Backup(backup) => backup.run().await,
+            Command::Restore(restore) => restore.run().await,
         }
     });
     match done {

@@ -17,6 +17,7 @@ pub(super) fn check(config: &Config, root: &Map, problems: &mut Problems) {
     check.deadlines(config);
     check.sizes(config);
     check.listeners(config);
+    check.shadow(config);
     check.admin_token(config);
     check.somebody_may_call(config);
 }
@@ -73,6 +74,14 @@ impl Check<'_> {
         if data.port() != 0 && data.port() == admin.port() && overlap(data, admin) {
             let message = format!("{admin} is already taken by server.listen ({data})");
             self.report("admin.listen", "server.listen", ProblemKind::Conflict, message, "use another port".to_owned());
+        }
+    }
+
+    fn shadow(&mut self, config: &Config) {
+        if config.store.shadow.as_ref() == Some(&config.store.url) {
+            let message = "the shadow is the store itself".to_owned();
+            let fix = "name another database, or \"\" for none".to_owned();
+            self.report("store.shadow", "store.url", ProblemKind::Conflict, message, fix);
         }
     }
 

@@ -131,6 +131,8 @@ pub struct Admin {
 pub struct Store {
     /// Where the data is.
     pub url: StoreUrl,
+    /// A second database that receives every write after the first; none by default.
+    pub shadow: Option<StoreUrl>,
     /// Whether `serve` brings an older schema up to date by itself.
     pub migrate: Migrate,
     /// File with the 32-byte secret that keys all hashes; made on first start. By default the path of a SQLite database

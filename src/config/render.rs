@@ -108,9 +108,10 @@ impl Out {
     }
 
     fn store(&mut self, store: &Store) {
-        let Store { url, migrate, secret_file, flush, blind, journal_dir, journal_bytes, journal_sync } = store;
+        let Store { url, shadow, migrate, secret_file, flush, blind, journal_dir, journal_bytes, journal_sync } = store;
         self.head("[store]");
         self.text("url", url);
+        self.text("shadow", shadow.as_ref().map(ToString::to_string).unwrap_or_default());
         self.text(
             "migrate",
             match migrate {

@@ -126,8 +126,10 @@ fn store(reader: &mut Reader<'_>) -> Store {
         (directory, _) if directory.is_empty() => PathBuf::from("remora-journal"),
         (directory, _) => PathBuf::from(directory),
     };
+    let shadow = reader.checked("shadow", shadow_url).flatten();
     Store {
         url,
+        shadow,
         migrate: reader.choice("migrate", Migrate::Auto, &[("auto", Migrate::Auto), ("manual", Migrate::Manual)]),
         secret_file,
         flush: reader.duration("flush", MS, 10 * SECOND),
@@ -183,6 +185,11 @@ fn redis_url(url: &str) -> Result<Option<RedisUrl>, (String, String)> {
         return Ok(None);
     }
     url.parse().map(Some).map_err(|bad: BadRedisUrl| (bad.problem.to_owned(), bad.fix.to_owned()))
+}
+
+/// None where nothing is written.
+fn shadow_url(url: &str) -> Result<Option<StoreUrl>, (String, String)> {
+    if url.is_empty() { Ok(None) } else { store_url(url).map(Some) }
 }
 
 fn embedding(reader: &mut Reader<'_>) -> Embedding {

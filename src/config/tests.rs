@@ -337,6 +337,7 @@ fn values_that_cannot_hold_together_are_refused() {
     for (text, expected) in [
         ("[admin]\nlisten = \"0.0.0.0:8081\"\n", "remora.toml:2:1 admin.token_env missing"),
         ("[admin]\nlisten = \"127.0.0.1:8080\"\n", "remora.toml:2:1 admin.listen conflict"),
+        ("[store]\nurl = \"sqlite://a\"\nshadow = \"sqlite://a\"\n", "remora.toml:3:1 store.shadow conflict"),
         ("[server]\npassthrough = false\n", "remora.toml:2:1 server.passthrough conflict"),
         ("[[upstream]]\nfirst_byte = \"10m\"\n", "remora.toml:2:1 upstream[0].total conflict"),
         ("[server.deadlines]\nbody = \"11s\"\n", "remora.toml:2:1 server.deadlines.body conflict"),

@@ -73,6 +73,8 @@ pub struct Metrics {
     pub journal_faults: IntCounterVec,
     /// Rows and entries that found no place in the queue, by kind.
     pub store_dropped: IntCounterVec,
+    /// Rows and reads of the shadow store by result.
+    pub store_shadow: IntCounterVec,
     /// 1 if the dependency works.
     pub dependency_up: IntGaugeVec,
     /// Open client connections.
@@ -235,6 +237,11 @@ impl Metrics {
                 "store_dropped_total",
                 "Rows, entries and decisions for which the write queue had no room or patience ended, since the start.",
                 &["kind"],
+            )?,
+            store_shadow: make.counters(
+                "store_shadow_total",
+                "Rows written to the shadow store, tries that failed, rows dropped, reads compared and different.",
+                &["result"],
             )?,
             dependency_up: make.gauges("dependency_up", "1 if the dependency works.", &["name"])?,
             connections: make.gauge("connections", "Open client connections.")?,

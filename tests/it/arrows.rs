@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 const ROWS: [&[&str]; 7] = [
     &["cli"],
     &["app"],
-    &["admin", "simulate", "replay"],
+    &["admin", "simulate", "replay", "transfer"],
     &["pipeline"],
     &["server", "tenant", "dialect", "call", "cache", "upstream", "account"],
     &["embed", "index", "shared", "store", "task", "telemetry"],

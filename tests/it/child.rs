@@ -100,6 +100,14 @@ impl Home {
         self
     }
 
+    /// Without the `[store]` section.
+    pub(crate) fn without_store(mut self) -> Self {
+        if let Some(at) = self.config.find("[store]") {
+            self.config.truncate(at);
+        }
+        self
+    }
+
     /// Without the model, which takes long to load in an unoptimised build.
     pub(crate) fn exact(self) -> Self {
         self.with("[cache]\nmode = \"exact\"")

@@ -38,6 +38,7 @@ mod replay;
 mod replicas;
 mod review;
 mod rig;
+mod rollout;
 mod scripted;
 mod shadow;
 mod streams;

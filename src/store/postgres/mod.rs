@@ -36,7 +36,7 @@ use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
-use tokio::time::{sleep, timeout};
+use tokio::time::sleep;
 
 use sqlx::postgres::{PgListener, PgPool, PgTransaction};
 
@@ -48,11 +48,12 @@ pub(super) use migrate::{LATEST, OLDEST, STEPS, migrate_down, migrate_up, status
 use server::{Server, Suspect};
 
 /// A snapshot: all reads in it see the same moment.
-/// Longest wait for the listening connection when the store is closed.
-const LISTENER_CLOSE: Duration = Duration::from_secs(1);
 const SNAPSHOT: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
 /// How often a write that met others on the same rows is tried again.
 const RETRIES: u32 = 3;
+
+/// Longest wait for somebody who listens when the database is closed.
+const LISTENER_WAIT: std::time::Duration = std::time::Duration::from_secs(1);
 
 /// An open PostgreSQL database.
 pub struct PostgresStore {
@@ -151,11 +152,11 @@ impl PostgresStore {
 
     /// Waits for running operations and closes all connections. Later operations fail with `Closed`.
     pub async fn close(&self) {
-        // Whoever waits for changes holds a connection that the pool would wait for.
-        if let Ok(mut listener) = timeout(LISTENER_CLOSE, self.listener.lock()).await {
+        // Its connection belongs to the pool, which waits for it. Whoever still listens is not waited for.
+        if let Ok(mut listener) = tokio::time::timeout(LISTENER_WAIT, self.listener.lock()).await {
             *listener = None;
+            self.listeners.close().await;
         }
-        let _still_waiting = timeout(LISTENER_CLOSE, self.listeners.close()).await;
         self.readers.close().await;
         self.writer.close().await;
     }

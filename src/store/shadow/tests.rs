@@ -1,0 +1,144 @@
+//! The shadow between two real databases, and one that is not there.
+
+use std::path::{Path, PathBuf};
+
+use super::mirror::Opener;
+use super::*;
+use crate::config::Migrate;
+use crate::store::sample::{
+    audit_row, decision, delete, entry_id, label, learned, link, new_decision, put, request_id, row, tenant,
+};
+use crate::store::{Database, SqliteStore};
+
+fn opener(path: PathBuf) -> Opener {
+    Arc::new(move || {
+        let url = StoreUrl::Sqlite(path.clone());
+        Box::pin(async move { Database::open(&url, Migrate::Auto).await.map_err(|error| error.to_string()) })
+    })
+}
+
+async fn sqlite(path: &Path) -> (Arc<SqliteStore>, Stores) {
+    let store = SqliteStore::open(path, Migrate::Auto).await.unwrap();
+    let stores = store.stores();
+    (store, stores)
+}
+
+/// Waits for a state of the counters.
+async fn until(handle: &ShadowHandle, what: &str, holds: impl Fn(&ShadowStats) -> bool) {
+    for _ in 0..6_000 {
+        if holds(&handle.stats()) {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    panic!("waited in vain: {what}: {:?}", handle.stats());
+}
+
+async fn everything(stores: &Stores) -> String {
+    let entries = stores.entries.export(None, 1_000).await.unwrap();
+    let rows = stores.ledger.page(None, 1_000).await.unwrap();
+    let decisions = stores.decisions.since(None, 0, None, 1_000).await.unwrap();
+    let learned = stores.decisions.learned().await.unwrap();
+    let audit = stores.audit.audit_page(None, 1_000).await.unwrap();
+    let tenants = stores.tenants.list().await.unwrap();
+    format!("{entries:?} {rows:?} {decisions:?} {learned:?} {audit:?} {tenants:?}")
+}
+
+#[tokio::test]
+async fn every_write_reaches_the_second_store_in_order() {
+    let home = tempfile::tempdir().unwrap();
+    let (_a, first) = sqlite(&home.path().join("a.db")).await;
+    let (stores, handle, mirror) = shadow(&first, StoreUrl::Sqlite("b.db".into()), opener(home.path().join("b.db")));
+    let task = tokio::spawn(mirror.run());
+    stores
+        .tenants
+        .upsert(&[TenantRow { tenant: tenant("t"), declared: true, created_at: 1, updated_at: 1 }])
+        .await
+        .unwrap();
+    for number in 1..=50 {
+        stores.entries.apply(&[put("t", number)]).await.unwrap();
+        if number % 5 == 0 {
+            stores.entries.apply(&[link("t", number, 0, number - 1), delete("t", number - 2)]).await.unwrap();
+        }
+        if number % 7 == 0 {
+            stores.audit.record(&audit_row(number), &[delete("t", number)]).await.unwrap();
+        }
+    }
+    stores.ledger.append(&(1..=100).map(|number| row("t", number)).collect::<Vec<_>>()).await.unwrap();
+    stores.decisions.write(&[new_decision(decision("t", 1)), label(1, true, "miss")]).await.unwrap();
+    stores.decisions.write(&[new_decision(decision("t", 2))]).await.unwrap();
+    assert_eq!(stores.decisions.forget(2, 10).await.unwrap(), 1);
+    stores.decisions.save_learned(&[learned("t", "m", 1)]).await.unwrap();
+    stores.entries.purge().await.unwrap();
+    until(&handle, "all written", |stats| stats.pending == 0 && stats.mirrored > 0).await;
+    let (_b, second) = sqlite(&home.path().join("b.db")).await;
+    let all = everything(&first).await;
+    assert!(all.len() > 10_000, "there is something to compare");
+    assert_eq!(everything(&second).await, all);
+    let stats = handle.stats();
+    assert_eq!((stats.failed, stats.dropped, stats.catch_up_needed()), (0, 0, false), "{stats:?}");
+    assert!(stats.connected);
+    handle.close();
+    task.await.unwrap();
+}
+
+#[tokio::test]
+async fn a_second_store_that_is_away_costs_the_first_nothing_and_is_counted() {
+    let home = tempfile::tempdir().unwrap();
+    let (_a, first) = sqlite(&home.path().join("a.db")).await;
+    // The directory is missing, so it cannot be opened until it is made.
+    let there = home.path().join("later");
+    let (stores, handle, mirror) = shadow(&first, StoreUrl::Sqlite("b.db".into()), opener(there.join("b.db")));
+    let task = tokio::spawn(mirror.run());
+    for number in 1..=20 {
+        stores.ledger.append(&[row("t", number)]).await.unwrap();
+    }
+    assert_eq!(first.ledger.count().await.unwrap(), 20, "the first has them");
+    // More than may wait.
+    let rows: Vec<_> = (100..1_100).map(|number| row("t", number)).collect();
+    for _ in 0..=ROWS / 1_000 {
+        stores.ledger.append(&rows).await.unwrap();
+    }
+    let stats = handle.stats();
+    assert!(stats.pending <= ROWS && stats.dropped >= 1_000 && stats.mirrored == 0, "{stats:?}");
+    until(&handle, "what waited is given up", |stats| stats.pending == 0).await;
+    let stats = handle.stats();
+    assert!(stats.catch_up_needed() && stats.failed > 0 && !stats.connected, "{stats:?}");
+    assert!(stats.problem.as_deref().is_some_and(|problem| problem.contains("does not exist")), "{stats:?}");
+
+    std::fs::create_dir(&there).unwrap();
+    let dropped = stats.dropped;
+    let mut number = 5_000;
+    while !handle.stats().connected {
+        number += 1;
+        assert!(number < 5_500, "it does not come back: {:?}", handle.stats());
+        stores.ledger.append(&[row("t", number)]).await.unwrap();
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    until(&handle, "written again", |stats| stats.pending == 0 && stats.mirrored > 0).await;
+    assert!(handle.stats().dropped >= dropped, "what was lost stays counted");
+    handle.close();
+    task.await.unwrap();
+}
+
+#[tokio::test]
+async fn reads_are_compared_and_differences_counted() {
+    let home = tempfile::tempdir().unwrap();
+    let (_a, first) = sqlite(&home.path().join("a.db")).await;
+    first.entries.apply(&[put("t", 1)]).await.unwrap();
+    first.ledger.append(&[row("t", 1)]).await.unwrap();
+    let (stores, handle, mirror) = shadow(&first, StoreUrl::Sqlite("b.db".into()), opener(home.path().join("b.db")));
+    let task = tokio::spawn(mirror.run());
+    until(&handle, "open", |stats| stats.connected).await;
+    stores.ledger.append(&[row("t", 2)]).await.unwrap();
+    assert!(stores.ledger.request(request_id(2)).await.unwrap().is_some());
+    until(&handle, "one compared", |stats| stats.compared == 1).await;
+    assert_eq!(handle.stats().different, 0);
+    // What was there before the shadow is not in it.
+    assert!(stores.entries.entry(&tenant("t"), entry_id(1)).await.unwrap().is_some());
+    assert!(stores.ledger.request(request_id(1)).await.unwrap().is_some());
+    until(&handle, "three compared", |stats| stats.compared == 3).await;
+    assert_eq!(handle.stats().different, 2);
+    handle.close();
+    task.await.unwrap();
+}

@@ -1,0 +1,241 @@
+//! What `copy` and `verify` promise.
+
+use proptest::prelude::*;
+
+use super::samples::Chance;
+use super::*;
+use crate::ids::RequestId;
+use crate::store::sample::{
+    audit_row, decision, delete, entry, entry_id, label, learned, link, merge, new_decision, point, put, put_entry,
+    row, tenant,
+};
+use crate::store::{DecisionRow, LearnedRow, LedgerRow, TenantRow};
+use crate::transfer::Tally;
+
+/// Some of everything.
+async fn some(stores: Stores) {
+    let entries: Vec<_> = (1..=40).map(|number| put("t", number)).collect();
+    stores.entries.apply(&entries).await.unwrap();
+    let rows: Vec<_> = (1..=100).map(|number| row("t", number)).collect();
+    stores.ledger.append(&rows).await.unwrap();
+    let decisions = (1..=30).map(|n| new_decision(DecisionRow { right: None, label: None, ..decision("t", n) }));
+    stores.decisions.write(&decisions.collect::<Vec<_>>()).await.unwrap();
+    stores.decisions.save_learned(&[learned("t", "gpt-4o", 5)]).await.unwrap();
+    stores.audit.record(&audit_row(1), &[]).await.unwrap();
+    let t = TenantRow { tenant: tenant("t"), declared: true, created_at: 1, updated_at: 1 };
+    stores.tenants.upsert(&[t]).await.unwrap();
+}
+
+fn tally(report: &CopyReport, table: Table) -> Tally {
+    report.tables[&table]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 12, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn a_copy_of_a_copy_is_the_same(seed in any::<u64>(), most in 0_usize..400) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let home = tempfile::tempdir().unwrap();
+            let (a, b, c) = (sqlite(home.path(), "a.db"), sqlite(home.path(), "b.db"), sqlite(home.path(), "c.db"));
+            with(&a, |stores| async move { Chance::new(seed).fill(&stores, most).await }).await;
+            copied(&a, &b).await;
+            copied(&b, &c).await;
+            assert_equal(&a, &b).await;
+            assert_equal(&a, &c).await;
+            let again = copied(&c, &a).await;
+            assert!(again.tables.values().all(|t| t.added + t.changed + t.deleted + t.different == 0), "{again:?}");
+        });
+    }
+
+    #[test]
+    fn a_destination_that_has_drifted_is_brought_back(seed in any::<u64>()) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let home = tempfile::tempdir().unwrap();
+            let (a, b) = (sqlite(home.path(), "a.db"), sqlite(home.path(), "b.db"));
+            with(&a, |stores| async move { Chance::new(seed).fill(&stores, 300).await }).await;
+            copied(&a, &b).await;
+            // Entries of its own, which the source does not have, between those that it has and in one lump.
+            with(&b, |stores| async move {
+                let mut chance = Chance::new(seed.wrapping_add(1));
+                let own: Vec<_> = (0..50).map(|_| chance.entry()).chain((1..900).map(|n| put("zz", n))).collect();
+                stores.entries.apply(&own).await.unwrap();
+            })
+            .await;
+            let report = copied(&a, &b).await;
+            assert_eq!(tally(&report, Table::Entries).deleted, 949);
+            assert_equal(&a, &b).await;
+        });
+    }
+}
+
+#[tokio::test]
+async fn what_changes_at_the_source_between_two_passes_is_followed() {
+    let home = tempfile::tempdir().unwrap();
+    let (a, b) = (sqlite(home.path(), "a.db"), sqlite(home.path(), "b.db"));
+    with(&a, some).await;
+    let first = copied(&a, &b).await;
+    assert_eq!(tally(&first, Table::Entries), Tally { read: 40, added: 40, ..Tally::default() });
+    assert_eq!(tally(&first, Table::Requests).added, 100);
+    with(&a, |stores| async move {
+        let writes = [link("t", 4, 0, 3), link("t", 6, 1, 5), merge("t", 8, 7), delete("t", 20), put("t", 41)];
+        stores.entries.apply(&writes).await.unwrap();
+        stores.ledger.append(&[row("t", 101)]).await.unwrap();
+        stores.decisions.write(&[label(3, true, "miss"), new_decision(decision("t", 31))]).await.unwrap();
+        stores.decisions.save_learned(&[learned("t", "gpt-4o", 6)]).await.unwrap();
+        stores.audit.record(&audit_row(2), &[]).await.unwrap();
+    })
+    .await;
+    let expected =
+        vec![(Table::Entries, 8), (Table::Requests, 1), (Table::Decisions, 2), (Table::Learned, 1), (Table::Audit, 1)];
+    assert_eq!(differences(&a, &b).await, expected, "3 to 7 without 8, and 8, 20, 41 on one side only");
+    let second = copied(&a, &b).await;
+    let entries = Tally { read: 39, added: 1, changed: 5, deleted: 2, different: 0 };
+    assert_eq!(tally(&second, Table::Entries), entries);
+    let decisions = tally(&second, Table::Decisions);
+    assert_eq!((decisions.added, decisions.changed), (1, 1));
+    assert_equal(&a, &b).await;
+    with(&b, |stores| async move {
+        assert_eq!(stores.entries.points_of(&tenant("t"), entry_id(3)).await.unwrap().len(), 3);
+        assert_eq!(stores.entries.entry(&tenant("t"), entry_id(20)).await.unwrap(), None);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_single_changed_row_of_any_table_is_found() {
+    let home = tempfile::tempdir().unwrap();
+    let a = sqlite(home.path(), "a.db");
+    with(&a, some).await;
+    let other = |name: &str| sqlite(home.path(), name);
+
+    // One byte of one body, of the same length.
+    let b = other("body.db");
+    copied(&a, &b).await;
+    with(&b, |stores| async move {
+        let mut changed = entry("t", 7);
+        changed.body = changed.body.iter().map(|byte| if *byte == b'7' { b'8' } else { *byte }).collect();
+        let points = vec![point("t", 7, 0), point("t", 7, 1)];
+        stores.entries.apply(&[delete("t", 7), put_entry(changed, points)]).await.unwrap();
+    })
+    .await;
+    assert_eq!(differences(&a, &b).await, [(Table::Entries, 1)]);
+    let shallow = copied(&a, &b).await;
+    assert_eq!(tally(&shallow, Table::Entries).changed, 0, "the length is the same");
+    let deep = CopyOptions { deep: true, ..CopyOptions::default() };
+    assert_eq!(tally(&copy(&a, &b, &deep, &quiet()).await.unwrap(), Table::Entries).changed, 1);
+    assert_equal(&a, &b).await;
+
+    let c = other("rows.db");
+    with(&c, |stores| async move {
+        stores.ledger.append(&[LedgerRow { status: 201, ..row("t", 50) }]).await.unwrap();
+        stores.decisions.write(&[new_decision(decision("other", 5))]).await.unwrap();
+        stores.audit.record(&crate::store::AuditRow { at: 9, ..audit_row(1) }, &[]).await.unwrap();
+        let newer = LearnedRow { state: "{}".into(), ..learned("t", "gpt-4o", 9) };
+        stores.decisions.save_learned(&[newer]).await.unwrap();
+    })
+    .await;
+    let report = copied(&a, &c).await;
+    let left: Vec<_> = report.tables.iter().map(|(table, tally)| (*table, tally.different)).collect();
+    let ones = [Table::Requests, Table::Decisions, Table::Learned, Table::Audit];
+    assert_eq!(left.iter().filter(|(_, n)| *n > 0).copied().collect::<Vec<_>>(), ones.map(|table| (table, 1)));
+    assert_eq!(differences(&a, &c).await, ones.map(|table| (table, 1)), "told, and not overwritten");
+}
+
+#[tokio::test]
+async fn the_catch_up_pass_looks_at_what_is_new_only() {
+    let home = tempfile::tempdir().unwrap();
+    let (a, b) = (sqlite(home.path(), "a.db"), sqlite(home.path(), "b.db"));
+    const HOUR: u64 = 3_600_000;
+    let at = |hour: u64| LedgerRow { request: RequestId::at(100_000 * HOUR + hour * HOUR), ..row("t", hour) };
+    with(&a, |stores| async move { stores.ledger.append(&(0..50).map(at).collect::<Vec<_>>()).await.unwrap() }).await;
+    let since = CopyOptions { since: Some(100_045 * HOUR), ..CopyOptions::default() };
+    let report = copy(&a, &b, &since, &quiet()).await.unwrap();
+    assert_eq!(tally(&report, Table::Requests).read, 6, "45 to 49, and one hour of margin");
+    assert_eq!(tally(&copied(&a, &b).await, Table::Requests).added, 44, "a full pass completes it");
+    assert_equal(&a, &b).await;
+}
+
+#[tokio::test]
+async fn a_dry_run_says_what_would_be_done_and_writes_nothing() {
+    let home = tempfile::tempdir().unwrap();
+    let (a, b) = (sqlite(home.path(), "a.db"), sqlite(home.path(), "b.db"));
+    with(&a, some).await;
+    let look = CopyOptions { dry_run: true, ..CopyOptions::default() };
+    let report = copy(&a, &b, &look, &quiet()).await.unwrap();
+    assert_eq!((tally(&report, Table::Entries).added, tally(&report, Table::Requests).added), (40, 100));
+    assert!(!home.path().join("b.db").exists() && !home.path().join("b.db.key").exists());
+    copied(&a, &b).await;
+    with(&a, |stores| async move { stores.entries.apply(&[delete("t", 1)]).await.unwrap() }).await;
+    let report = copy(&a, &b, &look, &quiet()).await.unwrap();
+    assert_eq!(tally(&report, Table::Entries).deleted, 1);
+    assert_eq!(differences(&a, &b).await, [(Table::Entries, 1)], "nothing was done");
+}
+
+#[tokio::test]
+async fn the_secret_goes_along_and_another_one_with_data_is_refused() {
+    let home = tempfile::tempdir().unwrap();
+    let (a, b, c) = (sqlite(home.path(), "a.db"), sqlite(home.path(), "b.db"), sqlite(home.path(), "c.db"));
+    with(&a, some).await;
+    copied(&a, &b).await;
+    assert_eq!(std::fs::read(b.key_file().unwrap()).unwrap(), SECRET);
+
+    write_private(&c.key_file().unwrap(), &[9; 32]).unwrap();
+    with(&c, |stores| async move { stores.entries.apply(&[put("t", 1)]).await.unwrap() }).await;
+    let refused = copy(&a, &c, &CopyOptions::default(), &quiet()).await.unwrap_err();
+    assert!(matches!(refused, TransferError::OtherSecret(_)), "{refused}");
+    with(&c, |stores| async move {
+        assert_eq!(stores.ledger.count().await.unwrap(), 0, "nothing was written");
+        stores.entries.apply(&[delete("t", 1)]).await.unwrap();
+    })
+    .await;
+    copied(&a, &c).await;
+    assert_eq!(std::fs::read(c.key_file().unwrap()).unwrap(), SECRET, "an empty database takes the secret");
+    assert_eq!(std::fs::read(home.path().join("c.db.key.old")).unwrap(), [9; 32], "the other one is kept");
+
+    std::fs::remove_file(a.key_file().unwrap()).unwrap();
+    let lost = copy(&a, &sqlite(home.path(), "d.db"), &CopyOptions::default(), &quiet()).await.unwrap_err();
+    assert!(matches!(lost, TransferError::NoSecret(_)), "{lost}");
+}
+
+#[tokio::test]
+async fn a_database_is_not_copied_onto_itself_nor_under_a_running_program() {
+    let home = tempfile::tempdir().unwrap();
+    let (a, b) = (sqlite(home.path(), "a.db"), sqlite(home.path(), "b.db"));
+    with(&a, some).await;
+    std::os::unix::fs::symlink(home.path().join("a.db"), home.path().join("alias.db")).unwrap();
+    for name in ["a.db", "alias.db"] {
+        let to = sqlite(home.path(), name);
+        let refused = copy(&a, &to, &CopyOptions::default(), &quiet()).await.unwrap_err();
+        assert!(matches!(refused, TransferError::Same(_)), "{refused}");
+    }
+    copied(&a, &b).await;
+    let key = std::fs::File::open(b.key_file().unwrap()).unwrap();
+    key.try_lock().unwrap();
+    let refused = copy(&a, &b, &CopyOptions::default(), &quiet()).await.unwrap_err();
+    assert!(matches!(refused, TransferError::InUse(_)), "{refused}");
+}
+
+#[tokio::test]
+async fn a_checkpoint_is_gone_on_from_and_taken_away_at_the_end() {
+    let home = tempfile::tempdir().unwrap();
+    let (a, b) = (sqlite(home.path(), "a.db"), sqlite(home.path(), "b.db"));
+    with(&a, |stores| async move {
+        stores.entries.apply(&(1..=2_000).map(|number| put("t", number)).collect::<Vec<_>>()).await.unwrap();
+        some(stores).await;
+    })
+    .await;
+    // Stops in the middle of the entries.
+    let stop: Progress = Arc::new(|table, done, _| assert!(table != Table::Entries || done < 700, "stopped"));
+    let (from, to) = (a.clone(), b.clone());
+    let stopped = tokio::spawn(async move { copy(&from, &to, &CopyOptions::default(), &stop).await }).await;
+    assert!(stopped.is_err());
+    with(&a, |stores| async move { stores.entries.apply(&[delete("t", 3)]).await.unwrap() }).await;
+    let second = copied(&a, &b).await;
+    assert!(second.resumed);
+    assert_eq!(tally(&second, Table::Entries).deleted, 1, "what changed before the checkpoint is followed too");
+    assert_equal(&a, &b).await;
+    assert!(!copied(&a, &b).await.resumed, "a finished copy has no checkpoint");
+}

@@ -1,0 +1,158 @@
+//! Databases full of chance, from a seed.
+
+use std::borrow::Cow;
+
+use bytes::Bytes;
+
+use crate::ids::{AuditId, EntryId, KeyId, PointId, RequestId, TenantId};
+use crate::store::sample::{LATER, bare_decision, bare_row, decision, row};
+use crate::store::{
+    AuditRow, DecisionRow, DecisionWrite, Entry, EntryWrite, LearnedRow, LedgerRow, Point, Stores, TenantRow, Tokens,
+};
+
+pub(super) struct Chance(fastrand::Rng);
+
+impl Chance {
+    pub(super) fn new(seed: u64) -> Self {
+        Self(fastrand::Rng::with_seed(seed))
+    }
+
+    fn text(&mut self) -> String {
+        let letters = ['a', 'ß', '☃', '"', '\'', '\\', '%', '\n', '🦀', ' '];
+        (0..self.0.usize(0..12)).map(|_| letters[self.0.usize(..letters.len())]).collect()
+    }
+
+    fn maybe<T>(&mut self, make: impl FnOnce(&mut Self) -> T) -> Option<T> {
+        self.0.bool().then(|| make(self))
+    }
+
+    fn digest(&mut self) -> [u8; 32] {
+        std::array::from_fn(|_| self.0.u8(..))
+    }
+
+    fn tenant(&mut self) -> TenantId {
+        TenantId::new(["acme", "blue", "Zürich", "z"][self.0.usize(..4)])
+    }
+
+    fn id(&mut self) -> [u8; 16] {
+        // Few times, so that many ids share one.
+        let at = u128::from(1_700_000_000_000 + self.0.u64(..50));
+        ((at << 80) | u128::from(self.0.u64(..))).to_be_bytes()
+    }
+
+    fn tags(&mut self) -> Vec<(String, String)> {
+        (0..self.0.usize(0..3)).map(|_| (self.text(), self.text())).collect()
+    }
+
+    fn real(&mut self) -> f32 {
+        [0.0, -0.0, f32::MIN_POSITIVE, -1.0, self.0.f32()][self.0.usize(..5)]
+    }
+
+    pub(super) fn entry(&mut self) -> EntryWrite {
+        let body = if self.0.u8(..10) == 0 { vec![b'x'; self.0.usize(..40_000)] } else { self.text().into_bytes() };
+        let entry = Entry {
+            id: EntryId::from_bytes(self.id()),
+            tenant: self.tenant(),
+            partition: self.digest(),
+            namespace: self.text(),
+            dialect: Cow::Borrowed(["chat", "embeddings"][self.0.usize(..2)]),
+            model: self.text(),
+            body: Bytes::from(body),
+            finish: Cow::Borrowed(["stop", ""][self.0.usize(..2)]),
+            completion_tokens: self.maybe(|c| c.0.u64(..1 << 40)),
+            token_limit: self.maybe(|c| c.0.u64(..1 << 40)),
+            writer: KeyId::new(self.text()),
+            tags: self.tags(),
+            created_at: self.0.u64(..LATER),
+            expires_at: 1 + self.0.u64(..LATER),
+        };
+        let points = (0..self.0.usize(0..4)).map(|_| self.point(&entry)).collect();
+        EntryWrite::Put { entry: entry.into(), points }
+    }
+
+    fn point(&mut self, entry: &Entry) -> Point {
+        let semantic = self.0.bool();
+        Point {
+            id: PointId::from_bytes(self.id()),
+            entry: entry.id,
+            tenant: entry.tenant.clone(),
+            partition: entry.partition,
+            fingerprint: self.digest(),
+            normalised: semantic.then(|| self.digest()),
+            prompt: semantic.then(|| self.text()),
+            space: semantic.then(|| "minilm@1/4".into()),
+            vector: semantic.then(|| vec![1.0, self.real(), self.real(), self.real()]),
+            contradicts: self.0.u16(..8),
+            writer: entry.writer.clone(),
+            created_at: self.0.u64(..LATER),
+        }
+    }
+
+    pub(super) fn request(&mut self) -> LedgerRow {
+        let base = if self.0.bool() { row("acme", 1) } else { bare_row(1) };
+        LedgerRow {
+            request: RequestId::from_bytes(self.id()),
+            started_at: 1_700_000_000_000 + self.0.u64(..50),
+            tags: self.tags(),
+            similarity: self.maybe(Self::real),
+            status: self.0.u16(100..600),
+            tokens: Tokens { input: self.0.u64(..1 << 40), ..base.tokens },
+            cost_nano_usd: self.maybe(|c| c.0.i64(..)),
+            ..base
+        }
+    }
+
+    fn decision(&mut self) -> DecisionRow {
+        let base = if self.0.bool() { decision("acme", 1) } else { bare_decision("acme", 1) };
+        let right = self.maybe(|c| c.0.bool());
+        DecisionRow {
+            request: RequestId::from_bytes(self.id()),
+            tenant: self.tenant(),
+            inputs: (0..self.0.usize(..5)).map(|_| self.real()).collect(),
+            right,
+            label: right.map(|_| Cow::Borrowed("audit")),
+            ..base
+        }
+    }
+
+    fn audit(&mut self) -> AuditRow {
+        AuditRow {
+            id: AuditId::from_bytes(self.id()),
+            at: self.0.u64(..LATER),
+            actor: self.text(),
+            action: Cow::Borrowed("cache.invalidate"),
+            reason: self.maybe(Self::text),
+            what: "{}".into(),
+            result: r#"{"removed":3}"#.into(),
+        }
+    }
+
+    /// Up to `most` rows of each kind.
+    pub(super) async fn fill(&mut self, stores: &Stores, most: usize) {
+        let n = |c: &mut Self| c.0.usize(0..=most);
+        let tenants: Vec<TenantRow> = ["acme", "blue"][..self.0.usize(..3)]
+            .iter()
+            .map(|name| TenantRow {
+                tenant: TenantId::new(*name),
+                declared: self.0.bool(),
+                created_at: 1,
+                updated_at: 2,
+            })
+            .collect();
+        stores.tenants.upsert(&tenants).await.unwrap();
+        let entries: Vec<EntryWrite> = (0..n(self)).map(|_| self.entry()).collect();
+        stores.entries.apply(&entries).await.unwrap();
+        let requests: Vec<LedgerRow> = (0..n(self)).map(|_| self.request()).collect();
+        stores.ledger.append(&requests).await.unwrap();
+        let decisions: Vec<DecisionWrite> =
+            (0..n(self)).map(|_| DecisionWrite::New(Box::new(self.decision()))).collect();
+        stores.decisions.write(&decisions).await.unwrap();
+        let learned: Vec<LearnedRow> = (0..n(self).min(5))
+            .map(|i| LearnedRow { tenant: self.tenant(), model: i.to_string(), state: self.text(), updated_at: 1 })
+            .collect();
+        stores.decisions.save_learned(&learned).await.unwrap();
+        for _ in 0..n(self).min(5) {
+            stores.audit.record(&self.audit(), &[]).await.unwrap();
+        }
+    }
+}
