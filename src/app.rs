@@ -28,7 +28,7 @@ use crate::pipeline::{self, DataPlane};
 use crate::server::{BindError, DrainReport, Listener, Shutdown, Stats};
 use crate::shared::{Shared, SharedError};
 use crate::store::{
-    Database, Journal, JournalError, JournalSettings, ShadowHandle, StoreError, Stores, TenantRow, Unwritten, Writer,
+    Database, Journal, JournalError, JournalSettings, SealError, Sealed, ShadowHandle, StoreError, Stores, TenantRow, Unwritten, Writer,
     WriterHandle, WriterSizes,
 };
 use crate::task;
@@ -80,6 +80,9 @@ pub enum StartError {
     /// The ledger journal cannot be kept.
     #[error(transparent)]
     Journal(#[from] JournalError),
+    /// Data cannot be sealed or opened.
+    #[error(transparent)]
+    Seal(#[from] SealError),
     /// The secret that keys all hashes cannot be had.
     #[error(transparent)]
     Secret(#[from] SecretError),
@@ -157,6 +160,9 @@ impl App {
         let secret = held.secret().clone();
         let (stores, mirroring) = Mirroring::begin(&config.store, stores, &metrics);
         let shadow = mirroring.as_ref().map(Mirroring::handle);
+        let keys = (config.store.master_key.as_ref(), config.store.previous_master_key.as_ref());
+        let sealed = Sealed::over(&stores, &config.store.seal, keys.0, keys.1).await?;
+        let stores = sealed.as_ref().map_or(stores, Sealed::stores);
         let sizes = WriterSizes {
             ledger: LEDGER_QUEUE,
             entries: ENTRY_QUEUE,
@@ -225,6 +231,7 @@ impl App {
             stores: stores.clone(),
             store_url: config.store.url.clone(),
             shadow: shadow.clone(),
+            sealed,
             plane: Arc::clone(&plane),
             clock: clock.clone(),
             token: config.admin.token.clone(),

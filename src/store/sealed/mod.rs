@@ -89,7 +89,8 @@ impl Sealed {
         previous: Option<&MasterKey>,
     ) -> Result<Option<Self>, SealError> {
         let Some(master) = master else {
-            let sealed = !inner.notes.notes_of(KEY_NOTES).await?.is_empty();
+            let notes = inner.notes.notes_of(KEY_NOTES).await?;
+            let sealed = notes.iter().any(|(name, text)| name != MASTER_NOTE && !is_shredded(text));
             return if sealed || *seal != Seal::None { Err(SealError::NoMaster) } else { Ok(None) };
         };
         let keys = Keys::open(Arc::clone(&inner.notes), master, previous).await?;
