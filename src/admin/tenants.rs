@@ -14,6 +14,7 @@ use super::invalidate::{Why, carry_out, reason};
 use super::{Admin, Problem};
 use crate::cache::{Filter, Order};
 use crate::ids::TenantId;
+use crate::store::EntryFilter;
 
 /// `DELETE /admin/v1/tenants/{name}/data`
 pub(super) async fn delete(
@@ -24,9 +25,7 @@ pub(super) async fn delete(
     let Query(why) = why?;
     let why = why.reason.map(reason).transpose()?;
     let tenant = TenantId::new(name.as_str());
-    if !state.stores.tenants.list().await?.iter().any(|row| row.tenant == tenant)
-        && state.stores.entries.list(Some(&tenant), &Default::default(), None, 1).await?.is_empty()
-    {
+    if !is_known(&state, &tenant).await? {
         return Err(Problem::not_found("tenant"));
     }
     let shredded = match &state.sealed {
@@ -60,4 +59,12 @@ pub(super) async fn delete(
         "purged": purged,
         "audit": removed.audit.to_string(),
     })))
+}
+
+/// A slip of the pen must not leave a tombstone. The ledger knows everybody who has ever asked.
+async fn is_known(state: &Admin, tenant: &TenantId) -> Result<bool, Problem> {
+    let declared = state.stores.tenants.list().await?.iter().any(|row| row.tenant == *tenant);
+    Ok(declared
+        || !state.stores.ledger.recent(Some(tenant), 1).await?.is_empty()
+        || !state.stores.entries.list(Some(tenant), &EntryFilter::default(), None, 1).await?.is_empty())
 }

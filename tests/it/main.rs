@@ -40,6 +40,7 @@ mod review;
 mod rig;
 mod rollout;
 mod scripted;
+mod sealed;
 mod shadow;
 mod streams;
 mod writers;

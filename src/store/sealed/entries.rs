@@ -3,6 +3,7 @@
 //! Pages that were left empty because nothing on them opened are passed over: an empty page says that there is no more.
 
 use std::borrow::Cow;
+use std::cmp::Reverse;
 use std::sync::Arc;
 
 use super::super::{
@@ -105,7 +106,7 @@ impl Layer {
                 };
                 found.extend(points.into_iter().filter(holds).map(|point| (point, meta.clone())));
             }
-            found.sort_by(|(a, _), (b, _)| b.id.cmp(&a.id));
+            found.sort_by_key(|(point, _)| Reverse(point.id));
             found.truncate(most);
         }
         Ok(found.into_iter().filter_map(|(point, meta)| Some(Found { meta, prompt: point.prompt? })).collect())

@@ -20,7 +20,7 @@ mod keys;
 mod others;
 mod rotate;
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
