@@ -29,8 +29,13 @@ use crate::pipeline::{self, DataPlane};
 use crate::server::{BindError, DrainReport, Listener, Shutdown};
 use crate::shared::{Shared, SharedError};
 use crate::store::{
+<<<<<<< HEAD
     Database, Journal, JournalError, JournalSettings, StoreError, Stores, TenantRow, Unwritten, Writer, WriterHandle,
     WriterSizes,
+=======
+    Database, Journal, JournalError, JournalSettings, SealError, Sealed, ShadowHandle, StoreError, Stores, TenantRow, Unwritten, Writer,
+    WriterHandle, WriterSizes,
+>>>>>>> h5
 };
 use crate::task;
 use crate::telemetry::metrics::{Metrics, MetricsError};
@@ -76,6 +81,9 @@ pub enum StartError {
     /// The ledger journal cannot be kept.
     #[error(transparent)]
     Journal(#[from] JournalError),
+    /// Data cannot be sealed or opened.
+    #[error(transparent)]
+    Seal(#[from] SealError),
     /// The secret that keys all hashes cannot be had.
     #[error(transparent)]
     Secret(#[from] SecretError),
@@ -153,6 +161,9 @@ impl App {
         let secret = held.secret().clone();
         let (stores, mirroring) = Mirroring::begin(&config.store, stores, &metrics);
         let shadow = mirroring.as_ref().map(Mirroring::handle);
+        let keys = (config.store.master_key.as_ref(), config.store.previous_master_key.as_ref());
+        let sealed = Sealed::over(&stores, &config.store.seal, keys.0, keys.1).await?;
+        let stores = sealed.as_ref().map_or(stores, Sealed::stores);
         let sizes = WriterSizes {
             ledger: LEDGER_QUEUE,
             entries: ENTRY_QUEUE,
@@ -221,6 +232,7 @@ impl App {
             stores: stores.clone(),
             store_url: config.store.url.clone(),
             shadow: shadow.clone(),
+            sealed,
             plane: Arc::clone(&plane),
             clock: clock.clone(),
             token: config.admin.token.clone(),

@@ -88,7 +88,7 @@ enum Tags {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Why {
-    reason: Option<String>,
+    pub(super) reason: Option<String>,
 }
 
 /// `POST /admin/v1/cache/invalidate`. With `dry_run` nothing is removed.
@@ -160,7 +160,7 @@ pub(super) async fn delete(
 }
 
 /// Removes on a task of its own, so that a caller who leaves does not stop it half-way.
-async fn carry_out(state: &Admin, order: Order) -> Result<Removed, Problem> {
+pub(super) async fn carry_out(state: &Admin, order: Order) -> Result<Removed, Problem> {
     let (done, result) = tokio::sync::oneshot::channel();
     let (cache, audit) = (Arc::clone(&state.cache), Arc::clone(&state.stores.audit));
     task::spawn("invalidate", &state.metrics, async move {

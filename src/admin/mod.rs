@@ -11,6 +11,7 @@ mod invalidate;
 mod requests;
 mod shadow;
 mod store;
+mod tenants;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -21,7 +22,7 @@ use axum::extract::rejection::{JsonRejection, QueryRejection};
 use axum::extract::{Request, State};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post};
+use axum::routing::{delete, get, post};
 use bytes::Bytes;
 use http::{StatusCode, header};
 use serde_json::json;
@@ -32,7 +33,7 @@ use crate::clock::Clock;
 use crate::config::{Limits, Secret, StoreUrl};
 use crate::pipeline::DataPlane;
 use crate::server::{BodyError, RequestBody};
-use crate::store::{ShadowHandle, Stores};
+use crate::store::{Sealed, ShadowHandle, Stores};
 use crate::telemetry::metrics::Metrics;
 
 /// Bytes of an admin request body.
@@ -73,6 +74,8 @@ pub struct Admin {
     pub store_url: StoreUrl,
     /// The second store, if every write goes to one.
     pub shadow: Option<ShadowHandle>,
+    /// The layer that seals, where there is one.
+    pub sealed: Option<Sealed>,
     /// For `explain`.
     pub plane: Arc<DataPlane>,
     /// Wall-clock time.
@@ -175,6 +178,7 @@ pub fn router(state: Admin) -> Router {
         .route("/cache/probing", get(decisions::probing))
         .route("/cache/shadow", get(shadow::report))
         .route("/store", get(store::report))
+        .route("/tenants/{name}/data", delete(tenants::delete))
         .route("/audit", get(audit::trail));
     Router::new()
         .route("/metrics", get(health::metrics))

@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 
 use super::Admin;
 use crate::config::StoreUrl;
+use crate::store::SealStats;
 
 /// Kind and place of both stores; passwords are not shown.
 pub(super) async fn report(State(state): State<Admin>) -> Json<Value> {
@@ -25,9 +26,14 @@ pub(super) async fn report(State(state): State<Admin>) -> Json<Value> {
             "catch_up_needed": stats.catch_up_needed(),
         })
     });
+    let sealed = state.sealed.as_ref().map(|sealed| {
+        let SealStats { tenants, unreadable, dropped } = sealed.stats();
+        json!({ "tenants": tenants, "unreadable": unreadable, "dropped": dropped })
+    });
     Json(json!({
         "kind": kind(&state.store_url),
         "url": state.store_url.to_string(),
+        "sealed": sealed,
         "shadow": shadow,
     }))
 }

@@ -75,6 +75,11 @@ impl Learners {
         Arc::clone(seats.entry(key).or_insert_with(fresh))
     }
 
+    /// Forgets all that was learnt from a tenant's traffic.
+    pub(super) fn forget(&self, tenant: &TenantId) {
+        self.seats.write().unwrap_or_else(PoisonError::into_inner).retain(|(owner, _), _| owner != tenant);
+    }
+
     /// Takes in what was saved; returns how many could not be used.
     pub(super) fn restore(&self, rows: Vec<LearnedRow>) -> usize {
         let mut seats = self.seats.write().unwrap_or_else(PoisonError::into_inner);

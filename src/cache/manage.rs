@@ -9,7 +9,7 @@ use super::commit::meta_of;
 use super::invalidate::{Facts, Filter};
 use super::{Cache, Meta, NEIGHBOURS};
 use crate::clock::UnixMs;
-use crate::ids::EntryId;
+use crate::ids::{EntryId, TenantId};
 use crate::store::{Cursor, EntryWrite, Loaded, Point, StoreError};
 
 /// Entries read from the store at a time while loading.
@@ -126,6 +126,22 @@ impl Cache {
             if let Err(error) = self.decisions.save_learned(some).await {
                 tracing::warn!(%error, "what was learnt cannot be saved now");
                 self.learners.not_saved(some);
+            }
+        }
+    }
+
+    /// Forgets what was learnt from a tenant's traffic, and its decisions, here and in the store; returns how many.
+    ///
+    /// # Errors
+    /// The store failed; the same call completes it.
+    pub async fn forget_tenant(&self, tenant: &TenantId) -> Result<u64, StoreError> {
+        self.learners.forget(tenant);
+        let mut all = 0;
+        loop {
+            let some = self.decisions.forget_tenant(tenant, PAGE).await?;
+            all += some;
+            if some < u64::from(PAGE) {
+                return Ok(all);
             }
         }
     }

@@ -5,7 +5,8 @@
 //! so that no change falls between.
 //!
 //! Invariants: a partition counts as absent until all of its entries are in memory; what is taken out of memory stays in
-//! the store; with a store that cannot search nothing is ever absent.
+//! the store; with a store that cannot search nothing is ever absent, and no partition of a tenant whose vectors it cannot
+//! search.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
@@ -120,8 +121,15 @@ impl Cache {
         if all.iter().map(|partition| partition.points).sum::<u64>() <= room {
             return Ok(None);
         }
+        // What the store cannot search comes into memory whatever the budget is.
+        let (searched, pinned): (Vec<_>, Vec<_>) =
+            all.into_iter().partition(|partition| search.searches(&partition.tenant));
         let mut chosen = Vec::new();
-        for partition in all {
+        for partition in pinned {
+            room = room.saturating_sub(partition.points);
+            chosen.push((partition.tenant, partition.partition));
+        }
+        for partition in searched {
             if partition.points <= room {
                 room -= partition.points;
                 chosen.push((partition.tenant, partition.partition));
@@ -267,7 +275,9 @@ impl Cache {
             let last = |partition: &Digest| used.get(partition).copied().unwrap_or(0);
             self.points.partitions().into_iter().map(|(partition, len)| (last(&partition), partition, len)).collect()
         };
-        candidates.retain(|(used, ..)| idle_since.is_none_or(|since| *used < since));
+        candidates.retain(|(used, partition, _)| {
+            idle_since.is_none_or(|since| *used < since) && self.may_be_put_away(partition)
+        });
         candidates.sort_unstable();
         let enough = candidates.iter().map(|(.., len)| *len as u64).sum::<u64>() >= points;
         if !enough && idle_since.is_some() {
@@ -282,6 +292,12 @@ impl Cache {
             freed += len as u64;
         }
         freed >= points
+    }
+
+    /// Whether the store could be asked about a partition that is no longer in memory.
+    fn may_be_put_away(&self, partition: &Digest) -> bool {
+        let Some(search) = &self.residency.search else { return false };
+        self.points.of_partition(partition).first().is_some_and(|point| search.searches(&point.tenant))
     }
 
     /// Takes a partition out of memory; its entries stay in the store.
@@ -305,6 +321,9 @@ impl Cache {
         let (partition, _) = self.points.any_partition()?;
         let points = self.points.of_partition(&partition);
         let sample = points.get(fastrand::usize(..points.len().max(1)))?;
+        if !search.searches(&sample.tenant) {
+            return None;
+        }
         let stored = self.store.points_of(&sample.tenant, sample.entry).await.ok()?;
         let query = stored.iter().find(|point| point.fingerprint == sample.fingerprint)?.vector.clone()?;
         let space = self.embedder.space().to_string();

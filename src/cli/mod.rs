@@ -10,6 +10,7 @@ mod learning;
 mod migrate;
 mod replay;
 mod serve;
+mod tenant;
 mod transfer;
 
 use std::process::ExitCode;
@@ -63,6 +64,12 @@ enum Command {
     /// Write what is in a backup to a database.
     #[command(after_help = transfer::RESTORE_EXAMPLES)]
     Restore(transfer::Restore),
+    /// Delete a tenant's data and shred its key.
+    #[command(subcommand)]
+    Tenant(tenant::Command),
+    /// Wrap the data keys of sealed tenants by a new master key.
+    #[command(after_help = tenant::ROTATE_EXAMPLE)]
+    RotateMaster(tenant::RotateMaster),
 }
 
 /// Where the running proxy's admin plane is.
@@ -96,6 +103,8 @@ pub fn run() -> ExitCode {
             Command::Copy(copy) => copy.run().await,
             Command::Backup(backup) => backup.run().await,
             Command::Restore(restore) => restore.run().await,
+            Command::Tenant(command) => command.run().await,
+            Command::RotateMaster(rotate) => rotate.run().await,
         }
     });
     match done {

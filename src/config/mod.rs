@@ -11,6 +11,7 @@
 
 mod credential;
 mod lattice;
+mod master_key;
 mod model;
 mod problem;
 mod reader;
@@ -30,6 +31,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
+pub use master_key::{MasterKey, Seal};
 pub use model::*;
 pub use problem::{Problem, ProblemKind, Problems, Source, check_report};
 pub use redis_url::{BadRedisUrl, RedisUrl};

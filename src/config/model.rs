@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::{RedisUrl, Secret, StoreUrl};
+use super::{MasterKey, RedisUrl, Seal, Secret, StoreUrl};
 
 /// Everything `remora serve` needs to run.
 #[derive(Clone)]
@@ -149,6 +149,12 @@ pub struct Store {
     pub journal_bytes: u64,
     /// Whether the disk is asked to keep what is appended to the journal.
     pub journal_sync: bool,
+    /// Whose prompts, answers and vectors are sealed.
+    pub seal: Seal,
+    /// Wraps the data keys of sealed tenants.
+    pub master_key: Option<MasterKey>,
+    /// Opens data keys that have not been wrapped anew yet.
+    pub previous_master_key: Option<MasterKey>,
 }
 
 /// `[store] migrate`

@@ -6,7 +6,7 @@ use std::fmt::{Display, Write as _};
 use std::path::Path;
 use std::time::Duration;
 
-use super::Secret;
+use super::{Seal, Secret};
 use super::model::*;
 use super::units::{show_duration, show_size};
 
@@ -108,7 +108,20 @@ impl Out {
     }
 
     fn store(&mut self, store: &Store) {
-        let Store { url, shadow, migrate, secret_file, flush, blind, journal_dir, journal_bytes, journal_sync } = store;
+        let Store {
+            url,
+            shadow,
+            migrate,
+            secret_file,
+            flush,
+            blind,
+            journal_dir,
+            journal_bytes,
+            journal_sync,
+            seal,
+            master_key,
+            previous_master_key,
+        } = store;
         self.head("[store]");
         self.text("url", url);
         self.text("shadow", shadow.as_ref().map(ToString::to_string).unwrap_or_default());
@@ -125,6 +138,13 @@ impl Out {
         self.text("journal_dir", journal_dir.display());
         self.text("journal_bytes", show_size(*journal_bytes));
         self.text("journal_sync", if *journal_sync { "on" } else { "off" });
+        self.text("seal", if *seal == Seal::All { "all" } else { "none" });
+        self.list("seal_tenants", if let Seal::Tenants(names) = seal { names } else { &[] });
+        for (name, key) in [("master_key", master_key), ("previous_master_key", previous_master_key)] {
+            if key.is_some() {
+                self.text(name, "***");
+            }
+        }
     }
 
     fn redis(&mut self, redis: Option<&Redis>) {

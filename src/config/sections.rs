@@ -8,6 +8,7 @@ use std::time::Duration;
 use tracing_subscriber::EnvFilter;
 
 use super::credential::{self, Purpose};
+use super::master_key::{MasterKey, Seal};
 use super::model::*;
 use super::problem::{ProblemKind, quote};
 use super::reader::Reader;
@@ -127,6 +128,15 @@ fn store(reader: &mut Reader<'_>) -> Store {
         (directory, _) => PathBuf::from(directory),
     };
     let shadow = reader.checked("shadow", shadow_url).flatten();
+    let seal = the_seal(reader);
+    let before = reader.context.problems.len();
+    let master_key = the_master_key(reader, "master_key");
+    if seal != Seal::None && master_key.is_none() && reader.context.problems.len() == before {
+        let source = reader.source_of(if seal == Seal::All { "seal" } else { "seal_tenants" });
+        let message = "tenants are to be sealed, and there is no master key".to_owned();
+        let fix = "make one with `openssl rand -hex 32` and name it by master_key_env or master_key_file".to_owned();
+        reader.note("master_key_file", &source, ProblemKind::Missing, message, fix);
+    }
     Store {
         url,
         shadow,
@@ -137,7 +147,34 @@ fn store(reader: &mut Reader<'_>) -> Store {
         journal_dir,
         journal_bytes: reader.size("journal_bytes", 4 * MIB, TIB),
         journal_sync: reader.choice("journal_sync", false, &[("off", false), ("on", true)]),
+        seal,
+        master_key,
+        previous_master_key: the_master_key(reader, "previous_master_key"),
     }
+}
+
+fn the_seal(reader: &mut Reader<'_>) -> Seal {
+    let all = reader.choice("seal", false, &[("none", false), ("all", true)]);
+    let names = reader.strings("seal_tenants");
+    match (all, names.is_empty()) {
+        (true, _) => Seal::All,
+        (false, true) => Seal::None,
+        (false, false) => Seal::Tenants(names),
+    }
+}
+
+fn the_master_key(reader: &mut Reader<'_>, name: &str) -> Option<MasterKey> {
+    let text = credential::read(reader, name, Purpose::Sent)?;
+    let key = MasterKey::parse(text.expose());
+    if key.is_none() {
+        let given = format!("{name}_file");
+        let key = if reader.text(&given).is_empty() { format!("{name}_env") } else { given };
+        let source = reader.source_of(&key);
+        let message = "the master key is not 64 hexadecimal digits, nor 32 bytes as base64".to_owned();
+        let fix = "make one with `openssl rand -hex 32`".to_owned();
+        reader.note(&key, &source, ProblemKind::BadSecret, message, fix);
+    }
+    key
 }
 
 fn beside(path: &Path, suffix: &str) -> PathBuf {

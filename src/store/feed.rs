@@ -111,6 +111,13 @@ pub enum Search {
 
 /// Searches in the store, for partitions that a replica does not hold in memory.
 pub trait SearchStore: Send + Sync {
+    /// Whether the vectors of this tenant can be searched here; if not, [`Self::nearest`] finds nothing of it, and its
+    /// partitions must be in memory.
+    fn searches(&self, tenant: &TenantId) -> bool {
+        let _ = tenant;
+        true
+    }
+
     /// Every partition with entries that expire after `now`, the one with the newest point first.
     fn partitions(&self, now: UnixMs) -> BoxFuture<'_, Vec<PartitionSize>>;
 

@@ -305,6 +305,9 @@ pub trait DecisionStore: Send + Sync {
     /// Deletes up to `limit` decisions made before `before`, the oldest first; returns how many.
     fn forget(&self, before: UnixMs, limit: u32) -> BoxFuture<'_, u64>;
 
+    /// Deletes up to `limit` decisions of one tenant and all that was learnt from them; returns how many decisions.
+    fn forget_tenant<'a>(&'a self, tenant: &'a TenantId, limit: u32) -> BoxFuture<'a, u64>;
+
     /// Stores what was learnt, in one transaction. What was there for the same tenant and model is replaced.
     fn save_learned<'a>(&'a self, rows: &'a [LearnedRow]) -> BoxFuture<'a, ()>;
 
@@ -322,6 +325,12 @@ pub trait NoteStore: Send + Sync {
 
     /// Writes the note, in the place of what stood there; `None` takes it away.
     fn set_note<'a>(&'a self, name: &'a str, text: Option<&'a str>) -> BoxFuture<'a, ()>;
+
+    /// Writes the note in the place of `old`, if that is what stands there; returns whether it was.
+    fn swap_note<'a>(&'a self, name: &'a str, old: &'a str, new: &'a str) -> BoxFuture<'a, bool>;
+
+    /// All notes whose names begin so, by name, with their texts.
+    fn notes_of<'a>(&'a self, prefix: &'a str) -> BoxFuture<'a, Vec<(String, String)>>;
 }
 
 /// One database seen through its traits.

@@ -16,11 +16,13 @@ mod answers;
 mod backup;
 mod codec;
 mod copy;
+mod data_keys;
 mod records;
 mod rows;
 pub(crate) mod secret;
 mod sum;
 mod table;
+mod tenant;
 mod verify;
 mod walk;
 
@@ -35,6 +37,7 @@ pub use self::codec::BadBytes;
 pub use self::copy::{CopyOptions, CopyReport, Tally, copy};
 pub use self::secret::Place;
 pub use self::table::Table;
+pub use self::tenant::{Deleted, delete_tenant, reopen_tenant, rotate_master};
 pub use self::verify::{Checked, Side, Verified, verify};
 use crate::config::{Migrate, StoreUrl};
 use crate::store::{Database, StoreError};
@@ -69,6 +72,15 @@ pub enum TransferError {
          right one by --from-secret or --to-secret"
     )]
     WrongSecret(StoreUrl),
+    /// The destination has data under other data keys.
+    #[error(
+        "{0}: the database holds sealed data under other data keys, or under another master key; nothing was written. \
+         Use an empty database, or run `remora rotate-master` on it first so that both have the same master key"
+    )]
+    OtherKeys(StoreUrl),
+    /// Data keys cannot be wrapped anew.
+    #[error("{0}")]
+    Rotate(#[from] crate::store::sealed::RotateError),
     /// What the database holds is no secret.
     #[error("the database holds a secret that cannot be read; restore the database from a backup")]
     BadSecret,

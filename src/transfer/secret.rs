@@ -10,7 +10,7 @@ use std::fs::{File, TryLockError};
 use std::io::{Read as _, Write as _};
 use std::path::{Path, PathBuf};
 
-use super::TransferError;
+use super::{TransferError, data_keys};
 use crate::call::SecretKey;
 use crate::config::StoreUrl;
 use crate::store::{StoreError, Stores};
@@ -162,13 +162,15 @@ pub(super) async fn give(place: &Place, stores: &Stores, secret: &[u8; 32]) -> R
     Ok(())
 }
 
-/// Gives the second database the secret of the first.
+/// Gives the second database the secret of the first, and its data keys.
 ///
 /// # Errors
 /// As [`give`], or the first has none.
 pub(crate) async fn hand_over(from: &Place, first: &Stores, to: &Place, second: &Stores) -> Result<(), TransferError> {
     let secret = read(from, first).await?.ok_or_else(|| TransferError::NoSecret(from.url.clone()))?;
-    give(to, second, &secret).await
+    give(to, second, &secret).await?;
+    let keys = data_keys::read(first).await?;
+    data_keys::give(to, second, &keys).await
 }
 
 /// Locks the secret of a SQLite database as a running program does, so that no program serves from it while rows are

@@ -58,6 +58,11 @@ impl Database {
         format!("postgres://postgres@{address}/{}", self.name)
     }
 
+    /// Runs a statement.
+    pub(crate) async fn run(&self, sql: &str) {
+        run(&self.url(), sql).await.unwrap();
+    }
+
     /// The one number that a statement gives.
     pub(crate) async fn number(&self, sql: &str) -> i64 {
         let options: PgConnectOptions = self.url().parse().unwrap();

@@ -40,6 +40,7 @@ mod review;
 mod rig;
 mod rollout;
 mod scripted;
+mod sealed;
 mod second_level;
 mod shadow;
 mod streams;

@@ -69,7 +69,7 @@ impl Filter {
     }
 
     /// The filter for other replicas; see [`Filter::from_json`].
-    pub(in crate::cache) fn to_json(&self) -> String {
+    pub(crate) fn to_json(&self) -> String {
         // A new part must be told to other replicas too.
         let Self {
             tenant,

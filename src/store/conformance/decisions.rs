@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use crate::store::sample::{bare_decision, decision, label, learned, new_decision, request_id, tenant};
-use crate::store::{DecisionRow, LearnedRow, Stores};
+use crate::store::{DecisionRow, DecisionWrite, LearnedRow, Stores};
 
 async fn store(stores: &Stores, rows: &[DecisionRow]) {
     let writes: Vec<_> = rows.iter().cloned().map(new_decision).collect();
@@ -115,4 +115,17 @@ pub(super) async fn what_was_learnt_is_replaced_for_its_tenant_and_model_only(st
             [learned("ann", "large", 1), second.clone(), learned("bob", "small", 1), learned("carol", "", 2)]
         );
     }
+}
+
+pub(super) async fn forgetting_a_tenant_takes_its_decisions_and_what_was_learnt_and_nothing_else(stores: &Stores) {
+    let decisions = &stores.decisions;
+    let rows: Vec<DecisionWrite> =
+        [("ann", 1), ("bob", 2), ("ann", 3), ("ann", 4)].map(|(owner, n)| new_decision(decision(owner, n))).into();
+    decisions.write(&rows).await.unwrap();
+    decisions.save_learned(&[learned("ann", "m", 1), learned("bob", "m", 1)]).await.unwrap();
+    assert_eq!(decisions.forget_tenant(&tenant("ann"), 2).await.unwrap(), 2);
+    assert_eq!(decisions.forget_tenant(&tenant("ann"), 2).await.unwrap(), 1);
+    assert_eq!(decisions.forget_tenant(&tenant("ann"), 2).await.unwrap(), 0);
+    assert_eq!(decisions.since(None, 0, None, 10).await.unwrap(), [decision("bob", 2)]);
+    assert_eq!(decisions.learned().await.unwrap(), [learned("bob", "m", 1)]);
 }

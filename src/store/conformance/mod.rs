@@ -98,6 +98,7 @@ macro_rules! cases {
                 decisions_are_read_oldest_first_page_by_page,
                 old_decisions_are_forgotten_a_few_at_a_time,
                 what_was_learnt_is_replaced_for_its_tenant_and_model_only,
+                forgetting_a_tenant_takes_its_decisions_and_what_was_learnt_and_nothing_else,
             }
             audit::{
                 an_audit_row_comes_back_with_every_field,
@@ -110,6 +111,8 @@ macro_rules! cases {
             notes::{
                 a_note_is_written_replaced_and_taken_away,
                 a_note_written_once_stays,
+                a_note_is_swapped_only_for_what_stands_there,
+                notes_are_found_by_the_beginning_of_their_names,
             }
         }
     };
@@ -117,3 +120,5 @@ macro_rules! cases {
 
 cases!(sqlite, crate::store::sqlite::files::TempStore);
 cases!(postgres, crate::store::postgres::tests::TempDatabase);
+cases!(sealed_sqlite, crate::store::sealed::tests::SealedOver<crate::store::sqlite::files::TempStore>);
+cases!(sealed_postgres, crate::store::sealed::tests::SealedOver<crate::store::postgres::tests::TempDatabase>);

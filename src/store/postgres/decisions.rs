@@ -41,6 +41,9 @@ const SINCE_TENANT: &str = concat!(
 );
 const FORGET: &str = "DELETE FROM decisions WHERE request IN \
     (SELECT request FROM decisions WHERE at < $1 ORDER BY at, request LIMIT $2)";
+const FORGET_TENANT: &str = "DELETE FROM decisions WHERE request IN \
+    (SELECT request FROM decisions WHERE tenant = $1 ORDER BY request LIMIT $2)";
+const FORGET_LEARNED: &str = "DELETE FROM learned WHERE tenant = $1";
 const SAVE_LEARNED: &str = "INSERT INTO learned (tenant, model, state, updated_at) \
     SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::bigint[]) \
     ON CONFLICT (tenant, model) DO UPDATE SET state = excluded.state, updated_at = excluded.updated_at";
@@ -101,6 +104,15 @@ impl DecisionStore for PostgresStore {
                 .await
                 .map_err(|error| self.pool_fault(&self.writer, error))?;
             Ok(forgotten.rows_affected())
+        })
+    }
+
+    fn forget_tenant<'a>(&'a self, tenant: &'a TenantId, limit: u32) -> BoxFuture<'a, u64> {
+        Box::pin(async move {
+            let learned = query(FORGET_LEARNED).bind(tenant.as_str()).execute(&self.writer).await;
+            learned.map_err(|error| self.pool_fault(&self.writer, error))?;
+            let forgotten = query(FORGET_TENANT).bind(tenant.as_str()).bind(i64::from(limit)).execute(&self.writer).await;
+            forgotten.map(|done| done.rows_affected()).map_err(|error| self.pool_fault(&self.writer, error))
         })
     }
 

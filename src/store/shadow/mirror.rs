@@ -38,6 +38,8 @@ pub(in crate::store) enum Work {
     Learned(Vec<LearnedRow>),
     Audit(Box<AuditRow>, Vec<EntryWrite>),
     Purge,
+    ForgetTenant(TenantId, u32),
+    Note(String, Option<String>),
 }
 
 impl Work {
@@ -50,7 +52,7 @@ impl Work {
             Self::Decisions(writes) => writes.len(),
             Self::Learned(rows) => rows.len(),
             Self::Audit(_, writes) => writes.len() + 1,
-            Self::Forget(..) | Self::Purge => 1,
+            Self::Forget(..) | Self::Purge | Self::ForgetTenant(..) | Self::Note(..) => 1,
         };
         rows as u64
     }
@@ -76,6 +78,10 @@ impl Work {
             Self::Learned(rows) => stores.decisions.save_learned(rows).await,
             Self::Audit(row, writes) => stores.audit.record(row, writes).await,
             Self::Purge => stores.entries.purge().await,
+            Self::ForgetTenant(tenant, limit) => {
+                stores.decisions.forget_tenant(tenant, *limit).await.map(|_| ())
+            }
+            Self::Note(name, text) => stores.notes.set_note(name, text.as_deref()).await,
         }
     }
 }

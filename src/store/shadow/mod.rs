@@ -7,11 +7,12 @@
 //! - The second store can never fail, slow or block the first: the queue is bounded, and what finds no room, or cannot be
 //!   written for too long, is dropped and counted. A count above zero means that a catch-up `remora copy` is due.
 //! - Changes to entries are queued in the order in which the first store made them.
-//! - Notes are not mirrored: each database has its own.
+//! - Notes are not mirrored, each database has its own; but for those about data keys (see `notes`).
 //!
 //! It must never make two stores equal by itself: what was there before the shadow was switched on is for `remora copy`.
 
 mod mirror;
+mod notes;
 #[cfg(test)]
 mod tests;
 
@@ -82,7 +83,8 @@ pub fn shadow(first: &Stores, url: StoreUrl, open: Opener) -> (Stores, ShadowHan
         ledger: shadow.clone(),
         tenants: shadow.clone(),
         audit: shadow.clone(),
-        decisions: shadow,
+        decisions: shadow.clone(),
+        notes: shadow,
         ..first.clone()
     };
     (stores, ShadowHandle(shared), mirror)
@@ -280,6 +282,15 @@ impl DecisionStore for Shadow {
             if forgotten > 0 {
                 self.mirror(Work::Forget(before, limit));
             }
+            Ok(forgotten)
+        })
+    }
+
+    fn forget_tenant<'a>(&'a self, tenant: &'a TenantId, limit: u32) -> BoxFuture<'a, u64> {
+        Box::pin(async move {
+            let _order = self.decisions.lock().await;
+            let forgotten = self.first.decisions.forget_tenant(tenant, limit).await?;
+            self.mirror(Work::ForgetTenant(tenant.clone(), limit));
             Ok(forgotten)
         })
     }

@@ -1,6 +1,6 @@
 //! Notes about the database itself, in the table `meta`.
 
-use sqlx::{query, query_scalar};
+use sqlx::{query, query_as, query_scalar};
 
 use super::super::{BoxFuture, NoteStore};
 use super::SqliteStore;
@@ -9,6 +9,9 @@ const NOTE: &str = "SELECT value FROM meta WHERE key = ?1";
 const ONCE: &str = "INSERT INTO meta (key, value) VALUES (?1, ?2) ON CONFLICT (key) DO NOTHING";
 const SET: &str =
     "INSERT INTO meta (key, value) VALUES (?1, ?2) ON CONFLICT (key) DO UPDATE SET value = excluded.value";
+const SWAP: &str = "UPDATE meta SET value = ?3 WHERE key = ?1 AND value = ?2";
+// Not LIKE, in which names could have wildcards.
+const ALL: &str = "SELECT key, value FROM meta WHERE substr(key, 1, length(?1)) = ?1 ORDER BY key";
 const FORGET: &str = "DELETE FROM meta WHERE key = ?1";
 
 impl NoteStore for SqliteStore {
@@ -37,6 +40,19 @@ impl NoteStore for SqliteStore {
                 None => query(FORGET).bind(name),
             };
             statement.execute(&self.writer).await.map(|_| ()).map_err(|error| self.fault(error))
+        })
+    }
+
+    fn swap_note<'a>(&'a self, name: &'a str, old: &'a str, new: &'a str) -> BoxFuture<'a, bool> {
+        Box::pin(async move {
+            let swapped = query(SWAP).bind(name).bind(old).bind(new).execute(&self.writer).await;
+            swapped.map(|done| done.rows_affected() > 0).map_err(|error| self.fault(error))
+        })
+    }
+
+    fn notes_of<'a>(&'a self, prefix: &'a str) -> BoxFuture<'a, Vec<(String, String)>> {
+        Box::pin(async move {
+            query_as(ALL).bind(prefix).fetch_all(&self.readers).await.map_err(|error| self.fault(error))
         })
     }
 }

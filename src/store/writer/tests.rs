@@ -183,6 +183,14 @@ impl NoteStore for Fake {
     fn set_note<'a>(&'a self, _: &'a str, _: Option<&'a str>) -> BoxFuture<'a, ()> {
         unreachable!()
     }
+
+    fn swap_note<'a>(&'a self, _: &'a str, _: &'a str, _: &'a str) -> BoxFuture<'a, bool> {
+        unreachable!()
+    }
+
+    fn notes_of<'a>(&'a self, _: &'a str) -> BoxFuture<'a, Vec<(String, String)>> {
+        unreachable!()
+    }
 }
 
 impl DecisionStore for Fake {
@@ -209,6 +217,10 @@ impl DecisionStore for Fake {
     }
 
     fn forget(&self, _: UnixMs, _: u32) -> BoxFuture<'_, u64> {
+        unreachable!()
+    }
+
+    fn forget_tenant<'a>(&'a self, _: &'a TenantId, _: u32) -> BoxFuture<'a, u64> {
         unreachable!()
     }
 

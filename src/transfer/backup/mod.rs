@@ -1,7 +1,8 @@
 //! `remora backup` and `remora restore`: all of a store in one file that restores into any kind of store.
 //!
 //! The file contains the secret and everything that was cached: whoever has it can read the answers and find them by their
-//! prompts. It can be read by its owner only. A backup of a store in use is not one moment of it: each page is, so an entry
+//! prompts, but for what is sealed: of that the file has the wrapped data keys, and not the master key. It can be read by
+//! its owner only. A backup of a store in use is not one moment of it: each page is, so an entry
 //! that was linked meanwhile may be as it was before or after.
 //!
 //! A restore reads the file twice: once to check every byte, and only if all is right once more to write.
@@ -17,7 +18,11 @@ pub use self::read::{Found, RestoreOptions, check};
 use super::secret::{self, Place};
 use super::table::Table;
 use super::verify::Side;
+<<<<<<< HEAD
 use super::{Progress, TransferError, close_written, open_to_look, open_to_write};
+=======
+use super::{Progress, TransferError, data_keys, open_to_look, open_to_write};
+>>>>>>> h5
 use crate::store::Database;
 
 /// What was written to a backup.
@@ -41,7 +46,8 @@ pub async fn backup(from: &Place, file: &Path, progress: &Progress) -> Result<Ba
         if secret.is_none() && secret::has_data(&stores).await? {
             return Err(TransferError::NoSecret(from.url.clone()));
         }
-        write::all(&stores, secret.as_ref(), &from.url, file, progress).await
+        let keys = data_keys::read(&stores).await?;
+        write::all(&stores, secret.as_ref(), &keys, &from.url, file, progress).await
     };
     let written = written.await;
     source.close().await;
@@ -69,10 +75,10 @@ pub async fn restore(
                 if secret::has_data(&stores).await? && !options.merge {
                     return Err(TransferError::NotEmpty(to.url.clone()));
                 }
-                match &secret {
-                    Some(secret) => secret::fits(to, &stores, secret).await,
-                    None => Ok(()),
+                if let Some(secret) = &secret {
+                    secret::fits(to, &stores, secret).await?;
                 }
+                data_keys::fits(to, &stores, &found.data_keys).await
             };
             let allowed = allowed.await;
             destination.close().await;
@@ -94,6 +100,7 @@ pub async fn restore(
                 held = secret::lock(to)?;
             }
         }
+        data_keys::give(to, &stores, &found.data_keys).await?;
         let written = read::write(&path, &found, &stores, options.merge, progress).await;
         drop(held);
         written

@@ -39,6 +39,8 @@ pub struct Found {
     pub source: String,
     /// When it was begun.
     pub made_at: UnixMs,
+    /// Wrapped data keys of sealed tenants, by the names of their notes.
+    pub data_keys: BTreeMap<String, String>,
 }
 
 /// Checks every byte of a backup and reads every row of it.
@@ -83,7 +85,9 @@ pub(super) fn checked(file: &Path) -> Result<(Found, Option<[u8; 32]>), Transfer
     }
     let text = |name: &str| header.get(name).and_then(Value::as_str).unwrap_or("unknown").to_owned();
     let made_at = header.get("made_at").and_then(Value::as_u64).unwrap_or_default();
-    Ok((Found { tables, program: text("program"), source: text("source"), made_at }, secret))
+    let data_keys = header.get("data_keys").cloned().map(serde_json::from_value).transpose();
+    let data_keys = data_keys.map_err(|_| reader.damaged("its data keys cannot be read"))?.unwrap_or_default();
+    Ok((Found { tables, program: text("program"), source: text("source"), made_at, data_keys }, secret))
 }
 
 /// Reads up to the rows.

@@ -7,6 +7,7 @@ use serde_json::{Map, Value, json};
 
 use super::super::answers::Entries;
 use super::super::codec::Writer;
+use super::super::data_keys::Notes;
 use super::super::records::{Audit, Decisions, Learned, Requests, Tenants};
 use super::super::sum::Sum;
 use super::super::table::{Rows, Table};
@@ -14,7 +15,7 @@ use super::super::verify::Side;
 use super::super::walk::Walk;
 use super::super::{Progress, TransferError};
 use super::BackupReport;
-use super::format::{BlockWriter, FORMAT, HEADER, SECRET, TRAILER};
+use super::format::{BlockWriter, FORMAT, HEADER, SECRET, TRAILER, UNSEALED_FORMAT};
 use crate::clock::Clock;
 use crate::config::StoreUrl;
 use crate::store::Stores;
@@ -25,6 +26,7 @@ const BLOCK_BYTES: usize = 1 << 20;
 pub(super) async fn all(
     stores: &Stores,
     secret: Option<&[u8; 32]>,
+    keys: &Notes,
     url: &StoreUrl,
     file: &Path,
     progress: &Progress,
@@ -34,7 +36,9 @@ pub(super) async fn all(
     let requests = stores.ledger.count().await?;
     // As of the beginning; what is in the file is told at its end.
     let header = json!({
-        "format": FORMAT,
+        // Without sealed data an older program can read it too.
+        "format": if keys.is_empty() { UNSEALED_FORMAT } else { FORMAT },
+        "data_keys": keys,
         "program": env!("CARGO_PKG_VERSION"),
         "made_at": Clock::system().now_ms(),
         "source": if url.is_shared() { "postgres" } else { "sqlite" },

@@ -22,7 +22,11 @@ use super::records::{Audit, Decisions, Learned, Requests, Tenants};
 use super::secret::{self, Place};
 use super::table::{Rows, Table, floor};
 use super::walk::Walk;
+<<<<<<< HEAD
 use super::{Progress, TransferError, close_written, open_to_look, open_to_write};
+=======
+use super::{Progress, TransferError, data_keys, open_to_look, open_to_write};
+>>>>>>> h5
 use crate::clock::{Clock, UnixMs};
 use crate::ids::{AuditId, RequestId};
 use crate::store::{BoxFuture, Database, StoreError, Stores};
@@ -105,6 +109,7 @@ async fn copy_from(
 ) -> Result<CopyReport, TransferError> {
     let stores = source.stores();
     let secret = secret::read(from, &stores).await?;
+    let keys = data_keys::read(&stores).await?;
     if secret.is_none() && secret::has_data(&stores).await? {
         return Err(TransferError::NoSecret(from.url.clone()));
     }
@@ -117,6 +122,7 @@ async fn copy_from(
             if let Some(secret) = &secret {
                 secret::fits(to, &there, secret).await?;
             }
+            data_keys::fits(to, &there, &keys).await?;
             Copier::new(&stores, Some(&there), options, progress).run().await
         };
         let done = done.await;
@@ -135,6 +141,8 @@ async fn copy_from(
                 held = secret::lock(to)?;
             }
         }
+        // Before any row that is sealed with them.
+        data_keys::give(to, &there, &keys).await?;
         let name = checkpoint::source_name(from, secret.as_ref());
         let mut copier = Copier::new(&stores, Some(&there), options, progress);
         copier.checkpoints = options.since.is_none().then(|| Checkpoints::new(name));

@@ -4,6 +4,7 @@ mod backups;
 mod copies;
 mod engines;
 mod samples;
+mod sealed;
 
 use std::path::Path;
 use std::sync::Arc;

@@ -249,11 +249,14 @@ impl EntryStore for PostgresStore {
             let spaces: Vec<i32> =
                 query_scalar(SPACES).fetch_all(&self.readers).await.map_err(|error| self.fault(error))?;
             let mut connection = self.server.connect().await?;
-            let tables = ["entries", "bodies", "points"].map(str::to_owned).into_iter();
+            let tables = ["entries", "bodies", "points", "decisions", "learned"].map(str::to_owned).into_iter();
             for table in tables.chain(spaces.into_iter().map(|number| format!("vectors_{number}"))) {
                 let vacuum = raw_sql(AssertSqlSafe(format!("VACUUM {table}"))).execute(&mut connection).await;
                 vacuum.map_err(|error| self.fault(error))?;
             }
+            // A plain VACUUM leaves the bytes of a key that was replaced on its page. This table is small.
+            let rewrite = raw_sql(AssertSqlSafe("VACUUM FULL meta".to_owned())).execute(&mut connection).await;
+            rewrite.map_err(|error| self.fault(error))?;
             connection.close().await.map_err(|error| self.fault(error))
         })
     }
