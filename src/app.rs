@@ -4,6 +4,7 @@
 //! cache beside warming the embedder, then serve. Stop: not ready → the data plane drains while the admin plane still
 //! answers → the admin plane closes → queued writes reach the store.
 
+mod open;
 mod secret;
 mod shadow;
 
@@ -47,6 +48,8 @@ const DECISION_QUEUE: usize = 8_192;
 const UPKEEP: Duration = Duration::from_millis(250);
 /// How often expired entries are removed and gauges are set.
 const SWEEP: Duration = Duration::from_secs(10);
+/// How often the gauges of the writer are set.
+const WATCH: Duration = Duration::from_secs(1);
 /// Time left for open requests to the admin plane once the data plane has drained.
 const ADMIN_DRAIN: Duration = Duration::from_secs(1);
 
@@ -151,7 +154,7 @@ impl App {
             config.telemetry.models.iter().cloned(),
         )?);
 
-        let database = Database::open(&config.store.url, config.store.migrate).await?;
+        let database = open::patiently(&config.store).await?;
         let stores = database.stores();
         let held = Held::obtain(&config.store, &stores).await?;
         let secret = held.secret().clone();
@@ -455,12 +458,18 @@ async fn sweep(mut gauges: Gauges) {
             }
             gauges.set(&sizes);
         }
-        gauges.cache.sweep_store().await;
-        gauges.cache.save_learners().await;
-        gauges.cache.forget_decisions().await;
+        let cache = Arc::clone(&gauges.cache);
+        // What waits for a store that is away must not keep the gauges from saying that it is.
+        let chores = async {
+            cache.sweep_store().await;
+            cache.save_learners().await;
+            cache.forget_decisions().await;
+            tokio::time::sleep(SWEEP).await;
+        };
         tokio::select! {
             () = &mut draining => return,
-            () = tokio::time::sleep(SWEEP) => {}
+            () = chores => {}
+            () = gauges.watch_writer() => {}
         }
     }
 }
@@ -488,6 +497,29 @@ impl Gauges {
         metrics.index_bytes.set(signed(sizes.index.bytes as u64));
         metrics.connections.set(signed(self.server.open()));
         metrics.embedding_queue.set(signed(self.cache.embedder().queue_depth() as u64));
+        self.set_writer();
+        let metrics = &self.metrics;
+        if let Some(shadow) = &self.shadow {
+            for (result, total) in shadow.stats().totals() {
+                raise(&metrics.store_shadow.with_label_values(&[result]), total);
+            }
+        }
+        let panics = self.server.panics() + self.admin.panics();
+        metrics.panics.inc_by(panics.saturating_sub(self.server_panics));
+        self.server_panics = panics;
+        metrics.task_success.with_label_values(&["sweep"]).set(signed(self.clock.now_ms() / 1_000));
+    }
+
+    /// Keeps saying how the store does. Never ends.
+    async fn watch_writer(&self) {
+        loop {
+            tokio::time::sleep(WATCH).await;
+            self.set_writer();
+        }
+    }
+
+    fn set_writer(&self) {
+        let metrics = &self.metrics;
         let writer = self.writer.stats();
         metrics.ledger_queue.set(signed(writer.ledger_depth));
         metrics.ledger_lag.set(writer.ledger_lag.as_secs_f64());
@@ -500,17 +532,11 @@ impl Gauges {
         for (kind, count) in writer.journal.faults() {
             raise(&metrics.journal_faults.with_label_values(&[kind]), count);
         }
-        if let Some(shadow) = &self.shadow {
-            for (result, total) in shadow.stats().totals() {
-                raise(&metrics.store_shadow.with_label_values(&[result]), total);
-            }
-        }
-        let panics = self.server.panics() + self.admin.panics();
-        metrics.panics.inc_by(panics.saturating_sub(self.server_panics));
-        self.server_panics = panics;
         let store_up = !writer.store_away && writer.ledger_lag < Duration::from_secs(5);
         metrics.dependency_up.with_label_values(&["store"]).set(i64::from(store_up));
-        metrics.task_success.with_label_values(&["sweep"]).set(signed(self.clock.now_ms() / 1_000));
+        if let Some(shared) = self.cache.shared() {
+            metrics.dependency_up.with_label_values(&["redis"]).set(i64::from(shared.stats().up));
+        }
     }
 }
 

@@ -108,7 +108,18 @@ impl Out {
     }
 
     fn store(&mut self, store: &Store) {
-        let Store { url, shadow, migrate, secret_file, flush, blind, journal_dir, journal_bytes, journal_sync } = store;
+        let Store {
+            url,
+            shadow,
+            migrate,
+            secret_file,
+            flush,
+            start_wait,
+            blind,
+            journal_dir,
+            journal_bytes,
+            journal_sync,
+        } = store;
         self.head("[store]");
         self.text("url", url);
         self.text("shadow", shadow.as_ref().map(ToString::to_string).unwrap_or_default());
@@ -121,6 +132,7 @@ impl Out {
         );
         self.text("secret_file", secret_file.as_deref().unwrap_or(Path::new("")).display());
         self.duration("flush", *flush);
+        self.duration("start_wait", *start_wait);
         self.duration("blind", *blind);
         self.text("journal_dir", journal_dir.display());
         self.text("journal_bytes", show_size(*journal_bytes));
