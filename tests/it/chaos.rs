@@ -16,7 +16,7 @@ use remora::store;
 use serde_json::json;
 
 use crate::child::{Home, Http, Running, chat_request, request, try_exchange, until};
-use crate::crowd::{Crowd, Oracle, Place, Places, Saw, TENANTS, Wishes, read_mark, wording};
+use crate::crowd::{Crowd, Oracle, Place, Places, Saw, TENANTS, Wishes, read_mark, start, wording};
 use crate::fleet::Database;
 use crate::rig::chat;
 use crate::servers::OwnRedis;
@@ -69,7 +69,8 @@ async fn forget(oracle: Arc<Oracle>, places: Places, wishes: Arc<Wishes>, stop: 
 }
 
 /// Kills one replica after the other, each is started again at once; returns how many died.
-async fn kill(homes: &[Home], running: &mut [Running], places: &Places, crowd: &Crowd, within: Duration) -> usize {
+async fn kill(store: &str, homes: &[Home], running: &mut [Running], places: &Places, crowd: &Crowd) -> usize {
+    let within = duration("REMORA_CHAOS_SECONDS", 25);
     let (began, mut killed) = (Instant::now(), 0);
     while began.elapsed() < within {
         let before = crowd.count();
@@ -78,7 +79,7 @@ async fn kill(homes: &[Home], running: &mut [Running], places: &Places, crowd: &
         let victim = killed % homes.len();
         running[victim].child.signal("KILL");
         running[victim].child.ended().await;
-        running[victim] = homes[victim].start().await;
+        running[victim] = start(&homes[victim], store).await;
         places.lock().unwrap()[victim] = Place::of(&running[victim]);
         killed += 1;
     }
@@ -174,17 +175,17 @@ pub(crate) async fn accounted_for(database: &Database, rows: &HashSet<String>, s
 async fn survives(replicas: usize) {
     let (database, redis) = (Database::new().await, OwnRedis::start().await);
     let oracle = Arc::new(Oracle::start().await);
-    let homes: Vec<_> = (0..replicas).map(|_| oracle.home(&database.url(), Some(&redis.url()), "")).collect();
+    let homes: Vec<_> = (0..replicas).map(|_| oracle.home(Some(&redis.url()))).collect();
     let mut running = Vec::new();
     for home in &homes {
-        running.push(home.start().await);
+        running.push(start(home, &database.url()).await);
     }
     let places: Places = Arc::new(Mutex::new(running.iter().map(Place::of).collect()));
     let (wishes, stop) = (Wishes::new(WIDTH), Arc::<AtomicBool>::default());
     let crowd = Crowd::start(CLIENTS, &places, &wishes);
     let forgetting =
         tokio::spawn(forget(Arc::clone(&oracle), Arc::clone(&places), Arc::clone(&wishes), Arc::clone(&stop)));
-    let killed = kill(&homes, &mut running, &places, &crowd, duration("REMORA_CHAOS_SECONDS", 25)).await;
+    let killed = kill(&database.url(), &homes, &mut running, &places, &crowd).await;
     stop.store(true, Ordering::Relaxed);
     let forgotten = forgetting.await.unwrap();
     let saw = crowd.end().await;

@@ -49,11 +49,11 @@ impl Oracle {
     }
 
     /// A replica's directory and configuration: its journal is in it, so it is kept over restarts.
-    pub(crate) fn home(&self, store: &str, redis: Option<&str>, more: &str) -> Home {
+    pub(crate) fn home(&self, redis: Option<&str>) -> Home {
         let redis = redis.map(|url| format!("[redis]\nurl = \"{url}\"\n")).unwrap_or_default();
         Home::new(&format!("http://{}", self.canned.addr)).with(&format!(
             "[embedding]\nkind = \"openai\"\nmodel = \"text-embedding-3-small\"\ndimensions = 64\nurl = \"{}/v1\"\n\
-             deadline = \"2s\"\n[cache.audit]\nrate = 0.0\n{redis}[store]\nurl = \"{store}\"\n{more}",
+             deadline = \"2s\"\n[cache.audit]\nrate = 0.0\n{redis}",
             self.vectors.url()
         ))
     }
@@ -100,6 +100,11 @@ pub(crate) fn wording(prompt: usize, plain: bool) -> String {
 
 fn number_of(prompt: &str) -> Option<usize> {
     prompt.trim_end_matches('?').rsplit_once(' ')?.1.parse().ok()
+}
+
+/// Starts a replica on the database at `store`.
+pub(crate) async fn start(home: &Home, store: &str) -> Running {
+    home.serve(&["--store", store]).ready().await
 }
 
 /// Where a replica is.

@@ -12,7 +12,7 @@ use remora::store;
 
 use crate::chaos::{accounted_for, duration};
 use crate::child::{Home, Running, says, until};
-use crate::crowd::{Crowd, Oracle, Place, Places, Saw, Seen, TENANTS, Wishes, p99, read_mark, wording};
+use crate::crowd::{Crowd, Oracle, Place, Places, Saw, Seen, TENANTS, Wishes, p99, read_mark, start, wording};
 use crate::fleet::Database;
 use crate::rig::chat;
 use crate::servers::{OwnPostgres, OwnRedis, give_back, take_all_connections};
@@ -38,10 +38,10 @@ impl Loaded {
     /// With the load going for a while.
     async fn start(replicas: usize, store: &str, redis: Option<&str>) -> Self {
         let oracle = Oracle::start().await;
-        let homes: Vec<_> = (0..replicas).map(|_| oracle.home(store, redis, "")).collect();
+        let homes: Vec<_> = (0..replicas).map(|_| oracle.home(redis)).collect();
         let mut running = Vec::new();
         for home in &homes {
-            running.push(home.start().await);
+            running.push(start(home, store).await);
         }
         let places: Places = Arc::new(Mutex::new(running.iter().map(Place::of).collect()));
         let crowd = Crowd::start(CLIENTS, &places, &Wishes::new(WIDTH));
@@ -205,7 +205,7 @@ async fn a_start_waits_for_a_database_that_is_down_and_says_so() {
     let database = Database::on(&postgres.url()).await;
     let oracle = Oracle::start().await;
     postgres.down().await;
-    let child = oracle.home(&database.url(), None, "").serve(&["--store", &database.url()]);
+    let child = oracle.home(None).serve(&["--store", &database.url()]);
     let said = child.logged("the start waits for the database").await;
     says(&said, &["cannot be reached", "check that it runs and that `[store] url` names it", "127.0.0.1"]);
     postgres.up().await;
