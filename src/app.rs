@@ -4,6 +4,7 @@
 //! cache beside warming the embedder, then serve. Stop: not ready → the data plane drains while the admin plane still
 //! answers → the admin plane closes → queued writes reach the store.
 
+mod open;
 mod secret;
 mod shadow;
 mod upkeep;
@@ -29,13 +30,8 @@ use crate::pipeline::{self, DataPlane};
 use crate::server::{BindError, DrainReport, Listener, Shutdown};
 use crate::shared::{Shared, SharedError};
 use crate::store::{
-<<<<<<< HEAD
-    Database, Journal, JournalError, JournalSettings, StoreError, Stores, TenantRow, Unwritten, Writer, WriterHandle,
-    WriterSizes,
-=======
-    Database, Journal, JournalError, JournalSettings, SealError, Sealed, ShadowHandle, StoreError, Stores, TenantRow, Unwritten, Writer,
-    WriterHandle, WriterSizes,
->>>>>>> h5
+    Database, Journal, JournalError, JournalSettings, SealError, Sealed, StoreError, Stores, TenantRow, Unwritten,
+    Writer, WriterHandle, WriterSizes,
 };
 use crate::task;
 use crate::telemetry::metrics::{Metrics, MetricsError};
@@ -155,7 +151,7 @@ impl App {
             config.telemetry.models.iter().cloned(),
         )?);
 
-        let database = Database::open(&config.store.url, config.store.migrate).await?;
+        let database = open::patiently(&config.store).await?;
         let stores = database.stores();
         let held = Held::obtain(&config.store, &stores).await?;
         let secret = held.secret().clone();

@@ -22,6 +22,8 @@ use crate::telemetry::metrics::Metrics;
 const UPKEEP: Duration = Duration::from_millis(250);
 /// How often expired entries are removed and gauges are set.
 const SWEEP: Duration = Duration::from_secs(10);
+/// How often states that may change at once are set.
+const WATCH: Duration = Duration::from_secs(1);
 /// How long changes are kept for replicas that are cut off or down, milliseconds. One that was away for longer compares
 /// everything.
 const CHANGES_KEPT_MS: u64 = 24 * 60 * 60 * 1_000;
@@ -87,15 +89,20 @@ pub(super) async fn sweep(mut gauges: Gauges) {
             }
             gauges.set(&sizes);
         }
-        gauges.cache.sweep_store().await;
-        gauges.cache.save_learners().await;
-        gauges.cache.forget_decisions().await;
-        gauges.replicas_upkeep(rounds).await;
-        rounds += 1;
+        // What waits for a store that is away must not keep the gauges from saying that it is.
+        let chores = async {
+            gauges.cache.sweep_store().await;
+            gauges.cache.save_learners().await;
+            gauges.cache.forget_decisions().await;
+            gauges.replicas_upkeep(rounds).await;
+            tokio::time::sleep(SWEEP).await;
+        };
         tokio::select! {
             () = &mut draining => return,
-            () = tokio::time::sleep(SWEEP) => {}
+            () = chores => {}
+            () = gauges.watch() => {}
         }
+        rounds += 1;
     }
 }
 
@@ -113,6 +120,38 @@ impl Gauges {
             self.metrics.replicas.recall.with_label_values(&["memory"]).set(memory);
             self.metrics.replicas.recall.with_label_values(&["store"]).set(store);
         }
+    }
+
+    /// Keeps saying how the store, the other replicas and Redis do. Never ends.
+    async fn watch(&self) {
+        loop {
+            tokio::time::sleep(WATCH).await;
+            self.set_states();
+        }
+    }
+
+    fn set_states(&self) {
+        self.set_writer();
+        self.set_replicas();
+    }
+
+    fn set_writer(&self) {
+        let metrics = &self.metrics;
+        let writer = self.writer.stats();
+        metrics.ledger_queue.set(signed(writer.ledger_depth));
+        metrics.ledger_lag.set(writer.ledger_lag.as_secs_f64());
+        raise(&metrics.ledger_rows, writer.rows_written);
+        raise(&metrics.store_dropped.with_label_values(&["rows"]), writer.slots_refused + writer.rows_lost);
+        raise(&metrics.store_dropped.with_label_values(&["entries"]), writer.entries_dropped);
+        raise(&metrics.store_dropped.with_label_values(&["decisions"]), writer.decisions_dropped);
+        metrics.ledger_spooled_rows.set(signed(writer.spooled_rows));
+        metrics.ledger_spool_bytes.set(signed(writer.spool_bytes));
+        for (kind, count) in writer.journal.faults() {
+            raise(&metrics.journal_faults.with_label_values(&[kind]), count);
+        }
+        let store_up = !writer.store_away && writer.ledger_lag < Duration::from_secs(5);
+        metrics.dependency_up.with_label_values(&["store"]).set(i64::from(store_up));
+        metrics.replicas.degraded.with_label_values(&["ledger"]).set(i64::from(writer.store_away));
     }
 
     fn set_replicas(&self) {
@@ -176,30 +215,16 @@ impl Gauges {
         metrics.index_bytes.set(signed(sizes.index.bytes as u64));
         metrics.connections.set(signed(self.server.open()));
         metrics.embedding_queue.set(signed(self.cache.embedder().queue_depth() as u64));
-        let writer = self.writer.stats();
-        metrics.ledger_queue.set(signed(writer.ledger_depth));
-        metrics.ledger_lag.set(writer.ledger_lag.as_secs_f64());
-        raise(&metrics.ledger_rows, writer.rows_written);
-        raise(&metrics.store_dropped.with_label_values(&["rows"]), writer.slots_refused + writer.rows_lost);
-        raise(&metrics.store_dropped.with_label_values(&["entries"]), writer.entries_dropped);
-        raise(&metrics.store_dropped.with_label_values(&["decisions"]), writer.decisions_dropped);
-        metrics.ledger_spooled_rows.set(signed(writer.spooled_rows));
-        metrics.ledger_spool_bytes.set(signed(writer.spool_bytes));
-        for (kind, count) in writer.journal.faults() {
-            raise(&metrics.journal_faults.with_label_values(&[kind]), count);
-        }
         if let Some(shadow) = &self.shadow {
             for (result, total) in shadow.stats().totals() {
                 raise(&metrics.store_shadow.with_label_values(&[result]), total);
             }
         }
-        self.set_replicas();
+        self.set_states();
+        let metrics = &self.metrics;
         let panics = self.server.panics() + self.admin.panics();
         metrics.panics.inc_by(panics.saturating_sub(self.server_panics));
         self.server_panics = panics;
-        let store_up = !writer.store_away && writer.ledger_lag < Duration::from_secs(5);
-        metrics.dependency_up.with_label_values(&["store"]).set(i64::from(store_up));
-        metrics.replicas.degraded.with_label_values(&["ledger"]).set(i64::from(writer.store_away));
         metrics.task_success.with_label_values(&["sweep"]).set(signed(self.clock.now_ms() / 1_000));
     }
 }

@@ -140,6 +140,8 @@ pub struct Store {
     pub secret_file: Option<PathBuf>,
     /// Longest time a row waits before it is written.
     pub flush: Duration,
+    /// How long a start waits for a database server that is not there yet.
+    pub start_wait: Duration,
     /// Longest time to serve from memory without word from a store that other replicas change too.
     pub blind: Duration,
     /// Directory of the ledger journal. By default the path of a SQLite database plus `.journal`; with PostgreSQL

@@ -6,9 +6,9 @@ use std::fmt::{Display, Write as _};
 use std::path::Path;
 use std::time::Duration;
 
-use super::{Seal, Secret};
 use super::model::*;
 use super::units::{show_duration, show_size};
+use super::{Seal, Secret};
 
 impl Config {
     /// The configuration as it runs, defaults and overrides included, as TOML. Without secrets in it, the text can be
@@ -114,6 +114,7 @@ impl Out {
             migrate,
             secret_file,
             flush,
+            start_wait,
             blind,
             journal_dir,
             journal_bytes,
@@ -134,6 +135,7 @@ impl Out {
         );
         self.text("secret_file", secret_file.as_deref().unwrap_or(Path::new("")).display());
         self.duration("flush", *flush);
+        self.duration("start_wait", *start_wait);
         self.duration("blind", *blind);
         self.text("journal_dir", journal_dir.display());
         self.text("journal_bytes", show_size(*journal_bytes));

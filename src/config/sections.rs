@@ -143,6 +143,7 @@ fn store(reader: &mut Reader<'_>) -> Store {
         migrate: reader.choice("migrate", Migrate::Auto, &[("auto", Migrate::Auto), ("manual", Migrate::Manual)]),
         secret_file,
         flush: reader.duration("flush", MS, 10 * SECOND),
+        start_wait: reader.duration("start_wait", Duration::ZERO, 3600 * SECOND),
         blind: reader.duration("blind", SECOND, 24 * 3600 * SECOND),
         journal_dir,
         journal_bytes: reader.size("journal_bytes", 4 * MIB, TIB),

@@ -184,6 +184,14 @@ pub enum StoreError {
 }
 
 impl StoreError {
+    /// Whether the store is away rather than refusing what it was given, so that the same may succeed later.
+    pub fn is_outage(&self) -> bool {
+        matches!(
+            self,
+            Self::Busy { .. } | Self::DiskFull { .. } | Self::Unreachable { .. } | Self::ReadOnly { .. } | Self::Behind
+        )
+    }
+
     /// Name in logs and metric labels.
     pub fn as_str(&self) -> &'static str {
         match self {

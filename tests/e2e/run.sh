@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Real SDK clients against Remora: starts the simulated upstream and the proxy on free ports, runs both comparisons, stops all.
 #
-#   tests/e2e/run.sh            needs target/debug/remora (or REMORA=path), python3, node 18 or newer with npm
+#   tests/e2e/run.sh            needs target/debug/remora (or REMORA=path), python3, node 18 or newer with npm; and
+#                               DATABASE_URL and REDIS_URL, as scripts/services.sh start gives them, for replicas.sh
 #   E2E_PROXY=no tests/e2e/run.sh    the simulator against itself: checks the cases, not the proxy
 set -euo pipefail
 
@@ -89,3 +90,6 @@ echo "== Python: OpenAI SDK, LangChain"
 echo "== Node: OpenAI SDK, Vercel AI SDK"
 node "$tools/node/sdk_compare.mjs" "$direct/v1" "$proxy/v1" || status=1
 [ "$status" = 0 ] || fail "some cases failed"
+if [ "${E2E_PROXY:-yes}" = yes ]; then
+    REMORA=$remora "$here/replicas.sh"
+fi

@@ -38,7 +38,8 @@ pub(in crate::store) const LATEST: u32 = 3;
 pub(in crate::store) const OLDEST: u32 = 1;
 
 const LOCK: &str = "SELECT pg_advisory_xact_lock(5940263861203502)";
-const NOTES: &str = "CREATE TABLE IF NOT EXISTS remora_schema (
+// It is no news that the table is there already.
+const NOTES: &str = "SET LOCAL client_min_messages = warning; CREATE TABLE IF NOT EXISTS remora_schema (
     version    integer NOT NULL PRIMARY KEY,
     name       text    NOT NULL,
     program    text    NOT NULL,

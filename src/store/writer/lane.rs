@@ -55,8 +55,10 @@ pub(super) struct Shelter<T> {
 /// How often a batch is tried.
 #[derive(Clone, Copy)]
 pub(super) struct Patience {
-    /// While items may still come; `None` is for ever.
+    /// While items may still come and the store is away; `None` is for ever.
     pub(super) open: Option<NonZeroU32>,
+    /// While items may still come and the store refuses them.
+    pub(super) refused: Option<NonZeroU32>,
     /// After the lane was closed.
     pub(super) closing: u32,
 }
@@ -253,6 +255,7 @@ impl<T> Lane<T> {
                 return true;
             }
             let deadline = if self.work.shelter.is_some() { SHELTER_AFTER } else { WRITE_DEADLINE };
+            let mut refused = false;
             let reason = match timeout(deadline, (self.work.write)(&self.work.stores, &batch.items)).await {
                 Ok(Ok(())) => return true,
                 Ok(Err(StoreError::Behind)) if began.elapsed() < BEHIND && !self.is_closing() => {
@@ -261,6 +264,7 @@ impl<T> Lane<T> {
                 }
                 Ok(Err(error)) => {
                     tracing::warn!(lane = self.work.name, items = batch.len(), %error, "not written yet");
+                    refused = !error.is_outage();
                     error.as_str()
                 }
                 Err(_) => "deadline",
@@ -269,8 +273,8 @@ impl<T> Lane<T> {
             tries = tries.saturating_add(1);
             closing_tries += u32::from(self.is_closing());
             tracing::debug!(lane = self.work.name, reason, tries, "will try again");
-            let given_up = self.work.patience.open.is_some_and(|most| tries >= most.get())
-                || closing_tries >= self.work.patience.closing;
+            let most = if refused { self.work.patience.refused } else { self.work.patience.open };
+            let given_up = most.is_some_and(|most| tries >= most.get()) || closing_tries >= self.work.patience.closing;
             if given_up {
                 return false;
             }

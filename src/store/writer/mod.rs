@@ -37,12 +37,14 @@ use super::journal::{Journal, JournalStats, Receipt};
 use super::{DecisionWrite, EntryWrite, LedgerRow, Stores};
 
 /// Tries of a batch of entry writes or decisions before it is dropped, so that one that can never succeed does not
-/// block the rest. With the waits between them they take somewhat over two minutes, which a store that is started again
-/// needs less than.
-const DROP_PATIENCE: Patience = Patience { open: NonZeroU32::new(DROP_TRIES), closing: 3 };
+/// block the rest. A store that is away is tried for somewhat over two minutes, which one that is started again needs less
+/// than.
+const DROP_PATIENCE: Patience =
+    Patience { open: NonZeroU32::new(DROP_TRIES), refused: NonZeroU32::new(REFUSED_TRIES), closing: 3 };
 const DROP_TRIES: u32 = 34;
+const REFUSED_TRIES: u32 = 8;
 /// Ledger rows are tried for as long as the writer is open.
-const LEDGER_PATIENCE: Patience = Patience { open: None, closing: 5 };
+const LEDGER_PATIENCE: Patience = Patience { open: None, refused: None, closing: 5 };
 
 /// How much may wait, and for how long.
 #[derive(Clone, Copy, Debug)]

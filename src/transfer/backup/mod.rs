@@ -18,11 +18,7 @@ pub use self::read::{Found, RestoreOptions, check};
 use super::secret::{self, Place};
 use super::table::Table;
 use super::verify::Side;
-<<<<<<< HEAD
-use super::{Progress, TransferError, close_written, open_to_look, open_to_write};
-=======
-use super::{Progress, TransferError, data_keys, open_to_look, open_to_write};
->>>>>>> h5
+use super::{Progress, TransferError, close_written, data_keys, open_to_look, open_to_write};
 use crate::store::Database;
 
 /// What was written to a backup.

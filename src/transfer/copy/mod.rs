@@ -22,11 +22,7 @@ use super::records::{Audit, Decisions, Learned, Requests, Tenants};
 use super::secret::{self, Place};
 use super::table::{Rows, Table, floor};
 use super::walk::Walk;
-<<<<<<< HEAD
-use super::{Progress, TransferError, close_written, open_to_look, open_to_write};
-=======
-use super::{Progress, TransferError, data_keys, open_to_look, open_to_write};
->>>>>>> h5
+use super::{Progress, TransferError, close_written, data_keys, open_to_look, open_to_write};
 use crate::clock::{Clock, UnixMs};
 use crate::ids::{AuditId, RequestId};
 use crate::store::{BoxFuture, Database, StoreError, Stores};
