@@ -28,8 +28,8 @@ use crate::pipeline::{self, DataPlane};
 use crate::server::{BindError, DrainReport, Listener, Shutdown, Stats};
 use crate::shared::{Shared, SharedError};
 use crate::store::{
-    Database, Journal, JournalError, JournalSettings, SealError, Sealed, ShadowHandle, StoreError, Stores, TenantRow, Unwritten, Writer,
-    WriterHandle, WriterSizes,
+    Database, Journal, JournalError, JournalSettings, SealError, Sealed, ShadowHandle, StoreError, Stores, TenantRow,
+    Unwritten, Writer, WriterHandle, WriterSizes,
 };
 use crate::task;
 use crate::telemetry::learning::LearnerSample;

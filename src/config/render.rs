@@ -6,9 +6,9 @@ use std::fmt::{Display, Write as _};
 use std::path::Path;
 use std::time::Duration;
 
-use super::{Seal, Secret};
 use super::model::*;
 use super::units::{show_duration, show_size};
+use super::{Seal, Secret};
 
 impl Config {
     /// The configuration as it runs, defaults and overrides included, as TOML. Without secrets in it, the text can be

@@ -42,10 +42,8 @@ pub async fn delete_tenant(place: &Place, tenant: &TenantId) -> Result<Deleted, 
             if page.is_empty() {
                 break;
             }
-            let deletes: Vec<EntryWrite> = page
-                .iter()
-                .map(|meta| EntryWrite::Delete { tenant: tenant.clone(), entry: meta.entry.id })
-                .collect();
+            let deletes: Vec<EntryWrite> =
+                page.iter().map(|meta| EntryWrite::Delete { tenant: tenant.clone(), entry: meta.entry.id }).collect();
             stores.entries.apply(&deletes).await?;
             done.entries += page.len() as u64;
         }
@@ -95,10 +93,7 @@ pub async fn rotate_master(place: &Place, old: &MasterKey, new: &MasterKey) -> R
     .await
 }
 
-async fn on<T>(
-    place: &Place,
-    work: impl AsyncFnOnce(&Stores) -> Result<T, TransferError>,
-) -> Result<T, TransferError> {
+async fn on<T>(place: &Place, work: impl AsyncFnOnce(&Stores) -> Result<T, TransferError>) -> Result<T, TransferError> {
     let held = secret::lock(place)?;
     if open_exists(place).await? {
         let database = open_to_write(place).await?;

@@ -238,7 +238,8 @@ async fn a_rotated_master_key_reads_everything_and_the_old_one_is_refused() {
 async fn sealing_without_a_usable_master_key_is_refused_with_advice() {
     let home = Home::nowhere().with("[store]\nseal = \"all\"");
     says(&home.refused(&[]).await, &["store.master_key_file", "there is no master key", "openssl rand -hex 32"]);
-    let home = Home::nowhere().with("[store]\nseal_tenants = [\"a\"]\nmaster_key_env = \"MASTER\"").env("MASTER", "short");
+    let home =
+        Home::nowhere().with("[store]\nseal_tenants = [\"a\"]\nmaster_key_env = \"MASTER\"").env("MASTER", "short");
     let said = home.refused(&[]).await;
     says(&said, &["store.master_key_env", "64 hexadecimal digits"]);
     assert!(!said.contains("short"), "{said}");

@@ -111,7 +111,8 @@ impl DecisionStore for PostgresStore {
         Box::pin(async move {
             let learned = query(FORGET_LEARNED).bind(tenant.as_str()).execute(&self.writer).await;
             learned.map_err(|error| self.pool_fault(&self.writer, error))?;
-            let forgotten = query(FORGET_TENANT).bind(tenant.as_str()).bind(i64::from(limit)).execute(&self.writer).await;
+            let forgotten =
+                query(FORGET_TENANT).bind(tenant.as_str()).bind(i64::from(limit)).execute(&self.writer).await;
             forgotten.map(|done| done.rows_affected()).map_err(|error| self.pool_fault(&self.writer, error))
         })
     }

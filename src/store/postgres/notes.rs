@@ -51,8 +51,8 @@ impl NoteStore for PostgresStore {
     }
 
     fn notes_of<'a>(&'a self, prefix: &'a str) -> BoxFuture<'a, Vec<(String, String)>> {
-        Box::pin(async move {
-            query_as(ALL).bind(prefix).fetch_all(&self.readers).await.map_err(|error| self.fault(error))
-        })
+        Box::pin(
+            async move { query_as(ALL).bind(prefix).fetch_all(&self.readers).await.map_err(|error| self.fault(error)) },
+        )
     }
 }

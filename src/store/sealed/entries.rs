@@ -85,12 +85,7 @@ impl Layer {
     }
 
     /// Looks through the prompts here, because the database sees only sealed ones: the newest first, all of them.
-    async fn search_opened(
-        &self,
-        tenant: Option<&TenantId>,
-        text: &str,
-        limit: u32,
-    ) -> Result<Vec<Found>, StoreError> {
+    async fn search_opened(&self, tenant: Option<&TenantId>, text: &str, limit: u32) -> Result<Vec<Found>, StoreError> {
         let most = usize::try_from(limit).unwrap_or(usize::MAX);
         let wanted = text.to_ascii_lowercase();
         let mut found: Vec<(Point, EntryMeta)> = Vec::new();

@@ -160,10 +160,7 @@ async fn rows_that_were_swapped_below_are_refused_and_do_not_stop_a_scan() {
     let [ann, bob, _] = &all[..] else { panic!("{all:?}") };
     let stolen = Entry { body: ann.entry.body.clone(), ..bob.entry.clone() };
     let place = Point { prompt: ann.points[0].prompt.clone(), ..bob.points[0].clone() };
-    let swap = [
-        EntryWrite::Delete { tenant: tenant("bob"), entry: entry_id(2) },
-        put_entry(stolen, vec![place]),
-    ];
+    let swap = [EntryWrite::Delete { tenant: tenant("bob"), entry: entry_id(2) }, put_entry(stolen, vec![place])];
     below.entries.apply(&swap).await.unwrap();
     let refused = above.entries.entry(&tenant("bob"), entry_id(2)).await.unwrap_err();
     assert!(matches!(refused, StoreError::BadRow { .. }), "{refused}");
@@ -298,16 +295,16 @@ async fn another_replica_drops_what_comes_late_for_a_shredded_tenant() {
     let (here, there) = (layer(&a.stores(), 'a').await, layer(&b.stores(), 'a').await);
     let (first, second) = (here.stores(), there.stores());
     second.entries.apply(&[put("t", 1)]).await.unwrap();
+    // As whoever follows the changes does at its start.
+    let changes = second.changes.as_ref().unwrap();
+    changes.obeyed(changes.feed(0, 100).await.unwrap().head);
     here.shred(&tenant("t"), 7).await.unwrap();
     let row = crate::store::sample::audit_row(1);
-    let gone = [
-        crate::store::sample::delete("t", 1),
-        EntryWrite::Invalidated { at: 7, filter: r#"{"tenant":"t"}"#.into() },
-    ];
+    let gone =
+        [crate::store::sample::delete("t", 1), EntryWrite::Invalidated { at: 7, filter: r#"{"tenant":"t"}"#.into() }];
     first.audit.record(&row, &gone).await.unwrap();
     let early = second.entries.apply(&[put("t", 2)]).await;
     assert!(matches!(early, Err(StoreError::Behind)), "{early:?}");
-    let changes = second.changes.as_ref().unwrap();
     let feed = changes.feed(0, 100).await.unwrap();
     changes.obeyed(feed.head);
     second.entries.apply(&[put("t", 2)]).await.unwrap();

@@ -78,9 +78,7 @@ impl Work {
             Self::Learned(rows) => stores.decisions.save_learned(rows).await,
             Self::Audit(row, writes) => stores.audit.record(row, writes).await,
             Self::Purge => stores.entries.purge().await,
-            Self::ForgetTenant(tenant, limit) => {
-                stores.decisions.forget_tenant(tenant, *limit).await.map(|_| ())
-            }
+            Self::ForgetTenant(tenant, limit) => stores.decisions.forget_tenant(tenant, *limit).await.map(|_| ()),
             Self::Note(name, text) => stores.notes.set_note(name, text.as_deref()).await,
         }
     }
