@@ -116,9 +116,9 @@ async fn needles(url: &str, answer: &str) -> Needles {
     let vector = point.vector.as_ref().unwrap();
     let bytes: Vec<u8> = vector[100..104].iter().flat_map(|x| x.to_le_bytes()).collect();
     database.close().await;
-    let plain: String = answer.chars().take_while(|c| !matches!(c, '"' | '\\' | '\n')).collect();
-    assert!(plain.len() >= 16, "{answer}");
-    Needles(vec![("answer", plain.into_bytes()), ("prompt", CANARY.into()), ("vector", bytes)])
+    // A part of the answer that is not in the prompt, and that JSON writes as it is.
+    let at = answer.find("Simulated answer, conversation ").unwrap();
+    Needles(vec![("answer", answer[at..at + 47].into()), ("prompt", CANARY.into()), ("vector", bytes)])
 }
 
 /// The wrapped keys in the database, or what stands in their place.
