@@ -11,13 +11,12 @@ use super::super::sample::{
     LATER, decision, entry, entry_id, learned, new_decision, point, put, put_entry, request_id, tenant,
 };
 use super::super::sqlite::files::TempStore;
-use super::super::{Cursor, DecisionStore, EntryStore, EntryWrite, Question, Search, SearchStore};
+use super::super::{Cursor, EntryWrite, Question, Search};
 use super::cells::{Closed, open_decision, open_entry, open_point, seal_decision, seal_entry, seal_point};
 use super::crypto::Key;
 use super::keys::note_name;
 use super::*;
 use crate::config::MasterKey;
-use crate::store::{AuditStore, ChangeStore};
 
 pub(in crate::store) fn master(byte: char) -> MasterKey {
     MasterKey::parse(&byte.to_string().repeat(64)).unwrap()
