@@ -1,7 +1,5 @@
 //! What the layer promises: nothing clear below it, everything as it was above it, and nothing moved or shredded opens.
 
-use std::sync::Arc;
-
 use bytes::Bytes;
 use proptest::prelude::*;
 
