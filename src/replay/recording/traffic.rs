@@ -23,6 +23,7 @@ use serde_json::{Value, json};
 use crate::clock::UnixMs;
 use crate::ids::{EntryId, PointId, TenantId};
 use crate::replay::ReplayError;
+use crate::store::sealed::is_sealed;
 use crate::store::{DecisionRow, DecisionStore, Digest, LedgerRow, LedgerStore};
 
 /// Decisions read at a time.
@@ -192,7 +193,8 @@ impl Traffic {
                 // Without a prompt it cannot be asked again, but may still tell what is the same.
                 classes.learn(&decision, row.as_ref());
                 let right = right(&decision, row.as_ref());
-                let Some(text) = decision.prompt else { continue };
+                // A sealed prompt is of use only with the master key, which is not asked for here.
+                let Some(text) = decision.prompt.filter(|text| !is_sealed(text)) else { continue };
                 facts.with_prompt += 1;
                 if right == Right::Unknown {
                     facts.unknown += 1;

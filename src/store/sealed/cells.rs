@@ -18,8 +18,13 @@ use crate::ids::TenantId;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Closed;
 
+/// Whether a prompt read from a database is sealed.
+pub fn is_sealed(text: &str) -> bool {
+    text.starts_with(PREFIX)
+}
+
 pub(super) fn is_sealed_text(text: Option<&str>) -> bool {
-    text.is_some_and(|text| text.starts_with(PREFIX))
+    text.is_some_and(is_sealed)
 }
 
 pub(super) fn is_sealed_body(body: &[u8]) -> bool {

@@ -26,6 +26,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use self::cells::Closed;
+pub use self::cells::is_sealed;
 use self::keys::{Held, Keys};
 pub use self::keys::{KEY_NOTES, MASTER_NOTE, is_shredded, key_id};
 pub use self::rotate::{RotateError, Rotated, reopen, rotate, shred};
