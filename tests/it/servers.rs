@@ -28,7 +28,8 @@ fn kill(signal: &str, pids: &[u32]) {
 
 /// Processes that this one has started and that still run.
 fn children(parent: u32) -> Vec<u32> {
-    let pids = std::fs::read_dir("/proc").unwrap().filter_map(|entry| entry.unwrap().file_name().to_str()?.parse().ok());
+    let pids =
+        std::fs::read_dir("/proc").unwrap().filter_map(|entry| entry.unwrap().file_name().to_str()?.parse().ok());
     let is_child = |pid: &u32| {
         // Name in brackets, state, parent; one that has ended meanwhile is none.
         let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
