@@ -2,10 +2,12 @@
 # PostgreSQL 18 with pgvector, and Redis, on loopback, from packages alone: for tests and for trying out.
 #
 #   eval "$(scripts/services.sh start)"   starts what does not run yet and sets DATABASE_URL and REDIS_URL
+#   scripts/services.sh status            says what runs; fails if nothing does
 #   scripts/services.sh stop              stops both; the data stays
 #   scripts/services.sh wipe              stops both and deletes their data
 #
-# A DATABASE_URL or REDIS_URL that is set already is used as it is and nothing is started for it. Everything lives below
+# A DATABASE_URL or REDIS_URL that is set already is used as it is and nothing is started for it; the programs are
+# installed all the same, for tests that stop and start servers of their own. Everything lives below
 # REMORA_SERVICES (default /tmp/remora-services-UID); ports are PG_PORT (55432) and REDIS_PORT (56379).
 # PG_SETTINGS='' gives a database that survives a power cut; the default is fast and does not.
 set -euo pipefail
@@ -53,9 +55,6 @@ REQUIREMENT
 }
 
 start_postgres() {
-  mkdir -p "$HOME_DIR"
-  chmod 755 "$HOME_DIR"
-  install_postgres
   if [ ! -s "$PG_DATA/PG_VERSION" ]; then
     mkdir -p "$PG_DATA"
     chmod 700 "$PG_DATA"
@@ -74,7 +73,6 @@ start_postgres() {
 }
 
 start_redis() {
-  command -v redis-server >/dev/null || install_packages redis-server
   mkdir -p "$HOME_DIR/redis"
   if ! redis-cli -p "$REDIS_PORT" ping >/dev/null 2>&1; then
     redis-server --port "$REDIS_PORT" --bind 127.0.0.1 --save '' --appendonly no --daemonize yes \
@@ -98,6 +96,10 @@ stop() {
 
 case ${1:-start} in
 start)
+  mkdir -p "$HOME_DIR"
+  chmod 755 "$HOME_DIR"
+  install_postgres
+  command -v redis-server >/dev/null || install_packages redis-server
   url=${DATABASE_URL:-}
   [ -n "$url" ] || url=$(start_postgres)
   redis=${REDIS_URL:-}
@@ -105,7 +107,19 @@ start)
   echo "export DATABASE_URL='$url'"
   echo "export REDIS_URL='$redis'"
   # Where the servers' own programs are, for tests that stop and start servers of their own.
-  [ ! -x "$PG_BIN/postgres" ] || echo "export REMORA_PG_BIN='$PG_BIN'"
+  echo "export REMORA_PG_BIN='$PG_BIN'"
+  ;;
+status)
+  running=1
+  if [ -x "$PG_BIN/pg_ctl" ] && as_nobody "$PG_BIN/pg_ctl" -D "$PG_DATA" status >/dev/null 2>&1; then
+    echo "PostgreSQL on port $PG_PORT"
+    running=0
+  fi
+  if command -v redis-cli >/dev/null && redis-cli -p "$REDIS_PORT" ping >/dev/null 2>&1; then
+    echo "Redis on port $REDIS_PORT"
+    running=0
+  fi
+  exit $running
   ;;
 stop) stop ;;
 wipe)
@@ -113,7 +127,7 @@ wipe)
   rm -rf "$PG_DATA" "$HOME_DIR/redis"
   ;;
 *)
-  say "usage: $0 start|stop|wipe"
+  say "usage: $0 start|status|stop|wipe"
   exit 2
   ;;
 esac

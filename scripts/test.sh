@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# Sets up what the tests need and passes all of them. Needs Rust with a C compiler; Python and Node.js are installed from
-# Debian's packages if they are missing, everything else goes below target/.
+# Sets up what the tests need and passes all of them. Needs Rust with a C compiler; Python, Node.js and Redis are installed
+# from Debian's packages if they are missing, PostgreSQL from a Python wheel (scripts/services.sh), everything else goes
+# below target/. Services that run already, or that DATABASE_URL and REDIS_URL name, are used and left running.
 #
 #   scripts/test.sh             all tests
 #   scripts/test.sh --no-sdk    without the tests with the real Python and Node.js SDKs
@@ -24,6 +25,11 @@ if [ "${1:-}" != "--no-sdk" ]; then
   command -v npm >/dev/null || missing+=(nodejs npm)
   [ "${#missing[@]}" = 0 ] || { echo "== installing ${missing[*]}"; install_packages "${missing[@]}"; }
 fi
+
+echo "== PostgreSQL and Redis"
+scripts/services.sh status || trap 'scripts/services.sh stop' EXIT
+services=$(scripts/services.sh start)
+eval "$services"
 
 echo "== Rust tests"
 cargo nextest run --locked --no-fail-fast

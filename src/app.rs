@@ -7,33 +7,33 @@
 mod open;
 mod secret;
 mod shadow;
+mod upkeep;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use prometheus::IntCounter;
 use tokio::task::JoinHandle;
 
 use self::secret::Held;
 pub use self::secret::SecretError;
 use self::shadow::Mirroring;
+use self::upkeep::{Gauges, Replicas, sweep, upkeep};
 use crate::admin::{self, Admin, Readiness};
-use crate::cache::decide::{Guard, Guards, Interval, UnknownGuard, Weights, WeightsError, Z95};
+use crate::cache::decide::{Guard, Guards, UnknownGuard, Weights, WeightsError};
 use crate::cache::{self, Cache, Follower, LoadError, SharedTier};
 use crate::clock::Clock;
 use crate::config::{CacheMode, Config};
 use crate::embed::Embedder;
 use crate::ids::TenantId;
 use crate::pipeline::{self, DataPlane};
-use crate::server::{BindError, DrainReport, Listener, Shutdown, Stats};
+use crate::server::{BindError, DrainReport, Listener, Shutdown};
 use crate::shared::{Shared, SharedError};
 use crate::store::{
-    Database, Journal, JournalError, JournalSettings, ShadowHandle, StoreError, Stores, TenantRow, Unwritten, Writer,
-    WriterHandle, WriterSizes,
+    Database, Journal, JournalError, JournalSettings, StoreError, Stores, TenantRow, Unwritten, Writer, WriterHandle,
+    WriterSizes,
 };
 use crate::task;
-use crate::telemetry::learning::LearnerSample;
 use crate::telemetry::metrics::{Metrics, MetricsError};
 use crate::tenant::Directory;
 use crate::upstream::{SetupError, Upstream};
@@ -44,12 +44,6 @@ const LEDGER_QUEUE: usize = 65_536;
 const ENTRY_QUEUE: usize = 8_192;
 /// Decisions of the semantic tier that may wait.
 const DECISION_QUEUE: usize = 8_192;
-/// How often the indexes are looked after.
-const UPKEEP: Duration = Duration::from_millis(250);
-/// How often expired entries are removed and gauges are set.
-const SWEEP: Duration = Duration::from_secs(10);
-/// How often the gauges of the writer are set.
-const WATCH: Duration = Duration::from_secs(1);
 /// Time left for open requests to the admin plane once the data plane has drained.
 const ADMIN_DRAIN: Duration = Duration::from_secs(1);
 
@@ -262,6 +256,11 @@ impl App {
                     admin: admin_stats,
                     server_panics: 0,
                     shadow,
+                    replicas: Replicas {
+                        standing: follower.as_ref().map(Follower::standing),
+                        changes: stores.changes.clone(),
+                        shared: shared.clone(),
+                    },
                     clock,
                     shutdown: admin_shutdown.clone(),
                 }),
@@ -409,142 +408,4 @@ fn weights(config: &Config, embedder: &Embedder) -> Result<Option<Weights>, Weig
     let space = embedder.space().to_string();
     let Some(file) = &config.cache.weights_file else { return Ok(Weights::shipped(&space)) };
     Weights::load(file, &space).map(Some)
-}
-
-/// Keeps the indexes in shape and the learners taught on a blocking thread, a little after each change.
-async fn upkeep(cache: Arc<Cache>, shutdown: Shutdown) {
-    let draining = shutdown.draining();
-    tokio::pin!(draining);
-    loop {
-        tokio::select! {
-            () = &mut draining => return,
-            () = tokio::time::sleep(UPKEEP) => {}
-        }
-        let cache = Arc::clone(&cache);
-        let work = move || {
-            cache.maintain_index();
-            cache.teach()
-        };
-        if let Err(error) = tokio::task::spawn_blocking(work).await {
-            tracing::error!(%error, "index upkeep failed; searches go on over the old structure");
-        }
-    }
-}
-
-struct Gauges {
-    cache: Arc<Cache>,
-    metrics: Arc<Metrics>,
-    writer: WriterHandle,
-    server: Arc<Stats>,
-    admin: Arc<Stats>,
-    /// Panics in request handlers that are in `panics_total` already.
-    server_panics: u64,
-    shadow: Option<ShadowHandle>,
-    clock: Clock,
-    shutdown: Shutdown,
-}
-
-/// Removes what has expired and sets the gauges that are read rather than counted.
-async fn sweep(mut gauges: Gauges) {
-    let draining = gauges.shutdown.draining();
-    tokio::pin!(draining);
-    loop {
-        let cache = Arc::clone(&gauges.cache);
-        // Both visit every entry; that is work for a blocking thread.
-        let swept = tokio::task::spawn_blocking(move || (cache.sweep(), cache.sizes())).await;
-        if let Ok((expired, sizes)) = swept {
-            if expired > 0 {
-                tracing::debug!(expired, "expired entries removed");
-            }
-            gauges.set(&sizes);
-        }
-        let cache = Arc::clone(&gauges.cache);
-        // What waits for a store that is away must not keep the gauges from saying that it is.
-        let chores = async {
-            cache.sweep_store().await;
-            cache.save_learners().await;
-            cache.forget_decisions().await;
-            tokio::time::sleep(SWEEP).await;
-        };
-        tokio::select! {
-            () = &mut draining => return,
-            () = chores => {}
-            () = gauges.watch_writer() => {}
-        }
-    }
-}
-
-impl Gauges {
-    fn set(&mut self, sizes: &cache::Sizes) {
-        let metrics = &self.metrics;
-        let sample = |report: cache::LearnerReport| LearnerSample {
-            tenant: report.tenant,
-            stage: report.stage,
-            checked: report.audits,
-            wrong: report.wrong,
-        };
-        let samples: Vec<_> = self.cache.learner_reports().into_iter().map(sample).collect();
-        metrics.learning.set(&samples, |wrong, checked| {
-            let interval = Interval::wilson(wrong, checked, Z95);
-            (interval.share, interval.low, interval.high)
-        });
-        metrics.cache_entries.with_label_values(&["all"]).set(signed(sizes.entries as u64));
-        metrics.cache_entries.with_label_values(&["memory"]).set(signed(sizes.resident as u64));
-        metrics.cache_bytes.with_label_values(&["all"]).set(signed(sizes.bytes));
-        metrics.cache_bytes.with_label_values(&["memory"]).set(signed(sizes.resident_bytes));
-        metrics.index_entries.with_label_values(&["flat"]).set(signed(sizes.index.flat as u64));
-        metrics.index_entries.with_label_values(&["hnsw"]).set(signed(sizes.index.hnsw as u64));
-        metrics.index_bytes.set(signed(sizes.index.bytes as u64));
-        metrics.connections.set(signed(self.server.open()));
-        metrics.embedding_queue.set(signed(self.cache.embedder().queue_depth() as u64));
-        self.set_writer();
-        let metrics = &self.metrics;
-        if let Some(shadow) = &self.shadow {
-            for (result, total) in shadow.stats().totals() {
-                raise(&metrics.store_shadow.with_label_values(&[result]), total);
-            }
-        }
-        let panics = self.server.panics() + self.admin.panics();
-        metrics.panics.inc_by(panics.saturating_sub(self.server_panics));
-        self.server_panics = panics;
-        metrics.task_success.with_label_values(&["sweep"]).set(signed(self.clock.now_ms() / 1_000));
-    }
-
-    /// Keeps saying how the store does. Never ends.
-    async fn watch_writer(&self) {
-        loop {
-            tokio::time::sleep(WATCH).await;
-            self.set_writer();
-        }
-    }
-
-    fn set_writer(&self) {
-        let metrics = &self.metrics;
-        let writer = self.writer.stats();
-        metrics.ledger_queue.set(signed(writer.ledger_depth));
-        metrics.ledger_lag.set(writer.ledger_lag.as_secs_f64());
-        raise(&metrics.ledger_rows, writer.rows_written);
-        raise(&metrics.store_dropped.with_label_values(&["rows"]), writer.slots_refused + writer.rows_lost);
-        raise(&metrics.store_dropped.with_label_values(&["entries"]), writer.entries_dropped);
-        raise(&metrics.store_dropped.with_label_values(&["decisions"]), writer.decisions_dropped);
-        metrics.ledger_spooled_rows.set(signed(writer.spooled_rows));
-        metrics.ledger_spool_bytes.set(signed(writer.spool_bytes));
-        for (kind, count) in writer.journal.faults() {
-            raise(&metrics.journal_faults.with_label_values(&[kind]), count);
-        }
-        let store_up = !writer.store_away && writer.ledger_lag < Duration::from_secs(5);
-        metrics.dependency_up.with_label_values(&["store"]).set(i64::from(store_up));
-        if let Some(shared) = self.cache.shared() {
-            metrics.dependency_up.with_label_values(&["redis"]).set(i64::from(shared.stats().up));
-        }
-    }
-}
-
-/// Brings a counter up to a total that is counted elsewhere.
-fn raise(counter: &IntCounter, total: u64) {
-    counter.inc_by(total.saturating_sub(counter.get()));
-}
-
-fn signed(value: u64) -> i64 {
-    i64::try_from(value).unwrap_or(i64::MAX)
 }

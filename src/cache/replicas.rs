@@ -43,6 +43,8 @@ const UNSETTLED_MS: u64 = 60 * 1_000;
 pub struct Standing {
     /// When the store last answered.
     contact: AtomicU64,
+    /// When all changes were last known.
+    current: AtomicU64,
     /// Changes known and not yet obeyed.
     behind: AtomicU64,
     /// Whether changes were missed that have not been made up for.
@@ -62,6 +64,11 @@ impl Standing {
     /// How long the store has not answered.
     pub fn silence(&self, now: UnixMs) -> Duration {
         Duration::from_millis(now.saturating_sub(self.contact.load(Ordering::Acquire)))
+    }
+
+    /// How long not all changes have been known.
+    pub fn lag(&self, now: UnixMs) -> Duration {
+        Duration::from_millis(now.saturating_sub(self.current.load(Ordering::Acquire)))
     }
 
     /// Changes known and not yet obeyed.
@@ -127,6 +134,7 @@ impl Follower {
         changes.obeyed(at);
         let standing = Arc::new(Standing::default());
         standing.contact.store(now, Ordering::Release);
+        standing.current.store(now, Ordering::Release);
         // There is one follower for each cache.
         let _ = cache.standing.set(Arc::clone(&standing));
         Ok(Self { cache, changes, clock, at, standing, settled: Instant::now() })
@@ -200,6 +208,7 @@ impl Follower {
             return Ok(true);
         }
         let Some(last) = feed.changes.last().map(|change| change.seq) else {
+            self.standing.current.store(now, Ordering::Release);
             self.standing.catching_up.store(false, Ordering::Release);
             return Ok(false);
         };

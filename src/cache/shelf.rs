@@ -372,6 +372,30 @@ mod tests {
     }
 
     #[test]
+    fn of_two_answers_with_one_key_the_later_stays_in_whatever_order_they_come() {
+        let (earlier, later) = (answer(1), Meta { fingerprints: answer(1).fingerprints, ..answer(2) });
+        let key = later.fingerprints[0];
+        for order in [[&earlier, &later], [&later, &earlier]] {
+            let shelf = shelf();
+            let gone: Vec<EntryId> =
+                order.iter().flat_map(|meta| shelf.join(Meta::clone(meta))).map(|meta| meta.id).collect();
+            assert_eq!(gone, [earlier.id]);
+            assert_eq!(shelf.find(&later.tenant, &key, 0).map(|meta| meta.id), Some(later.id));
+            assert_eq!(shelf.size().0, 1);
+        }
+    }
+
+    #[test]
+    fn an_answer_that_loses_one_of_its_keys_keeps_the_others() {
+        let shelf = shelf();
+        let group = Meta { fingerprints: vec![answer(1).fingerprints[0], answer(3).fingerprints[0]], ..answer(1) };
+        let later = Meta { fingerprints: answer(1).fingerprints, ..answer(2) };
+        assert!(shelf.join(group.clone()).is_empty() && shelf.join(later.clone()).is_empty());
+        assert_eq!(shelf.find(&group.tenant, &group.fingerprints[1], 0).map(|meta| meta.id), Some(group.id));
+        assert_eq!(shelf.find(&group.tenant, &group.fingerprints[0], 0).map(|meta| meta.id), Some(later.id));
+    }
+
+    #[test]
     fn a_full_shelf_loses_nothing_when_it_is_loaded_again() {
         let full = shelf();
         let evicted: usize = (0..20_000).map(|n| full.put(answer(n)).len()).sum();

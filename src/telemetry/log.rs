@@ -51,7 +51,8 @@ fn subscriber<W>(telemetry: &Telemetry, sink: W) -> Result<Box<dyn Subscriber + 
 where
     W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
 {
-    let filter = EnvFilter::try_new(&telemetry.log)?;
+    // What PostgreSQL remarks while the schema is looked at is of no interest, unless somebody asks for it.
+    let filter = EnvFilter::try_new(format!("sqlx::postgres::notice=warn,{}", telemetry.log))?;
     let format = telemetry.format;
     let layer = tracing_subscriber::fmt::layer().with_ansi(false).with_writer(Lines { sink, format });
     let registry = tracing_subscriber::registry().with(filter);

@@ -15,6 +15,7 @@ use prometheus::{
 };
 
 use super::learning::Learning;
+use super::replicas::ReplicaSeries;
 use crate::store::LedgerRow;
 
 pub(super) const OTHER: &str = "other";
@@ -85,6 +86,8 @@ pub struct Metrics {
     pub task_success: IntGaugeVec,
     /// How often the cache is wrong.
     pub learning: Learning,
+    /// How this replica stands to the others.
+    pub replicas: ReplicaSeries,
     in_flight: AtomicU64,
 }
 
@@ -113,7 +116,7 @@ impl Make<'_> {
         self.put(IntCounterVec::new(Opts::new(full(name), help), labels))
     }
 
-    fn gauge(&self, name: &str, help: &str) -> Result<IntGauge, MetricsError> {
+    pub(super) fn gauge(&self, name: &str, help: &str) -> Result<IntGauge, MetricsError> {
         self.put(IntGauge::new(full(name), help))
     }
 
@@ -248,6 +251,7 @@ impl Metrics {
             embedding_queue: make.gauge("embedding_queue_depth", "Prompts that wait for the embedder.")?,
             task_success: make.gauges("task_last_success_seconds", "Unix time of a task's last success.", &["task"])?,
             learning: Learning::new(&make, tenants.clone())?,
+            replicas: ReplicaSeries::new(&make)?,
             tenants,
             models: models.into_iter().collect(),
             in_flight: AtomicU64::new(0),

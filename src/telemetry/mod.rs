@@ -6,3 +6,4 @@
 pub mod learning;
 pub mod log;
 pub mod metrics;
+pub mod replicas;

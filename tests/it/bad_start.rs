@@ -117,7 +117,10 @@ async fn a_database_that_cannot_be_made_is_told_with_its_path() {
         .await;
     let directory = format!("sqlite://{}", home.dir.path().display());
     refuses(&home, &["--store", &directory], &["not a Remora database", "not changed"]).await;
-    refuses(&home, &["--store", "postgres://u:p4ssword@h/db"], &["store.url", "sqlite://"]).await;
+    refuses(&home, &["--store", "mysql://u:p4ssword@h/db"], &["store.url", "sqlite://", "postgres://"]).await;
+    // Nobody listens on the port for discarding.
+    let gone = ["postgres://u@127.0.0.1:9/db", "cannot be reached", "[store] url"];
+    refuses(&home, &["--store", "postgres://u:p4ssword@127.0.0.1:9/db"], &gone).await;
 }
 
 #[tokio::test]

@@ -43,6 +43,7 @@ mod review;
 mod rig;
 mod rollout;
 mod scripted;
+mod second_level;
 mod servers;
 mod shadow;
 mod streams;

@@ -334,3 +334,40 @@ fn any_string(value: &Value, wanted: &impl Fn(&str) -> bool) -> bool {
         _ => false,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_filter_that_is_told_is_the_filter() {
+        let full = Filter {
+            tenant: Some(TenantId::new("t")),
+            id: Some(EntryId::at(7)),
+            model: Some("m".into()),
+            namespace: Some(String::new()),
+            tags: vec![("a".into(), "b=c".into()), ("a".into(), "\u{0}".into())],
+            writer: Some("k".into()),
+            dialect: Some(Dialect::Embeddings),
+            tier: Some(Tier::Semantic),
+            older_than: Some(Duration::from_millis(1_500)),
+            younger_than: Some(Duration::ZERO),
+            text: Some("Straße".into()),
+            answer_text: Some("\"".into()),
+            near: Some(Near { text: "refunds".into(), radius: 0.1 + 0.2 }),
+            all: true,
+        };
+        for filter in [full, Filter::default(), Filter { all: true, ..Filter::default() }] {
+            assert_eq!(Filter::from_json(&filter.to_json()), Some(filter));
+        }
+    }
+
+    #[test]
+    fn a_filter_with_a_part_that_is_not_known_is_not_understood() {
+        let told = Filter::default().to_json();
+        assert!(Filter::from_json(&told.replacen('{', "{\"colour\":\"red\",", 1)).is_none());
+        assert!(Filter::from_json(&told.replace("\"tier\":null", "\"tier\":\"third\"")).is_none());
+        assert!(Filter::from_json(&told.replace("\"dialect\":null", "\"dialect\":\"latin\"")).is_none());
+        assert!(Filter::from_json("").is_none());
+    }
+}

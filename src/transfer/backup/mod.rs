@@ -17,7 +17,7 @@ pub use self::read::{Found, RestoreOptions, check};
 use super::secret::{self, Place};
 use super::table::Table;
 use super::verify::Side;
-use super::{Progress, TransferError, open_to_look, open_to_write};
+use super::{Progress, TransferError, close_written, open_to_look, open_to_write};
 use crate::store::Database;
 
 /// What was written to a backup.
@@ -98,7 +98,5 @@ pub async fn restore(
         drop(held);
         written
     };
-    let written = written.await;
-    destination.close().await;
-    written.map(|()| found)
+    close_written(&destination, written.await).await.map(|()| found)
 }

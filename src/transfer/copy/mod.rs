@@ -22,7 +22,7 @@ use super::records::{Audit, Decisions, Learned, Requests, Tenants};
 use super::secret::{self, Place};
 use super::table::{Rows, Table, floor};
 use super::walk::Walk;
-use super::{Progress, TransferError, open_to_look, open_to_write};
+use super::{Progress, TransferError, close_written, open_to_look, open_to_write};
 use crate::clock::{Clock, UnixMs};
 use crate::ids::{AuditId, RequestId};
 use crate::store::{BoxFuture, Database, StoreError, Stores};
@@ -142,9 +142,7 @@ async fn copy_from(
         drop(held);
         report
     };
-    let done = done.await;
-    destination.close().await;
-    done
+    close_written(&destination, done.await).await
 }
 
 /// Whether both names lead to one file or are one text.
