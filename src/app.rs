@@ -151,7 +151,7 @@ impl App {
             config.telemetry.models.iter().cloned(),
         )?);
 
-        let database = open::patiently(&config.store).await?;
+        let database = open::database(&config.store).await?;
         let stores = database.stores();
         let held = Held::obtain(&config.store, &stores).await?;
         let secret = held.secret().clone();
@@ -217,7 +217,10 @@ impl App {
         }));
         // Before the cache is loaded, so that no change falls between.
         let mut follower = match &stores.changes {
-            Some(changes) => Some(Follower::begin(Arc::clone(&cache), Arc::clone(changes), clock.clone()).await?),
+            Some(changes) => {
+                let begin = || Follower::begin(Arc::clone(&cache), Arc::clone(changes), clock.clone());
+                Some(open::patiently(&config.store, begin).await?)
+            }
             None => None,
         };
         let admin_state = Admin {
@@ -237,7 +240,7 @@ impl App {
         let (data_stats, admin_stats) = (data.stats(), admin.stats());
         let admin_plane = serve_admin(admin, admin_state, admin_shutdown.clone());
 
-        declare(&config, &stores, &clock).await?;
+        open::patiently(&config.store, || declare(&config, &stores, &clock)).await?;
         let warming = warm(&config, embedder.clone());
         let learners = cache.load_learners().await?;
         let loaded = cache.load().await?;

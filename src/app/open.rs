@@ -15,16 +15,28 @@ const FIRST_WAIT: Duration = Duration::from_millis(250);
 /// Longest wait between two tries.
 const LAST_WAIT: Duration = Duration::from_secs(5);
 
-/// Opens it, trying again for as long as the configuration says.
+/// Opens the database, trying again for as long as the configuration says.
 ///
 /// # Errors
 /// What the last try said.
-pub(super) async fn patiently(settings: &Store) -> Result<Database, StoreError> {
+pub(super) async fn database(settings: &Store) -> Result<Database, StoreError> {
+    patiently(settings, || Database::open(&settings.url, settings.migrate)).await
+}
+
+/// A step of the start that needs the database and may be made again from its beginning: a server that is there may yet
+/// have no connection to spare for a moment.
+///
+/// # Errors
+/// What the last try said.
+pub(super) async fn patiently<T, F>(settings: &Store, mut step: impl FnMut() -> F) -> Result<T, StoreError>
+where
+    F: Future<Output = Result<T, StoreError>>,
+{
     let began = Instant::now();
     let mut wait = FIRST_WAIT;
     loop {
-        let error = match Database::open(&settings.url, settings.migrate).await {
-            Ok(database) => return Ok(database),
+        let error = match step().await {
+            Ok(done) => return Ok(done),
             Err(error) => error,
         };
         let left = settings.start_wait.saturating_sub(began.elapsed());

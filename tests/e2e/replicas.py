@@ -52,12 +52,18 @@ def cached(client, prompt):
         return None
 
 
+slowest = 0.0
+
+
 def within(seconds, what, check):
     """The first true value of `check`, which must come in time; one more look at the end counts."""
-    end = time.monotonic() + seconds
+    global slowest
+    began = time.monotonic()
     while True:
-        last = time.monotonic() >= end
+        last = time.monotonic() >= began + seconds
         if found := check():
+            if seconds == SHARED_WITHIN:
+                slowest = max(slowest, time.monotonic() - began)
             return found
         assert not last, f"not within {seconds} s: {what}"
         time.sleep(0.02)
@@ -126,19 +132,25 @@ def main():
             except Exception as error:  # told by the thread that waits
                 faults.append(f"{type(error).__name__}: {error}")
 
+        def more():
+            wanted = counts["answers"] + 60
+            within(60, "more answers", lambda: faults or counts["answers"] >= wanted)
+
         threads = [threading.Thread(target=run, args=(key,)) for key in KEYS]
         for thread in threads:
             thread.start()
-        for _ in range(2):
-            time.sleep(1.5)
-            subprocess.run([kill], check=True, timeout=60)
-        time.sleep(1.5)
-        stop.set()
-        for thread in threads:
-            thread.join(60)
+        try:
+            for _ in range(2):
+                more()
+                subprocess.run([kill], check=True, timeout=60)
+            more()
+        finally:
+            stop.set()
+            for thread in threads:
+                thread.join(60)
         print(f"      {counts['answers']} answers, {counts['hits']} hits, replica B killed twice")
         assert not faults, faults[:3]
-        assert counts["hits"] > 100, counts
+        assert counts["hits"] > 60, counts
         prompt = "How high is the hill of number 7?"
         assert cached(b[alpha], prompt), "the replica that was killed has what both know"
 
@@ -146,6 +158,7 @@ def main():
     report.case("streamed answers are shared, exactly and in the same words, within a tenant", lambda: shared(True))
     report.case("an invalidation on one replica is obeyed by the other", invalidated)
     report.case("a replica that is killed is not noticed by clients that retry", killed)
+    print(f"      the slowest news took {slowest * 1000:.0f} ms to the other replica, the question included")
     return report.finish()
 
 

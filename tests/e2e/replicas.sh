@@ -79,6 +79,11 @@ cat >"$scratch/kill" <<SCRIPT
 #!/usr/bin/env bash
 set -euo pipefail
 kill -KILL "\$(cat "$scratch/b.pid")"
+# It holds its port until it is quite dead.
+for _ in \$(seq 300); do
+    (exec 3<>/dev/tcp/127.0.0.1/${ports[3]}) 2>/dev/null || break
+    sleep 0.05
+done
 exec "$scratch/start" b ${ports[3]} ${ports[4]}
 SCRIPT
 chmod +x "$scratch/start" "$scratch/kill"

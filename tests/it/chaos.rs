@@ -2,7 +2,7 @@
 //!
 //! REMORA_CHAOS_SECONDS is how long each test kills; 25 by default. Minutes show more.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -40,6 +40,7 @@ type Forgotten = HashMap<usize, Vec<(Instant, u64)>>;
 async fn forget(oracle: Arc<Oracle>, places: Places, wishes: Arc<Wishes>, stop: Arc<AtomicBool>) -> Forgotten {
     let http: Http = Client::builder(TokioExecutor::new()).build_http();
     let mut forgotten = Forgotten::new();
+    let mut took: BTreeMap<String, Vec<Duration>> = BTreeMap::new();
     for round in 0_usize.. {
         if stop.load(Ordering::Relaxed) {
             break;
@@ -60,10 +61,23 @@ async fn forget(oracle: Arc<Oracle>, places: Places, wishes: Arc<Wishes>, stop: 
         let wanted = Bytes::from(json!({ "text": format!("number {prompt:07}") }).to_string());
         let ask = request(Method::POST, place.admin, "/admin/v1/cache/invalidate", &[], wanted);
         // One that failed may have been made or not: nothing follows from it.
-        if try_exchange(&http, ask).await.is_ok_and(|answer| answer.status == StatusCode::OK) {
+        let began = Instant::now();
+        let answer = try_exchange(&http, ask).await;
+        let status = answer.map_or_else(|_| "broken".to_owned(), |answer| answer.status.to_string());
+        if status == "200 OK" {
             forgotten.entry(prompt).or_default().push((Instant::now(), before));
         }
+        took.entry(status).or_default().push(began.elapsed());
         tokio::time::sleep(Duration::from_millis(150)).await;
+    }
+    for (status, mut took) in took {
+        took.sort_unstable();
+        println!(
+            "invalidations, {status}: {}, median {:.1?}, slowest {:.1?}",
+            took.len(),
+            took[took.len() / 2],
+            took[took.len() - 1]
+        );
     }
     forgotten
 }

@@ -3,7 +3,7 @@
 //! Each answer carries the caller's credential, the prompt and a number that only grows. So an answer to another prompt,
 //! one of another tenant and one that is older than an invalidation can all be told from the answer alone.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -197,14 +197,19 @@ impl Saw {
 
     /// Requests by outcome and tier, for people.
     pub(crate) fn summary(&self) -> String {
-        let mut counts: HashMap<String, usize> = HashMap::new();
+        let mut kinds: BTreeMap<String, Vec<Duration>> = BTreeMap::new();
         for seen in &self.seen {
             let kind = format!("{} {}{}", seen.cache, seen.tier, if seen.streamed { " streamed" } else { "" });
-            *counts.entry(kind).or_default() += 1;
+            kinds.entry(kind).or_default().push(seen.took);
         }
-        let mut counts: Vec<_> = counts.into_iter().collect();
-        counts.sort();
-        format!("{} requests, {} exchanges broken; {counts:?}", self.seen.len(), self.broken)
+        let mut text = format!("{} requests, {} exchanges broken", self.seen.len(), self.broken);
+        for (kind, mut took) in kinds {
+            took.sort_unstable();
+            let at = |hundredths: usize| took[(took.len() - 1) * hundredths / 100];
+            let (half, most, slowest) = (at(50), at(99), at(100));
+            text.push_str(&format!("; {kind} {} (p50 {half:.1?}, p99 {most:.1?}, slowest {slowest:.1?})", took.len()));
+        }
+        text
     }
 }
 

@@ -205,7 +205,8 @@ async fn a_start_waits_for_a_database_that_is_down_and_says_so() {
     let database = Database::on(&postgres.url()).await;
     let oracle = Oracle::start().await;
     postgres.down().await;
-    let child = oracle.home(None).serve(&["--store", &database.url()]);
+    let home = oracle.home(None);
+    let child = home.serve(&["--store", &database.url()]);
     let said = child.logged("the start waits for the database").await;
     says(&said, &["cannot be reached", "check that it runs and that `[store] url` names it", "127.0.0.1"]);
     postgres.up().await;
