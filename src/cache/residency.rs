@@ -76,6 +76,11 @@ impl Residency {
         }
     }
 
+    /// Whether the store can read the tenant's prompts, as it cannot where they are sealed.
+    pub(super) fn may_search(&self, tenant: &TenantId) -> bool {
+        self.search.as_ref().is_none_or(|search| search.searches(tenant))
+    }
+
     /// Whether the partition is in the store only.
     pub(super) fn is_absent(&self, partition: &Digest) -> bool {
         self.any.load(Ordering::Acquire) && self.read().contains_key(partition)

@@ -136,7 +136,8 @@ impl Cache {
 
     /// Gives other replicas a copy of a new answer.
     pub(super) fn share(&self, entry: &Entry, fingerprint: &Digest) {
-        let Some(shared) = &self.shared else { return };
+        // What is sealed in the store does not lie in the clear anywhere else.
+        let Some(shared) = self.shared.as_ref().filter(|_| self.residency.may_search(&entry.tenant)) else { return };
         let left = Duration::from_millis(entry.expires_at.saturating_sub(self.clock.now_ms()));
         if let Some(copy) = copy_of(entry) {
             shared.put(*fingerprint, copy, left);
