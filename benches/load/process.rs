@@ -28,19 +28,24 @@ impl Process {
 
     /// Waits until it has said `before` and then an address.
     pub(crate) fn address(&mut self, before: &str) -> Result<SocketAddr, Fault> {
+        self.address_within(before, START)
+    }
+
+    /// [`Self::address`] with another bound than the usual one.
+    pub(crate) fn address_within(&mut self, before: &str, longest: Duration) -> Result<SocketAddr, Fault> {
         let began = Instant::now();
-        while began.elapsed() < START {
+        while began.elapsed() < longest {
             if let Some(status) = self.child.try_wait()? {
                 return Err(format!("ended with {status}: {}", fs::read_to_string(&self.log)?).into());
             }
             let said = fs::read_to_string(&self.log)?;
-            let address = said.split_once(before).and_then(|(_, after)| after.split_once('/'));
+            let address = said.split_once(before).and_then(|(_, after)| after.split_once(['/', '\n']));
             if let Some((address, _)) = address {
                 return Ok(address.parse()?);
             }
             std::thread::sleep(Duration::from_millis(20));
         }
-        Err(format!("not ready within {START:?}: {}", fs::read_to_string(&self.log)?).into())
+        Err(format!("not ready within {longest:?}: {}", fs::read_to_string(&self.log)?).into())
     }
 
     /// User and system time so far, at ten milliseconds' resolution.
@@ -68,12 +73,14 @@ impl Process {
 
     /// Resident memory in MiB: all of it, and what of it is not backed by a file.
     pub(crate) fn memory(&self) -> Result<(f64, f64), Fault> {
+        Ok((self.status("VmRSS:")?, self.status("RssAnon:")?))
+    }
+
+    /// A size from `/proc/PID/status` in MiB, as in `VmHWM:`.
+    pub(crate) fn status(&self, name: &str) -> Result<f64, Fault> {
         let status = fs::read_to_string(self.proc("status"))?;
-        let field = |name: &str| -> Result<f64, Fault> {
-            let line = status.lines().find_map(|line| line.strip_prefix(name)).ok_or("status is too short")?;
-            Ok(line.split_whitespace().next().ok_or("status has an empty line")?.parse::<f64>()? / 1_024.0)
-        };
-        Ok((field("VmRSS:")?, field("RssAnon:")?))
+        let line = status.lines().find_map(|line| line.strip_prefix(name)).ok_or("status is too short")?;
+        Ok(line.split_whitespace().next().ok_or("status has an empty line")?.parse::<f64>()? / 1_024.0)
     }
 
     /// Lines of its log that tell of trouble.
