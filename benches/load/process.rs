@@ -50,12 +50,7 @@ impl Process {
 
     /// User and system time so far, at ten milliseconds' resolution.
     pub(crate) fn cpu(&self) -> Result<Duration, Fault> {
-        let stat = fs::read_to_string(self.proc("stat"))?;
-        // The second field, the program's name, may hold blanks; it ends with the last parenthesis.
-        let (_, fields) = stat.rsplit_once(')').ok_or("stat without a name")?;
-        let mut fields = fields.split_whitespace().skip(11);
-        let mut ticks = || -> Result<u64, Fault> { Ok(fields.next().ok_or("stat is too short")?.parse()?) };
-        Ok(Duration::from_millis((ticks()? + ticks()?) * 1_000 / TICKS))
+        cpu_of(self.child.id(), 2)
     }
 
     /// [`Self::cpu`] once work that was put off (batches for the store) is done, too.
@@ -101,4 +96,14 @@ impl Drop for Process {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// The first `fields` of: user and system time of a process, user and system time of its children that have ended; added
+/// up, at ten milliseconds' resolution.
+pub(crate) fn cpu_of(process: u32, fields: usize) -> Result<Duration, Fault> {
+    let stat = fs::read_to_string(format!("/proc/{process}/stat"))?;
+    // The second field, the program's name, may hold blanks; it ends with the last parenthesis.
+    let (_, after) = stat.rsplit_once(')').ok_or("stat without a name")?;
+    let ticks = after.split_whitespace().skip(11).take(fields).map(str::parse::<u64>);
+    Ok(Duration::from_millis(ticks.sum::<Result<u64, _>>()? * 1_000 / TICKS))
 }

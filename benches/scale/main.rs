@@ -81,13 +81,20 @@ fn main() -> Result<(), Fault> {
     if !std::env::args().any(|argument| argument == "--bench") {
         return Ok(());
     }
-    tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?.block_on(run(&Settings::read()?))
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()?
+        .block_on(run(&Settings::read()?))
 }
 
 async fn run(settings: &Settings) -> Result<(), Fault> {
     let mut report = Report::open(settings.out.clone())?;
     for size in &settings.sizes {
-        eprintln!("{size}: load of the machine {}", std::fs::read_to_string("/proc/loadavg").unwrap_or_default().trim());
+        eprintln!(
+            "{size}: load of the machine {}",
+            std::fs::read_to_string("/proc/loadavg").unwrap_or_default().trim()
+        );
         let data = Data::new(size + MORE);
         measure(settings, &mut report, &data, *size).await?;
         report.write()?;

@@ -91,31 +91,77 @@ fn one(svg: &mut String, panel: &Panel) {
     let y = Axis::over(&points().map(|point| point.1).collect::<Vec<_>>(), BOTTOM, TOP);
     for tick in x.decades() {
         let (at, below, text) = (x.at(tick), BOTTOM + 18.0, round(tick));
-        put(svg, format_args!("<path class=\"grid\" d=\"M{at:.1} {TOP}V{BOTTOM}\"/><text x=\"{at:.1}\" y=\"{below}\" text-anchor=\"middle\">{text}</text>"));
+        put(
+            svg,
+            format_args!(
+                "<path class=\"grid\" d=\"M{at:.1} {TOP}V{BOTTOM}\"/><text x=\"{at:.1}\" y=\"{below}\" text-anchor=\"middle\">{text}</text>"
+            ),
+        );
     }
     for tick in y.decades() {
         let (at, beside, text) = (y.at(tick), LEFT - 6.0, round(tick));
-        put(svg, format_args!("<path class=\"grid\" d=\"M{LEFT} {at:.1}H{RIGHT}\"/><text x=\"{beside}\" y=\"{:.1}\" text-anchor=\"end\">{text}</text>", at + 4.0));
+        put(
+            svg,
+            format_args!(
+                "<path class=\"grid\" d=\"M{LEFT} {at:.1}H{RIGHT}\"/><text x=\"{beside}\" y=\"{:.1}\" text-anchor=\"end\">{text}</text>",
+                at + 4.0
+            ),
+        );
     }
-    put(svg, format_args!(
-        "<path class=\"axis\" d=\"M{LEFT} {TOP}V{BOTTOM}H{RIGHT}\"/><text class=\"title\" x=\"{LEFT}\" y=\"{}\">{}, {}</text>\
+    put(
+        svg,
+        format_args!(
+            "<path class=\"axis\" d=\"M{LEFT} {TOP}V{BOTTOM}H{RIGHT}\"/><text class=\"title\" x=\"{LEFT}\" y=\"{}\">{}, {}</text>\
          <text x=\"{}\" y=\"{}\" text-anchor=\"middle\">entries</text>",
-        TOP - 18.0, panel.title, panel.unit, (LEFT + RIGHT) / 2.0, BOTTOM + 38.0
-    ));
+            TOP - 18.0,
+            panel.title,
+            panel.unit,
+            (LEFT + RIGHT) / 2.0,
+            BOTTOM + 38.0
+        ),
+    );
     for (number, line) in panel.lines.iter().enumerate() {
         let at = BOTTOM + 64.0 + 22.0 * number as f64;
         let (class, mid, beside) = (number % 4, LEFT + 11.0, LEFT + 32.0);
-        put(svg, format_args!("<path class=\"line l{class}\" d=\"M{LEFT} {at}h22\"/><circle class=\"d{class}\" cx=\"{mid}\" cy=\"{at}\" r=\"3.5\"/><text x=\"{beside}\" y=\"{:.1}\">{}</text>", at + 4.0, line.name));
+        put(
+            svg,
+            format_args!(
+                "<path class=\"line l{class}\" d=\"M{LEFT} {at}h22\"/><circle class=\"d{class}\" cx=\"{mid}\" cy=\"{at}\" r=\"3.5\"/><text x=\"{beside}\" y=\"{:.1}\">{}</text>",
+                at + 4.0,
+                line.name
+            ),
+        );
         let Some((first, last)) = line.points.first().zip(line.points.last()) else { continue };
         // As if it grew linearly from its first point on, as far as the axes go.
         let end = last.0.min(first.0 * 10_f64.powi(y.high) / first.1);
-        put(svg, format_args!("<path class=\"guide\" d=\"M{:.1} {:.1}L{:.1} {:.1}\"/>", x.at(first.0), y.at(first.1), x.at(end), y.at(first.1 * end / first.0)));
-        let path: Vec<String> = line.points.iter().map(|(px, py)| format!("{:.1} {:.1}", x.at(*px), y.at(*py))).collect();
+        put(
+            svg,
+            format_args!(
+                "<path class=\"guide\" d=\"M{:.1} {:.1}L{:.1} {:.1}\"/>",
+                x.at(first.0),
+                y.at(first.1),
+                x.at(end),
+                y.at(first.1 * end / first.0)
+            ),
+        );
+        let path: Vec<String> =
+            line.points.iter().map(|(px, py)| format!("{:.1} {:.1}", x.at(*px), y.at(*py))).collect();
         put(svg, format_args!("<path class=\"line l{class}\" d=\"M{}\"/>", path.join("L")));
         for (px, py) in &line.points {
-            put(svg, format_args!("<circle class=\"d{class}\" cx=\"{:.1}\" cy=\"{:.1}\" r=\"3.5\"/>", x.at(*px), y.at(*py)));
+            put(
+                svg,
+                format_args!("<circle class=\"d{class}\" cx=\"{:.1}\" cy=\"{:.1}\" r=\"3.5\"/>", x.at(*px), y.at(*py)),
+            );
         }
-        put(svg, format_args!("<text class=\"word\" x=\"{:.1}\" y=\"{:.1}\" text-anchor=\"end\">{}</text>", x.at(last.0) - 5.0, y.at(last.1) - 6.0, crate::report::short(last.1)));
+        put(
+            svg,
+            format_args!(
+                "<text class=\"word\" x=\"{:.1}\" y=\"{:.1}\" text-anchor=\"end\">{}</text>",
+                x.at(last.0) - 5.0,
+                y.at(last.1) - 6.0,
+                crate::report::short(last.1)
+            ),
+        );
     }
 }
 

@@ -75,7 +75,9 @@ impl Report {
     /// Writes `scale.csv` and `scale.svg`.
     pub(crate) fn write(&self) -> Result<(), Fault> {
         let mut csv = format!("{HEAD}\n");
-        self.rows.iter().for_each(|(n, measure, unit, value)| put(&mut csv, format_args!("{n},{measure},{unit},{value}\n")));
+        self.rows
+            .iter()
+            .for_each(|(n, measure, unit, value)| put(&mut csv, format_args!("{n},{measure},{unit},{value}\n")));
         std::fs::write(self.place.join("scale.csv"), csv)?;
         Ok(std::fs::write(self.place.join("scale.svg"), self.picture())?)
     }

@@ -87,8 +87,7 @@ pub(crate) async fn store(
     let (tenant, partition) = (tenant(), partition(number));
     let (mut times, mut found) = (Vec::new(), Vec::new());
     for (at, query) in queries.iter().take(WARM).chain(queries).enumerate() {
-        let question =
-            Question { tenant: &tenant, partition: &partition, space: SPACE, query, k: 10, now: 1, how };
+        let question = Question { tenant: &tenant, partition: &partition, space: SPACE, query, k: 10, now: 1, how };
         let began = Instant::now();
         let near = store.nearest(&question).await?;
         if at >= WARM {
