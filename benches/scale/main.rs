@@ -97,7 +97,6 @@ async fn run(settings: &Settings) -> Result<(), Fault> {
         );
         let data = Data::new(size + MORE);
         measure(settings, &mut report, &data, *size).await?;
-        report.write()?;
     }
     println!("{}", report.table());
     println!("{}", settings.out.display());
@@ -129,11 +128,15 @@ async fn measure(settings: &Settings, report: &mut Report, data: &Data, size: us
     report.put(size, "SQLite on disk", "MiB", bytes / MIB);
     report.put(size, "disk of an entry in SQLite", "bytes", bytes / size as f64);
 
+    report.write()?;
     searches(settings, report, data, &store, size).await?;
+    report.write()?;
     starts(settings, report, (home, &database.url, &file), size).await?;
+    report.write()?;
 
     let took = fill(&*store, data, size..size + MORE).await?;
     report.put(size, "insert into PostgreSQL with vector index", "entries/s", rate(MORE, took));
+    report.write()?;
     store.close().await;
     database.drop().await
 }
