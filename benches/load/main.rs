@@ -20,6 +20,7 @@ mod bare;
 mod cases;
 mod client;
 mod drive;
+mod percentile;
 mod process;
 mod programs;
 mod prompts;

@@ -28,29 +28,29 @@ impl Process {
 
     /// Waits until it has said `before` and then an address.
     pub(crate) fn address(&mut self, before: &str) -> Result<SocketAddr, Fault> {
+        self.address_within(before, START)
+    }
+
+    /// [`Self::address`] with another bound than the usual one.
+    pub(crate) fn address_within(&mut self, before: &str, longest: Duration) -> Result<SocketAddr, Fault> {
         let began = Instant::now();
-        while began.elapsed() < START {
+        while began.elapsed() < longest {
             if let Some(status) = self.child.try_wait()? {
                 return Err(format!("ended with {status}: {}", fs::read_to_string(&self.log)?).into());
             }
             let said = fs::read_to_string(&self.log)?;
-            let address = said.split_once(before).and_then(|(_, after)| after.split_once('/'));
+            let address = said.split_once(before).and_then(|(_, after)| after.split_once(['/', '\n']));
             if let Some((address, _)) = address {
                 return Ok(address.parse()?);
             }
             std::thread::sleep(Duration::from_millis(20));
         }
-        Err(format!("not ready within {START:?}: {}", fs::read_to_string(&self.log)?).into())
+        Err(format!("not ready within {longest:?}: {}", fs::read_to_string(&self.log)?).into())
     }
 
     /// User and system time so far, at ten milliseconds' resolution.
     pub(crate) fn cpu(&self) -> Result<Duration, Fault> {
-        let stat = fs::read_to_string(self.proc("stat"))?;
-        // The second field, the program's name, may hold blanks; it ends with the last parenthesis.
-        let (_, fields) = stat.rsplit_once(')').ok_or("stat without a name")?;
-        let mut fields = fields.split_whitespace().skip(11);
-        let mut ticks = || -> Result<u64, Fault> { Ok(fields.next().ok_or("stat is too short")?.parse()?) };
-        Ok(Duration::from_millis((ticks()? + ticks()?) * 1_000 / TICKS))
+        cpu_of(self.child.id(), 2)
     }
 
     /// [`Self::cpu`] once work that was put off (batches for the store) is done, too.
@@ -68,12 +68,14 @@ impl Process {
 
     /// Resident memory in MiB: all of it, and what of it is not backed by a file.
     pub(crate) fn memory(&self) -> Result<(f64, f64), Fault> {
+        Ok((self.status("VmRSS:")?, self.status("RssAnon:")?))
+    }
+
+    /// A size from `/proc/PID/status` in MiB, as in `VmHWM:`.
+    pub(crate) fn status(&self, name: &str) -> Result<f64, Fault> {
         let status = fs::read_to_string(self.proc("status"))?;
-        let field = |name: &str| -> Result<f64, Fault> {
-            let line = status.lines().find_map(|line| line.strip_prefix(name)).ok_or("status is too short")?;
-            Ok(line.split_whitespace().next().ok_or("status has an empty line")?.parse::<f64>()? / 1_024.0)
-        };
-        Ok((field("VmRSS:")?, field("RssAnon:")?))
+        let line = status.lines().find_map(|line| line.strip_prefix(name)).ok_or("status is too short")?;
+        Ok(line.split_whitespace().next().ok_or("status has an empty line")?.parse::<f64>()? / 1_024.0)
     }
 
     /// Lines of its log that tell of trouble.
@@ -94,4 +96,14 @@ impl Drop for Process {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// The first `fields` of: user and system time of a process, user and system time of its children that have ended; added
+/// up, at ten milliseconds' resolution.
+pub(crate) fn cpu_of(process: u32, fields: usize) -> Result<Duration, Fault> {
+    let stat = fs::read_to_string(format!("/proc/{process}/stat"))?;
+    // The second field, the program's name, may hold blanks; it ends with the last parenthesis.
+    let (_, after) = stat.rsplit_once(')').ok_or("stat without a name")?;
+    let ticks = after.split_whitespace().skip(11).take(fields).map(str::parse::<u64>);
+    Ok(Duration::from_millis(ticks.sum::<Result<u64, _>>()? * 1_000 / TICKS))
 }

@@ -7,7 +7,8 @@ use serde_json::{Value, json};
 
 use crate::Fault;
 use crate::cases::{Case, To};
-use crate::drive::{Sample, percentile};
+use crate::drive::Sample;
+use crate::percentile::percentile;
 
 /// A pause of this length in a stream of five milliseconds would be Nagle's algorithm waiting for an acknowledgement.
 const NAGLE_MICROS: f64 = 30_000.0;
