@@ -90,7 +90,8 @@ impl Start {
 
     async fn gauge(&self, name: &str) -> Result<f64, Fault> {
         let mut connection = Connection::open(self.admin).await?;
-        let request = "GET /metrics HTTP/1.1\r\nhost: benchmark\r\n\r\n";
+        // Another name than its own would be refused.
+        let request = format!("GET /metrics HTTP/1.1\r\nhost: {}\r\n\r\n", self.admin);
         let answer = connection.exchange(request.as_bytes()).await?;
         let text = String::from_utf8_lossy(answer.body).into_owned();
         let value = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' ')).ok_or("no such gauge")?;
