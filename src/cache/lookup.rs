@@ -117,6 +117,11 @@ impl Cache {
             Ok(found) => found,
             Err(reason) => return Searched { found: Err(reason), best: None, vector: Some(vector), considered: None },
         };
+        if !self.is_resident(&vector.partition)
+            && let Some(hit) = self.same_words_near(query, &neighbours).await
+        {
+            return Searched { found: Ok(hit), best, vector: Some(vector), considered: None };
+        }
         let considered = self.consider(query, vector.partition, &neighbours);
         self.note(query, &considered);
         let found = match (considered.refused(), considered.chosen()) {
@@ -244,8 +249,22 @@ impl Cache {
         }
         let key = query.keys.normalised(&self.secret, &normalise(query.text));
         let point = self.points.same_words(query.tenant, &key)?;
-        self.guards.check(&Features::of(query.text), point.features()).ok()?;
         let meta = self.shelf.get(query.tenant, point.entry, self.clock.now_ms())?;
+        self.in_same_words(query, &point, meta).await
+    }
+
+    /// The same among prompts that were found in the store.
+    async fn same_words_near(&self, query: Query<'_>, neighbours: &[Neighbour]) -> Option<Hit> {
+        if query.shadow || query.budget <= 0.0 {
+            return None;
+        }
+        let key = query.keys.normalised(&self.secret, &normalise(query.text));
+        let near = neighbours.iter().find(|near| near.point.normalised == Some(key))?;
+        self.in_same_words(query, &near.point, Arc::clone(&near.entry)).await
+    }
+
+    async fn in_same_words(&self, query: Query<'_>, point: &PointMeta, meta: Arc<Meta>) -> Option<Hit> {
+        self.guards.check(&Features::of(query.text), point.features()).ok()?;
         if !self.is_vouched(&meta, query.key) {
             return None;
         }

@@ -22,8 +22,9 @@ use crate::ids::{EntryId, TenantId};
 use crate::index::Kind;
 use crate::store::{Digest, Point, Question, Search, SearchStore, StoreError};
 
-/// Bytes that a point costs in memory besides its vector: prompt, keys, what is known of its answer. Estimated.
-const POINT_BYTES: u64 = 1_024;
+/// Bytes that a point costs in memory besides its vector: prompt, keys, what is known of its answer. Measured as 1,691 with
+/// one short prompt for each answer and vectors of 384 components (`docs/scale.md`). Graphs come on top.
+const POINT_BYTES: u64 = 1_700;
 /// Bytes of a component of a vector.
 const COMPONENT_BYTES: u64 = 2;
 /// Questions to an absent partition after which it is worth having in memory.

@@ -106,7 +106,7 @@ async fn a_port_in_use_is_told_with_the_address_and_what_to_do() {
 
 #[tokio::test]
 async fn a_database_that_cannot_be_made_is_told_with_its_path() {
-    let home = Home::nowhere().exact();
+    let home = Home::nowhere().exact().env("REMORA__STORE__START_WAIT", "0s");
     let missing = home.path("no/such/remora.db");
     let url = format!("sqlite://{}", missing.display());
     let path = missing.display().to_string();

@@ -13,7 +13,7 @@ use crate::fleet::Fleet;
 use crate::rig::{Answer, chat};
 
 /// What a point counts for, with vectors of eight components.
-const POINT: u64 = 1_024 + 2 * 8;
+const POINT: u64 = 1_700 + 2 * 8;
 
 fn prompt(number: usize) -> String {
     // Different words, or one of them would answer the others.

@@ -77,7 +77,7 @@ proptest! {
         let sealed = seal_point(&key, &clear).unwrap();
         if clear.prompt.is_some() || clear.vector.is_some() {
             prop_assert!(sealed.vector.is_none() && sealed.space.is_none());
-            let mut opened = sealed.clone();
+            let mut opened = sealed;
             prop_assert_eq!(open_point(&key, &mut opened), Ok(()));
             let bits = |point: &Point| point.vector.as_ref().map(|v| v.iter().map(|x| x.to_bits()).collect::<Vec<_>>());
             prop_assert_eq!((&opened.prompt, &opened.space, bits(&opened)), (&clear.prompt, &clear.space, bits(&clear)));
@@ -90,14 +90,14 @@ proptest! {
 #[test]
 fn a_cell_opens_in_its_own_row_of_its_own_tenant_with_its_own_key_only() {
     let sealed = seal_entry(&key(1), &entry("t", 1)).unwrap();
-    let opens = |key: &Key, entry: Entry| open_entry(key, &mut entry.clone()).is_ok();
+    let opens = |key: &Key, mut entry: Entry| open_entry(key, &mut entry).is_ok();
     assert!(opens(&key(1), sealed.clone()));
     assert!(!opens(&key(2), sealed.clone()));
     assert!(!opens(&key(1), Entry { id: entry_id(2), ..sealed.clone() }));
-    assert!(!opens(&key(1), Entry { tenant: tenant("u"), ..sealed.clone() }));
+    assert!(!opens(&key(1), Entry { tenant: tenant("u"), ..sealed }));
 
     let sealed_point = seal_point(&key(1), &point("t", 1, 0)).unwrap();
-    let opens = |key: &Key, point: Point| open_point(key, &mut point.clone()).is_ok();
+    let opens = |key: &Key, mut point: Point| open_point(key, &mut point).is_ok();
     assert!(opens(&key(1), sealed_point.clone()));
     assert!(opens(&key(1), Point { entry: entry_id(9), ..sealed_point.clone() }), "a point may move to another entry");
     assert!(!opens(&key(2), sealed_point.clone()));
@@ -105,7 +105,7 @@ fn a_cell_opens_in_its_own_row_of_its_own_tenant_with_its_own_key_only() {
     assert!(!opens(&key(1), Point { tenant: tenant("u"), ..sealed_point.clone() }));
 
     let row = seal_decision(&key(1), &decision("t", 1)).unwrap();
-    let opens = |row: DecisionRow| open_decision(&key(1), &mut row.clone()).is_ok();
+    let opens = |mut row: DecisionRow| open_decision(&key(1), &mut row).is_ok();
     assert!(opens(row.clone()));
     assert!(!opens(DecisionRow { request: request_id(2), ..row.clone() }));
     // The same row and key, another column.
