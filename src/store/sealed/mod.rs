@@ -11,7 +11,7 @@
 //! It must never: write a key that is not wrapped, or keep in its own memory what it has opened.
 //!
 //! Sealed vectors cannot be searched by the database, so partitions of such tenants must be in memory: see
-//! [`SearchStore::searches`].
+//! [`SearchStore::searches`](super::SearchStore::searches).
 
 mod cells;
 mod crypto;
