@@ -10,9 +10,11 @@
 //! secret.
 
 mod credential;
+mod glob;
 mod lattice;
 mod master_key;
 mod model;
+mod money;
 mod problem;
 mod reader;
 mod redis_url;
@@ -21,6 +23,7 @@ mod secret;
 mod sections;
 mod store_url;
 mod tenants;
+mod terms;
 #[cfg(test)]
 mod tests;
 mod tree;
@@ -31,12 +34,15 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
+pub use glob::glob_matches;
 pub use master_key::{MasterKey, Seal};
 pub use model::*;
+pub use money::{BadMoney, NanoUsd};
 pub use problem::{Problem, ProblemKind, Problems, Source, check_report};
 pub use redis_url::{BadRedisUrl, RedisUrl};
 pub use secret::Secret;
 pub use store_url::{BadStoreUrl, StoreUrl};
+pub use terms::{BadPeriod, Budget, KeySpec, Period, RateLimits, Right, TenantSpec, UnknownPrice, Wrong};
 pub(crate) use units::{parse_duration, show_duration};
 
 use problem::quote;

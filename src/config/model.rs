@@ -225,7 +225,8 @@ pub enum EmbeddingKind {
 }
 
 /// How far a request may go into the cache. Ordered: each step allows more.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum CacheMode {
     /// Neither read nor store.
     Off,
@@ -238,7 +239,8 @@ pub enum CacheMode {
 }
 
 /// Who shares answers inside a tenant.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Share {
     /// Only the same key.
     Key,
@@ -358,17 +360,23 @@ pub struct TenantKey {
 }
 
 /// `[tenant.cache]`
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq, serde::Serialize, serde::Deserialize)]
+#[serde(default, deny_unknown_fields)]
 pub struct TenantCache {
     /// See [`Cache::mode`]; the narrower of the two holds.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub mode: Option<CacheMode>,
     /// See [`Cache::ttl`]; the shorter of the two holds.
+    #[serde(skip_serializing_if = "Option::is_none", with = "super::units::optional_duration")]
     pub ttl: Option<Duration>,
     /// See [`Cache::similarity`]; the higher of the two holds.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub similarity: Option<f32>,
     /// See [`Cache::max_error_rate`]; the lower of the two holds.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub max_error_rate: Option<f64>,
     /// See [`Cache::share`].
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub share: Option<Share>,
 }
 

@@ -56,6 +56,30 @@ fn split(text: &str) -> Option<(u64, &str)> {
     Some((digits.parse().ok()?, unit.strip_prefix(' ').unwrap_or(unit)))
 }
 
+/// A duration as text for serde; absent or null is none.
+pub(super) mod optional_duration {
+    use std::time::Duration;
+
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    pub(in crate::config) fn serialize<S: Serializer>(
+        value: &Option<Duration>,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        match value {
+            Some(value) => serializer.serialize_str(&super::show_duration(*value)),
+            None => serializer.serialize_none(),
+        }
+    }
+
+    pub(in crate::config) fn deserialize<'de, D: Deserializer<'de>>(source: D) -> Result<Option<Duration>, D::Error> {
+        let Some(text) = Option::<String>::deserialize(source)? else { return Ok(None) };
+        let wrong =
+            || serde::de::Error::custom("not a duration: write a whole number and a unit, as in 30s, 10m or 24h");
+        super::parse_duration(&text).map(Some).ok_or_else(wrong)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;

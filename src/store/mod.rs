@@ -14,7 +14,10 @@
 //!
 //! SQL lives below `sqlite/` and `postgres/` alone, behind the same traits and the same conformance suite.
 
+mod alerts;
+mod counters;
 mod database;
+mod directory;
 mod error;
 mod feed;
 mod forms;
@@ -33,7 +36,10 @@ mod conformance;
 #[cfg(test)]
 pub(crate) mod sample;
 
+pub use alerts::*;
+pub use counters::*;
 pub use database::Database;
+pub use directory::*;
 pub use error::StoreError;
 pub use feed::*;
 pub use journal::{Journal, JournalError, JournalSettings, JournalStats};

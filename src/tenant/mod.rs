@@ -12,7 +12,7 @@ use http::{HeaderMap, header};
 use subtle::ConstantTimeEq;
 
 use crate::call::SecretKey;
-use crate::config::{Config, Secret, TenantCache};
+use crate::config::{Config, Secret, TenantCache, glob_matches};
 use crate::ids::{KeyId, TenantId};
 use crate::json::tagged;
 use crate::store::Digest;
@@ -162,7 +162,7 @@ impl Principal {
     /// # Errors
     /// [`AuthError::Model`]
     pub fn may_use(&self, model: &str) -> Result<(), AuthError> {
-        let allowed = self.models.is_empty() || self.models.iter().any(|glob| matches(glob, model));
+        let allowed = self.models.is_empty() || self.models.iter().any(|glob| glob_matches(glob, model));
         if allowed { Ok(()) } else { Err(AuthError::Model) }
     }
 
@@ -193,21 +193,6 @@ fn credential(headers: &HeaderMap) -> Result<&str, AuthError> {
 fn is_blank(value: &[u8]) -> bool {
     let value = value.trim_ascii();
     value.is_empty() || [b"bearer".as_slice(), b"basic"].iter().any(|scheme| value.eq_ignore_ascii_case(scheme))
-}
-
-/// Whether `text` matches a glob in which `*` stands for any run of characters.
-fn matches(glob: &str, text: &str) -> bool {
-    let mut parts = glob.split('*');
-    let Some(mut rest) = parts.next().and_then(|first| text.strip_prefix(first)) else { return false };
-    let mut parts: Vec<&str> = parts.collect();
-    let Some(last) = parts.pop() else { return rest.is_empty() };
-    for part in parts {
-        match rest.find(part) {
-            Some(at) => rest = rest.get(at + part.len()..).unwrap_or_default(),
-            None => return false,
-        }
-    }
-    rest.ends_with(last)
 }
 
 #[cfg(test)]

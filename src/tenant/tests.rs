@@ -85,16 +85,4 @@ fn a_key_may_use_only_the_models_it_lists() {
     let principal = directory.authenticate(&headers(&[("x-api-key", "rk-1")])).unwrap();
     assert_eq!(principal.may_use("gpt-4o-mini"), Ok(()));
     assert_eq!(principal.may_use("gpt-4"), Err(AuthError::Model));
-    for (glob, text, expected) in [
-        ("*", "", true),
-        ("a*c", "abc", true),
-        ("a*c", "ab", false),
-        ("a*b*c", "axxbyyc", true),
-        ("a*b*c", "axxc", false),
-        ("abc", "abcd", false),
-        ("ab*ba", "aba", false),
-        ("*o*", "gpt-4o-mini", true),
-    ] {
-        assert_eq!(matches(glob, text), expected, "{glob} {text}");
-    }
 }

@@ -10,9 +10,9 @@ use std::path::{Path, PathBuf};
 const ROWS: [&[&str]; 7] = [
     &["cli"],
     &["app"],
-    &["admin", "simulate", "replay", "transfer"],
+    &["admin", "alert", "simulate", "replay", "transfer"],
     &["pipeline"],
-    &["server", "tenant", "dialect", "call", "cache", "upstream", "account"],
+    &["server", "tenant", "limit", "price", "dialect", "call", "cache", "upstream", "account"],
     &["embed", "index", "shared", "store", "task", "telemetry"],
     &["config", "json", "ids", "clock"],
 ];
