@@ -25,8 +25,8 @@ use crate::limit::Terms;
 
 pub use self::credential::{SealKey, Unsealed};
 pub use self::directory::{Directory, LOOK_EVERY, Noted};
-pub use self::role::{Role, TokenError, TokenHolder};
 pub use self::reconcile::Reconciled;
+pub use self::role::{Role, TokenError, TokenHolder};
 pub use self::snapshot::{Declared, Known};
 pub use self::virtual_key::{Kind, Minted, Mistake, Parsed, mint, parse};
 
