@@ -58,7 +58,8 @@ fn cache(reader: &mut Reader<'_>) -> TenantCache {
     }
 }
 
-fn unique_name(reader: &mut Reader<'_>, names: &mut BTreeSet<String>) -> String {
+/// A name that no other in `names` has.
+pub(super) fn unique_name(reader: &mut Reader<'_>, names: &mut BTreeSet<String>) -> String {
     let name = name_like(reader, "name");
     if !name.is_empty() && !names.insert(name.clone()) {
         let source = reader.source_of("name");
