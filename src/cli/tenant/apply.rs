@@ -30,7 +30,7 @@ Examples:
   remora tenant apply tenants.toml --secrets new-keys.toml";
 
 #[derive(Args)]
-pub(super) struct Apply {
+pub(in crate::cli) struct Apply {
     /// File with the tenants.
     file: PathBuf,
     /// Change nothing; show what would be changed.
@@ -44,7 +44,7 @@ pub(super) struct Apply {
 }
 
 impl Apply {
-    pub(super) async fn run(self) -> Result<(), String> {
+    pub(in crate::cli) async fn run(self) -> Result<(), String> {
         let Self { file, dry_run, secrets, at } = self;
         let plans = TenantPlan::load(&file, environment()).map_err(|problems| check_report(&problems))?;
         let place = match &secrets {

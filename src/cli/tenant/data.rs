@@ -26,7 +26,7 @@ Example:
   remora rotate-master --store sqlite://remora.db --old-file old.key --new-file new.key";
 
 #[derive(Args)]
-pub(super) struct Which {
+pub(in crate::cli) struct Which {
     /// The tenant, as in the ledger.
     #[arg(value_name = "NAME")]
     name: String,
