@@ -147,3 +147,39 @@ fn failed(message: &str) -> ExitCode {
     }
     ExitCode::FAILURE
 }
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    /// Every command without commands of its own, with its name as it is typed.
+    fn leaves(command: &clap::Command, name: &str, found: &mut Vec<(String, clap::Command)>) {
+        if !command.has_subcommands() {
+            found.push((name.to_owned(), command.clone()));
+        }
+        for inner in command.get_subcommands() {
+            leaves(inner, &format!("{name} {}", inner.get_name()), found);
+        }
+    }
+
+    #[test]
+    fn every_command_that_asks_the_admin_plane_has_json_and_an_example_of_itself() {
+        let mut found = Vec::new();
+        Cli::command().debug_assert();
+        leaves(&Cli::command(), "remora", &mut found);
+        let new = ["tenant", "key", "token", "budget", "alerts", "audit", "reload"];
+        found.retain(|(name, command)| {
+            let asks = command.get_arguments().any(|argument| argument.get_id() == "admin");
+            asks && name.split(' ').nth(1).is_some_and(|first| new.contains(&first))
+        });
+        assert!(found.len() >= 25, "{}", found.len());
+        for (name, command) in found {
+            assert!(command.get_arguments().any(|argument| argument.get_id() == "json"), "{name}");
+            let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+            let example = help.split("Example").last().unwrap_or_default();
+            assert!(example.contains(&format!("\n  {name}")) || example.contains(&name), "{name}: {help}");
+        }
+    }
+}

@@ -25,6 +25,8 @@ mod sections;
 mod spec;
 mod store_url;
 mod tenants;
+#[cfg(test)]
+mod tenants_tests;
 mod terms;
 #[cfg(test)]
 mod tests;
