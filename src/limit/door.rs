@@ -46,7 +46,7 @@ pub(super) struct Door {
     tags: Mutex<HashMap<TenantId, Arc<str>>>,
     /// Instead of the clock of Redis.
     #[cfg(test)]
-    pub(super) time: Option<UnixMs>,
+    pub(super) time: Option<crate::clock::Clock>,
 }
 
 /// What a budget's counters say, slot by slot.
@@ -216,7 +216,7 @@ impl Door {
 
     #[cfg(test)]
     fn now(&self) -> String {
-        self.time.map(|time| time.to_string()).unwrap_or_default()
+        self.time.as_ref().map(|time| time.now_ms().to_string()).unwrap_or_default()
     }
 
     fn keys<'a>(

@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use super::book::{Answer, Books, Outcome, Settlement, Standing, lock};
 use super::door::Door;
@@ -34,6 +34,15 @@ use crate::telemetry::metrics::Metrics;
 
 /// Longest wait of a request for the counters in the database.
 pub(super) const COUNTERS: Duration = Duration::from_millis(100);
+/// Longest wait of a request for its turn to ask them: those of one tenant go one after another, because in the database
+/// they would wait for each other anyway.
+const TURN: Duration = Duration::from_secs(2);
+/// How long counters in the database that did not answer are left alone.
+const LEFT_ALONE: Duration = Duration::from_secs(1);
+/// Settlements under way at once: those for Redis share one connection, and so go out together; those for the database
+/// take turns with requests.
+const TO_REDIS: usize = 32;
+const TO_COUNTERS: usize = 4;
 
 /// What a limiter is made of.
 pub struct LimiterParts {
@@ -82,8 +91,10 @@ pub struct Limiter {
     pub(super) alone: AtomicBool,
     /// Budgets that were brought up to the ledger in the database since Redis went away.
     fresh: Mutex<HashSet<String>>,
-    /// One at a time seeds for a tenant.
-    seeding: Mutex<HashMap<TenantId, Arc<tokio::sync::Mutex<()>>>>,
+    /// The counters in the database did not answer, and are left alone until then.
+    counters_away: Mutex<Option<Instant>>,
+    /// One at a time seeds for a tenant, and holds in the database.
+    turns: Mutex<HashMap<TenantId, Arc<tokio::sync::Mutex<()>>>>,
     /// Tenants with budgets, for the comparison with the ledger.
     pub(super) watched: Mutex<HashMap<TenantId, Arc<TenantSpec>>>,
     pub(super) rounds: Rounds,
@@ -96,8 +107,8 @@ impl Limiter {
         let LimiterParts { redis, counters, ledger, clock, metrics, settings } = parts;
         let (room, dropped) = (settings.queue, &metrics.limits.dropped);
         Self {
-            to_redis: Outbox::new(room, dropped.clone()),
-            to_counters: Outbox::new(room, dropped.clone()),
+            to_redis: Outbox::new(room, TO_REDIS, dropped.clone()),
+            to_counters: Outbox::new(room, TO_COUNTERS, dropped.clone()),
             door: redis.map(|shared| Door::new(shared, Arc::clone(&metrics))),
             counters,
             ledger,
@@ -112,7 +123,8 @@ impl Limiter {
             replicas: AtomicU64::new(1),
             alone: AtomicBool::new(false),
             fresh: Mutex::default(),
-            seeding: Mutex::default(),
+            counters_away: Mutex::default(),
+            turns: Mutex::default(),
             watched: Mutex::default(),
             rounds: Rounds::default(),
             looked: Mutex::default(),
@@ -242,8 +254,17 @@ impl Limiter {
         if plan.budgets.is_empty() {
             return Ok(allowance);
         }
+        if self.counters_are_away() {
+            return self.take_offline(record).map(|()| allowance);
+        }
+        let Ok(turn) = timeout(TURN, self.turn(caller.tenant)).await else { return Err(unavailable()) };
+        if self.counters_are_away() {
+            return self.take_offline(record).map(|()| allowance);
+        }
         record.set(|places| places.maybe_counters = true);
-        match self.hold_in_counters(caller, plan, counters, now).await {
+        let asked = self.hold_in_counters(caller, plan, counters, now).await;
+        drop(turn);
+        match asked {
             Ok(None) => {
                 record.set(|places| places.money = Money::Counters);
                 if self.door.is_none() {
@@ -255,8 +276,15 @@ impl Limiter {
                 record.set(|places| places.maybe_counters = false);
                 Err(plan.budgets.get(place).map_or_else(unavailable, |budget| poor(caller, budget, standing, now)))
             }
-            Err(Away) => self.take_offline(record).map(|()| allowance),
+            Err(Away) => {
+                *lock(&self.counters_away) = Some(Instant::now() + LEFT_ALONE);
+                self.take_offline(record).map(|()| allowance)
+            }
         }
+    }
+
+    fn counters_are_away(&self) -> bool {
+        lock(&self.counters_away).is_some_and(|until| Instant::now() < until)
     }
 
     /// `None` if it is held, else the budget that has no room.
@@ -326,6 +354,7 @@ impl Limiter {
         let share = plan.share(caller, replicas);
         let answer = self.books.with(caller.tenant, |book| {
             if self.door.is_some() {
+                self.alone.store(true, Ordering::Relaxed);
                 for ask in &share.buckets {
                     let replicas = i64::try_from(replicas).unwrap_or(i64::MAX);
                     book.put_bucket(ask, &plan.key, || self.mirror.share(&share, ask, replicas, now));
@@ -391,7 +420,7 @@ impl Limiter {
     }
 
     async fn turn(&self, tenant: &TenantId) -> tokio::sync::OwnedMutexGuard<()> {
-        let turns = Arc::clone(lock(&self.seeding).entry(tenant.clone()).or_default());
+        let turns = Arc::clone(lock(&self.turns).entry(tenant.clone()).or_default());
         turns.lock_owned().await
     }
 
@@ -454,9 +483,6 @@ impl Limiter {
     /// Redis answered, or did not.
     pub(super) fn degraded(&self, away: bool) {
         self.metrics.limits.degraded.set(i64::from(away));
-        if away {
-            self.alone.store(true, Ordering::Relaxed);
-        }
     }
 
     /// Redis has decided about money: what counted while it was away is of the past.

@@ -19,7 +19,7 @@ mod seal;
 mod stats;
 mod target;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 mod wake;
 
 use std::sync::Arc;
