@@ -181,6 +181,11 @@ impl Shared {
         asked.map_err(Unanswered::of)
     }
 
+    /// Operations that may be under way at once.
+    pub fn width(&self) -> usize {
+        self.0.link.width()
+    }
+
     /// How Redis is doing.
     pub fn stats(&self) -> SharedStats {
         let Inner { link, outbox, .. } = &*self.0;

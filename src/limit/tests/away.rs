@@ -144,11 +144,13 @@ async fn with_neither_a_hard_budget_closes_after_its_allowance_and_a_soft_one_st
     assert!(matches!(rig.admit(&large, 0, 1_000_000_001).await, Err(Denied::Unavailable { .. })), "a dollar at most");
     drop(rig.admit(&large, 0, 1_000_000_000).await.unwrap());
 
-    rig.ledger.add(&who, NOON, 1_000);
+    for cost in [1_000, 600, 400] {
+        rig.ledger.add(&who, NOON, cost);
+    }
     server.restart();
     back(&shared).await;
     rig.settled().await;
     drop(rig.admit(&who, 0, 1).await.unwrap());
     rig.settled().await;
-    assert_eq!(rig.standing(&who).await.0, 2_000, "what was spent meanwhile has arrived");
+    assert_eq!(rig.standing(&who).await, (2_000, 0), "what was spent meanwhile is known, and counts once");
 }

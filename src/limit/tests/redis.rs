@@ -114,16 +114,16 @@ async fn a_caller_who_leaves_in_the_middle_of_the_question_leaves_nothing_behind
     drop(rig.admit(&who, 0, 1_000).await.unwrap());
     rig.settled().await;
     for polls in 0..6 {
-        let mut asking = Box::pin(rig.admit(&who, 0, 1_000));
-        let mut left = polls;
-        // Polled a few times, and then dropped.
-        std::future::poll_fn(|cx| {
-            let _ = asking.as_mut().poll(cx);
-            left -= 1;
-            if left < 0 { std::task::Poll::Ready(()) } else { std::task::Poll::Pending }
-        })
-        .await;
-        drop(asking);
+        let leaves = async {
+            for _ in 0..polls {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::select! {
+            biased;
+            asked = rig.admit(&who, 0, 1_000) => drop(asked.unwrap()),
+            () = leaves => {}
+        }
         rig.settled().await;
         assert_eq!(rig.standing(&who).await, (0, 0), "after {polls} polls");
         let hold = rig.admit(&who, 0, 1_000).await.unwrap();
