@@ -140,7 +140,7 @@ impl Rig {
     }
 
     async fn launch(&self) -> App {
-        let replace = Replacements { clock: Some(self.clock.clone()), embedder: self.embedder.clone() };
+        let replace = Replacements { clock: Some(self.clock.clone()), embedder: self.embedder.clone(), source: None };
         App::start_with(self.config(), replace).await.unwrap_or_else(|error| panic!("{error}"))
     }
 
