@@ -102,7 +102,7 @@ impl Serve {
 }
 
 fn banner(config: &Config) -> String {
-    let mode = if config.tenants.is_empty() { "passthrough: each caller's own key" } else { "virtual keys" };
+    let mode = if config.server.passthrough { "passthrough: each caller's own key" } else { "virtual keys" };
     format!(
         "remora {}: http://{{data}}/v1 → {} ({mode}); store {}; admin http://{{admin}}",
         env!("CARGO_PKG_VERSION"),

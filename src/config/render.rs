@@ -2,27 +2,31 @@
 //!
 //! Every struct is taken apart field by field, so that a new field does not compile until it is printed.
 
+mod tenants;
+
 use std::fmt::{Display, Write as _};
 use std::path::Path;
 use std::time::Duration;
 
 use super::model::*;
 use super::units::{show_duration, show_size};
-use super::{Seal, Secret};
+use super::{RateSettings, Seal, Secret, UnknownPrice};
 
 impl Config {
     /// The configuration as it runs, defaults and overrides included, as TOML. Without secrets in it, the text can be
     /// loaded again and gives the same configuration.
     pub fn render(&self) -> String {
-        let Self { server, admin, store, redis, embedding, cache, upstream, tenants, telemetry } = self;
+        let Self { server, admin, store, redis, limits, embedding, cache, upstream, prices, tenants, telemetry } = self;
         let mut out = Out(String::new());
         out.server(server);
         out.admin(admin);
         out.store(store);
         out.redis(redis.as_ref());
+        out.rates(limits);
         out.embedding(embedding);
         out.cache(cache);
         out.upstream(upstream);
+        out.prices(prices);
         out.telemetry(telemetry);
         for tenant in tenants {
             out.tenant(tenant);
@@ -241,6 +245,16 @@ impl Out {
         self.raw("tokens_per_day", tokens_per_day);
     }
 
+    fn rates(&mut self, rates: &RateSettings) {
+        let RateSettings { hold, reconcile, offline_share, offline_usd, queue } = rates;
+        self.head("[limits]");
+        self.duration("hold", *hold);
+        self.duration("reconcile", *reconcile);
+        self.raw("offline_share", format_args!("{offline_share:?}"));
+        self.text("offline_usd", offline_usd);
+        self.raw("queue", queue);
+    }
+
     fn upstream(&mut self, upstream: &Upstream) {
         let Upstream {
             name,
@@ -269,6 +283,21 @@ impl Out {
         self.raw("max_in_flight", max_in_flight);
     }
 
+    fn prices(&mut self, prices: &Prices) {
+        let Prices { file, unknown, assumed_output } = prices;
+        self.head("[prices]");
+        if let Some(file) = file {
+            self.path("file", file);
+        }
+        let policy = match unknown {
+            UnknownPrice::Deny => "deny",
+            UnknownPrice::Allow => "allow",
+            UnknownPrice::AssumeMax => "assume_max",
+        };
+        self.text("unknown", policy);
+        self.raw("assumed_output", assumed_output);
+    }
+
     fn telemetry(&mut self, telemetry: &Telemetry) {
         let Telemetry { log, format, models } = telemetry;
         self.head("[telemetry]");
@@ -281,39 +310,6 @@ impl Out {
             },
         );
         self.list("models", models);
-    }
-
-    fn tenant(&mut self, tenant: &Tenant) {
-        let Tenant { name, keys, upstream_api_key, spec } = tenant;
-        self.head("[[tenant]]");
-        self.text("name", name);
-        self.secret("upstream_api_key", upstream_api_key.as_ref());
-        let TenantCache { mode, ttl, similarity, max_error_rate, share } = &spec.cache;
-        self.head("[tenant.cache]");
-        if let Some(mode) = mode {
-            self.text("mode", mode_name(*mode));
-        }
-        if let Some(ttl) = ttl {
-            self.duration("ttl", *ttl);
-        }
-        if let Some(similarity) = similarity {
-            self.raw("similarity", format_args!("{similarity:?}"));
-        }
-        if let Some(rate) = max_error_rate {
-            self.raw("max_error_rate", format_args!("{rate:?}"));
-        }
-        if let Some(share) = share {
-            self.text("share", share_name(*share));
-        }
-        for key in keys {
-            let TenantKey { name, secret, spec } = key;
-            self.head("[[tenant.key]]");
-            self.text("name", name);
-            self.secret("secret", Some(secret));
-            self.list("models", &spec.models);
-            let rights: Vec<String> = spec.rights.iter().map(|right| right.as_str().to_owned()).collect();
-            self.list("rights", &rights);
-        }
     }
 
     fn tls(&mut self, head: &str, tls: Option<&Tls>) {

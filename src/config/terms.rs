@@ -126,9 +126,8 @@ fn yes() -> bool {
     true
 }
 
-/// Half of it, most of it, all of it.
 fn usual_alerts() -> Vec<f64> {
-    vec![0.5, 0.8, 1.0]
+    Budget::USUAL_ALERTS.to_vec()
 }
 
 /// What to do with a request whose price is not known.
@@ -288,6 +287,9 @@ impl KeySpec {
 }
 
 impl Budget {
+    /// Half of it, most of it, all of it.
+    pub const USUAL_ALERTS: [f64; 3] = [0.5, 0.8, 1.0];
+
     fn wrong(&self, place: &str, found: &mut Vec<Wrong>) {
         let mut note = |member: &str, what: &str, fix: &'static str| {
             found.push(Wrong { place: format!("{place}.{member}"), what: what.to_owned(), fix });
