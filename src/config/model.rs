@@ -32,7 +32,7 @@ pub struct Config {
 }
 
 /// `[server]`
-#[derive(Clone)]
+#[derive(Clone, PartialEq)]
 pub struct Server {
     /// Address of the data plane.
     pub listen: SocketAddr,
@@ -116,7 +116,7 @@ pub struct Deadlines {
 }
 
 /// `[admin]`
-#[derive(Clone)]
+#[derive(Clone, PartialEq)]
 pub struct Admin {
     /// Address of the admin plane.
     pub listen: SocketAddr,
@@ -169,7 +169,7 @@ pub enum Migrate {
 }
 
 /// `[redis]`
-#[derive(Clone)]
+#[derive(Clone, PartialEq)]
 pub struct Redis {
     /// Where it is.
     pub url: RedisUrl,
@@ -192,7 +192,7 @@ pub struct Redis {
 }
 
 /// `[embedding]`
-#[derive(Clone)]
+#[derive(Clone, PartialEq)]
 pub struct Embedding {
     /// Which embedder.
     pub kind: EmbeddingKind,
@@ -207,7 +207,7 @@ pub struct Embedding {
 }
 
 /// `[embedding] kind`
-#[derive(Clone)]
+#[derive(Clone, PartialEq)]
 pub enum EmbeddingKind {
     /// The model inside the binary.
     Builtin,
@@ -309,7 +309,7 @@ pub struct Audit {
 }
 
 /// `[[upstream]]`; exactly one for now.
-#[derive(Clone)]
+#[derive(Clone, PartialEq)]
 pub struct Upstream {
     /// Name in metrics and logs.
     pub name: String,
@@ -334,7 +334,7 @@ pub struct Upstream {
 }
 
 /// `[[tenant]]`
-#[derive(Clone)]
+#[derive(Clone, PartialEq)]
 pub struct Tenant {
     /// Unique name; is the tenant id.
     pub name: String,
@@ -347,7 +347,7 @@ pub struct Tenant {
 }
 
 /// `[[tenant.key]]`
-#[derive(Clone)]
+#[derive(Clone, PartialEq)]
 pub struct TenantKey {
     /// Unique within the tenant; is the key id, as `tenant/name`.
     pub name: String,
