@@ -37,11 +37,11 @@ use serde_json::json;
 
 pub use self::auth::Guesses;
 use self::auth::Peer;
-pub use self::budgets::{BudgetBook, BudgetStanding};
 pub use self::reload::{NotReloaded, Reload, Reloaded, Reloading};
 use crate::cache::{Cache, Standing};
 use crate::clock::Clock;
 use crate::config::{Limits, Secret, StoreUrl, Wrong};
+use crate::limit::Limiter;
 use crate::pipeline::DataPlane;
 use crate::server::{BodyError, RequestBody};
 use crate::store::{Sealed, ShadowHandle, Stores};
@@ -97,7 +97,7 @@ pub struct Admin {
     /// Tenants, keys and tokens.
     pub directory: Arc<Directory>,
     /// Budgets as they stand, where they are kept.
-    pub limiter: Option<Arc<dyn BudgetBook>>,
+    pub limiter: Arc<Limiter>,
     /// Reads the configuration again.
     pub reload: Option<Arc<dyn Reload>>,
     /// Wrong tokens.

@@ -12,6 +12,7 @@
 mod credential;
 mod glob;
 mod lattice;
+mod limits;
 mod master_key;
 mod model;
 mod money;
@@ -39,6 +40,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 pub use glob::glob_matches;
+pub use limits::RateSettings;
 pub use master_key::{MasterKey, Seal};
 pub use model::*;
 pub use money::{BadMoney, NanoUsd};

@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::{KeySpec, MasterKey, RedisUrl, Seal, Secret, StoreUrl, TenantSpec};
+use super::{KeySpec, MasterKey, RateSettings, RedisUrl, Seal, Secret, StoreUrl, TenantSpec, UnknownPrice};
 
 /// Everything `remora serve` needs to run.
 #[derive(Clone)]
@@ -19,12 +19,16 @@ pub struct Config {
     pub store: Store,
     /// What replicas share besides the store; `None` without a URL.
     pub redis: Option<Redis>,
+    /// How rate limits and budgets are kept.
+    pub limits: RateSettings,
     /// How prompts become vectors.
     pub embedding: Embedding,
     /// Cache policy; a tenant may narrow it.
     pub cache: Cache,
     /// Where requests are forwarded.
     pub upstream: Upstream,
+    /// What models cost.
+    pub prices: Prices,
     /// Declared tenants. Empty means passthrough mode.
     pub tenants: Vec<Tenant>,
     /// Logs and metric labels.
@@ -376,6 +380,17 @@ pub struct TenantCache {
     /// See [`Cache::share`].
     #[serde(skip_serializing_if = "Option::is_none")]
     pub share: Option<Share>,
+}
+
+/// `[prices]`
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Prices {
+    /// Price list of the operator, laid over the shipped one.
+    pub file: Option<PathBuf>,
+    /// What to do with a model without a price, where the tenant says nothing.
+    pub unknown: UnknownPrice,
+    /// Output tokens that are taken for an answer without a limit of a model whose longest answer is not known.
+    pub assumed_output: u32,
 }
 
 /// `[telemetry]`

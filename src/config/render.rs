@@ -10,21 +10,23 @@ use std::time::Duration;
 
 use super::model::*;
 use super::units::{show_duration, show_size};
-use super::{Seal, Secret};
+use super::{RateSettings, Seal, Secret, UnknownPrice};
 
 impl Config {
     /// The configuration as it runs, defaults and overrides included, as TOML. Without secrets in it, the text can be
     /// loaded again and gives the same configuration.
     pub fn render(&self) -> String {
-        let Self { server, admin, store, redis, embedding, cache, upstream, tenants, telemetry } = self;
+        let Self { server, admin, store, redis, limits, embedding, cache, upstream, prices, tenants, telemetry } = self;
         let mut out = Out(String::new());
         out.server(server);
         out.admin(admin);
         out.store(store);
         out.redis(redis.as_ref());
+        out.rates(limits);
         out.embedding(embedding);
         out.cache(cache);
         out.upstream(upstream);
+        out.prices(prices);
         out.telemetry(telemetry);
         for tenant in tenants {
             out.tenant(tenant);
@@ -243,6 +245,16 @@ impl Out {
         self.raw("tokens_per_day", tokens_per_day);
     }
 
+    fn rates(&mut self, rates: &RateSettings) {
+        let RateSettings { hold, reconcile, offline_share, offline_usd, queue } = rates;
+        self.head("[limits]");
+        self.duration("hold", *hold);
+        self.duration("reconcile", *reconcile);
+        self.raw("offline_share", format_args!("{offline_share:?}"));
+        self.text("offline_usd", offline_usd);
+        self.raw("queue", queue);
+    }
+
     fn upstream(&mut self, upstream: &Upstream) {
         let Upstream {
             name,
@@ -269,6 +281,21 @@ impl Out {
         self.duration("idle", *idle);
         self.duration("total", *total);
         self.raw("max_in_flight", max_in_flight);
+    }
+
+    fn prices(&mut self, prices: &Prices) {
+        let Prices { file, unknown, assumed_output } = prices;
+        self.head("[prices]");
+        if let Some(file) = file {
+            self.path("file", file);
+        }
+        let policy = match unknown {
+            UnknownPrice::Deny => "deny",
+            UnknownPrice::Allow => "allow",
+            UnknownPrice::AssumeMax => "assume_max",
+        };
+        self.text("unknown", policy);
+        self.raw("assumed_output", assumed_output);
     }
 
     fn telemetry(&mut self, telemetry: &Telemetry) {

@@ -15,6 +15,7 @@ use super::reader::Reader;
 use super::redis_url::{BadRedisUrl, RedisUrl};
 use super::store_url::{BadStoreUrl, StoreUrl};
 use super::tenants;
+use super::terms::UnknownPrice;
 
 const KIB: u64 = 1 << 10;
 const MIB: u64 = 1 << 20;
@@ -36,9 +37,11 @@ pub(super) fn config(root: &mut Reader<'_>) -> Config {
         admin: root.section("admin", admin),
         store: root.section("store", store),
         redis: root.section("redis", redis),
+        limits: root.section("limits", super::limits::read),
         embedding: root.section("embedding", embedding),
         cache: root.section("cache", cache),
         upstream: the_upstream(root),
+        prices: root.section("prices", prices),
         tenants,
         telemetry: root.section("telemetry", telemetry),
     }
@@ -367,6 +370,16 @@ fn upstream(reader: &mut Reader<'_>) -> Upstream {
         idle: reader.duration("idle", 10 * MS, HOUR),
         total: reader.duration("total", 10 * MS, DAY),
         max_in_flight: count(reader, "max_in_flight", 1, MILLION),
+    }
+}
+
+fn prices(reader: &mut Reader<'_>) -> Prices {
+    let policies =
+        [("deny", UnknownPrice::Deny), ("allow", UnknownPrice::Allow), ("assume_max", UnknownPrice::AssumeMax)];
+    Prices {
+        file: readable_file(reader, "file"),
+        unknown: reader.choice("unknown", UnknownPrice::Allow, &policies),
+        assumed_output: reader.count("assumed_output", 1, MILLION),
     }
 }
 

@@ -15,6 +15,7 @@ use prometheus::{
 };
 
 use super::learning::Learning;
+use super::limits::LimitSeries;
 use super::replicas::ReplicaSeries;
 use crate::store::LedgerRow;
 
@@ -86,6 +87,8 @@ pub struct Metrics {
     pub task_success: IntGaugeVec,
     /// How often the cache is wrong.
     pub learning: Learning,
+    /// Rate limits and budgets.
+    pub limits: LimitSeries,
     /// How this replica stands to the others.
     pub replicas: ReplicaSeries,
     in_flight: AtomicU64,
@@ -251,6 +254,7 @@ impl Metrics {
             embedding_queue: make.gauge("embedding_queue_depth", "Prompts that wait for the embedder.")?,
             task_success: make.gauges("task_last_success_seconds", "Unix time of a task's last success.", &["task"])?,
             learning: Learning::new(&make, tenants.clone())?,
+            limits: LimitSeries::new(&make, tenants.clone())?,
             replicas: ReplicaSeries::new(&make)?,
             tenants,
             models: models.into_iter().collect(),

@@ -4,6 +4,7 @@
 //! never contain a prompt, an answer or a credential.
 
 pub mod learning;
+pub mod limits;
 pub mod log;
 pub mod metrics;
 pub mod replicas;
