@@ -50,15 +50,15 @@ async fn ten_tenants_come_in_from_one_file_and_coming_again_changes_nothing() {
     let on = Onboarded::new().await;
     let apply = ["tenant", "apply", "tenants.toml", "--secrets", "new-keys.toml"];
     let dry = on.cli(&["tenant", "apply", "tenants.toml", "--dry-run"]).await;
-    says(dry.ok(), &["+ tenant acme\n", "+ key wonka/trial\n", "25 to make, 0 to change", "Nothing was changed"]);
+    says(dry.ok(), &["+ tenant acme\n", "+ key wonka/trial\n", "26 to make, 0 to change", "Nothing was changed"]);
     assert!(on.json(&["tenant", "list"]).await["tenants"].as_array().unwrap().is_empty());
 
     says(
         on.cli(&apply).await.ok(),
-        &["25 made, 0 changed, 0 as they were.", "15 secrets of new keys are in new-keys.toml"],
+        &["26 made, 0 changed, 0 as they were.", "16 secrets of new keys are in new-keys.toml"],
     );
     let secrets = on.secrets();
-    assert_eq!(secrets.len(), 15);
+    assert_eq!(secrets.len(), 16);
     let again = on.cli(&apply).await;
     says(again.ok(), &["= tenant acme\n", "Nothing to change: all is as the file says."]);
     assert_eq!(on.secrets(), secrets);
@@ -82,7 +82,7 @@ async fn ten_tenants_come_in_from_one_file_and_coming_again_changes_nothing() {
             "~ tenant globex\n    budgets[month].usd  2500.00 → 2600.00\n",
         ],
     );
-    says(told.ok(), &["~ tenant hooli\n    unknown_price  deny → –\n", "0 made, 3 changed, 22 as they were."]);
+    says(told.ok(), &["~ tenant hooli\n    unknown_price  deny → –\n", "0 made, 3 changed, 23 as they were."]);
 
     let listed = on.cli(&["tenant", "list"]).await;
     says(
@@ -99,7 +99,7 @@ async fn ten_tenants_come_in_from_one_file_and_coming_again_changes_nothing() {
         assert!(!ran.out.contains("canary"), "{ran:?}");
         assert!(secrets.values().all(|secret| !ran.out.contains(secret.as_str().unwrap())), "{ran:?}");
     }
-    says(on.cli(&["audit", "verify"]).await.ok(), &["The audit is whole: 28 rows."]);
+    says(on.cli(&["audit", "verify"]).await.ok(), &["The audit is whole: 29 rows."]);
     assert_eq!(on.json(&["budget", "show"]).await["tenants"].as_array().unwrap().len(), 10);
     says(on.cli(&["budget", "show", "umbrella"]).await.ok(), &["team-search    month   1500.00", "0.0"]);
 }
