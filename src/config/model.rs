@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::{MasterKey, RedisUrl, Seal, Secret, StoreUrl};
+use super::{Alerts, MasterKey, RedisUrl, Seal, Secret, StoreUrl};
 
 /// Everything `remora serve` needs to run.
 #[derive(Clone)]
@@ -25,6 +25,8 @@ pub struct Config {
     pub cache: Cache,
     /// Where requests are forwarded.
     pub upstream: Upstream,
+    /// Whom to tell of what.
+    pub alerts: Alerts,
     /// Declared tenants. Empty means passthrough mode.
     pub tenants: Vec<Tenant>,
     /// Logs and metric labels.

@@ -8,13 +8,13 @@ use std::time::Duration;
 
 use super::model::*;
 use super::units::{show_duration, show_size};
-use super::{Seal, Secret};
+use super::{Alerts, Email, Seal, Secret, Webhook, WebhookFormat};
 
 impl Config {
     /// The configuration as it runs, defaults and overrides included, as TOML. Without secrets in it, the text can be
     /// loaded again and gives the same configuration.
     pub fn render(&self) -> String {
-        let Self { server, admin, store, redis, embedding, cache, upstream, tenants, telemetry } = self;
+        let Self { server, admin, store, redis, embedding, cache, upstream, alerts, tenants, telemetry } = self;
         let mut out = Out(String::new());
         out.server(server);
         out.admin(admin);
@@ -23,6 +23,7 @@ impl Config {
         out.embedding(embedding);
         out.cache(cache);
         out.upstream(upstream);
+        out.alerts(alerts);
         out.telemetry(telemetry);
         for tenant in tenants {
             out.tenant(tenant);
@@ -267,6 +268,36 @@ impl Out {
         self.duration("idle", *idle);
         self.duration("total", *total);
         self.raw("max_in_flight", max_in_flight);
+    }
+
+    fn alerts(&mut self, alerts: &Alerts) {
+        let Alerts { webhook, slack, email, rejections, forecast, anomaly, anomaly_floor, retry, keep } = alerts;
+        self.head("[alerts]");
+        let format = webhook.as_ref().map_or(WebhookFormat::Remora, |webhook| webhook.format);
+        self.text("webhook", webhook.as_ref().map_or("", |webhook| webhook.url.as_str()));
+        self.text("webhook_format", format.as_str());
+        if let Some(Webhook { url: _, format: _, secret }) = webhook {
+            self.secret("webhook_secret", Some(secret));
+        }
+        self.secret("slack", slack.as_ref());
+        self.raw("rejections", rejections.unwrap_or_default());
+        self.raw("forecast", forecast);
+        self.raw("anomaly", format_args!("{:?}", anomaly.unwrap_or_default()));
+        self.text("anomaly_floor", anomaly_floor);
+        self.duration("retry", *retry);
+        self.duration("keep", *keep);
+        self.head("[alerts.email]");
+        let Some(Email { host, port, tls, login, from, to }) = email else {
+            self.text("smtp", "");
+            return;
+        };
+        let bracketed = if host.contains(':') { format!("[{host}]") } else { host.clone() };
+        self.text("smtp", format_args!("{bracketed}:{port}"));
+        self.text("tls", tls.as_str());
+        self.text("user", login.as_ref().map_or("", |(user, _)| user.as_str()));
+        self.secret("password", login.as_ref().map(|(_, password)| password));
+        self.text("from", from);
+        self.list("to", to);
     }
 
     fn telemetry(&mut self, telemetry: &Telemetry) {
