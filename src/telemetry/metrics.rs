@@ -14,6 +14,7 @@ use prometheus::{
     Registry, TextEncoder,
 };
 
+use super::alerts::AlertSeries;
 use super::learning::Learning;
 use super::replicas::ReplicaSeries;
 use crate::store::LedgerRow;
@@ -88,6 +89,8 @@ pub struct Metrics {
     pub learning: Learning,
     /// How this replica stands to the others.
     pub replicas: ReplicaSeries,
+    /// Who was told of what.
+    pub alerts: AlertSeries,
     in_flight: AtomicU64,
 }
 
@@ -252,6 +255,7 @@ impl Metrics {
             task_success: make.gauges("task_last_success_seconds", "Unix time of a task's last success.", &["task"])?,
             learning: Learning::new(&make, tenants.clone())?,
             replicas: ReplicaSeries::new(&make)?,
+            alerts: AlertSeries::new(&make, tenants.clone())?,
             tenants,
             models: models.into_iter().collect(),
             in_flight: AtomicU64::new(0),

@@ -1,0 +1,95 @@
+//! What alerts look at: the tenants, how their budgets stand, and what they spent.
+//!
+//! A trait, so that decisions about alerts can be tested against spends that no clock and no limiter had to produce.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+
+use crate::clock::UnixMs;
+use crate::config::{Budget, NanoUsd, TenantSpec, glob_matches};
+use crate::ids::{KeyId, TenantId};
+use crate::store::StoreError;
+
+/// A future that may be kept in a trait object.
+pub type Pending<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+
+/// A tenant that is looked after.
+#[derive(Clone, Debug)]
+pub struct Watched {
+    /// The tenant.
+    pub tenant: TenantId,
+    /// Its budgets, among others.
+    pub spec: Arc<TenantSpec>,
+    /// Since when it is known: before that, no spend means nothing.
+    pub since: UnixMs,
+}
+
+/// How a budget stands.
+#[derive(Clone, Debug, PartialEq)]
+pub struct BudgetStanding {
+    /// The budget.
+    pub budget: Budget,
+    /// Begin of the period, or of the window.
+    pub from: UnixMs,
+    /// End of the period; for a window, now.
+    pub until: UnixMs,
+    /// Spent in it.
+    pub spent: NanoUsd,
+    /// Held for requests under way.
+    pub held: NanoUsd,
+}
+
+/// What was spent in a slot of time, by who asked for what.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Spend {
+    /// Who paid.
+    pub tenant: Option<TenantId>,
+    /// Start of the slot.
+    pub slot: UnixMs,
+    /// With which key.
+    pub key: Option<KeyId>,
+    /// Model asked for.
+    pub model: Option<String>,
+    /// Tags of the requests.
+    pub tags: Vec<(String, String)>,
+    /// Money, nano-dollars.
+    pub nano_usd: i64,
+    /// Requests.
+    pub requests: u64,
+    /// Requests without a price.
+    pub unpriced: u64,
+}
+
+/// See the module.
+pub trait Source: Send + Sync {
+    /// All tenants that are enabled.
+    fn tenants(&self) -> Vec<Watched>;
+
+    /// The budgets of one tenant as they stand.
+    fn budgets<'a>(&'a self, watched: &'a Watched, now: UnixMs) -> Pending<'a, Vec<BudgetStanding>>;
+
+    /// What one tenant, or everybody, spent from `since` to before `until`, in slots of `slot_ms`.
+    fn spend<'a>(
+        &'a self,
+        tenant: Option<&'a TenantId>,
+        since: UnixMs,
+        until: UnixMs,
+        slot_ms: u64,
+    ) -> Pending<'a, Result<Vec<Spend>, StoreError>>;
+}
+
+/// Whether what was spent counts towards a budget of this tenant.
+pub(super) fn counts(budget: &Budget, tenant: &TenantId, spend: &Spend) -> bool {
+    let by_key = |name: &String| {
+        let key = spend.key.as_ref().and_then(|key| key.as_str().strip_prefix(tenant.as_str())?.strip_prefix('/'));
+        key == Some(name.as_str())
+    };
+    let by_model = |glob: &String| spend.model.as_deref().is_some_and(|model| glob_matches(glob, model));
+    let by_tag = |tag: &String| {
+        tag.split_once('=').is_some_and(|(name, value)| spend.tags.iter().any(|(n, v)| n == name && v == value))
+    };
+    budget.key.as_ref().is_none_or(by_key)
+        && budget.model.as_ref().is_none_or(by_model)
+        && budget.tag.as_ref().is_none_or(by_tag)
+}
