@@ -13,6 +13,7 @@ mod alerts;
 mod credential;
 mod glob;
 mod lattice;
+mod limits;
 mod master_key;
 mod model;
 mod money;
@@ -37,6 +38,7 @@ use std::sync::Arc;
 
 pub use alerts::{Alerts, Email, MailTls, Webhook, WebhookFormat};
 pub use glob::glob_matches;
+pub use limits::RateSettings;
 pub use master_key::{MasterKey, Seal};
 pub use model::*;
 pub use money::{BadMoney, NanoUsd};

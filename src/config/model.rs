@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::{Alerts, MasterKey, RedisUrl, Seal, Secret, StoreUrl};
+use super::{Alerts, MasterKey, RateSettings, RedisUrl, Seal, Secret, StoreUrl};
 
 /// Everything `remora serve` needs to run.
 #[derive(Clone)]
@@ -19,6 +19,8 @@ pub struct Config {
     pub store: Store,
     /// What replicas share besides the store; `None` without a URL.
     pub redis: Option<Redis>,
+    /// How rate limits and budgets are kept.
+    pub limits: RateSettings,
     /// How prompts become vectors.
     pub embedding: Embedding,
     /// Cache policy; a tenant may narrow it.

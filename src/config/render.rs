@@ -8,18 +8,19 @@ use std::time::Duration;
 
 use super::model::*;
 use super::units::{show_duration, show_size};
-use super::{Alerts, Email, Seal, Secret, Webhook, WebhookFormat};
+use super::{Alerts, Email, RateSettings, Seal, Secret, Webhook, WebhookFormat};
 
 impl Config {
     /// The configuration as it runs, defaults and overrides included, as TOML. Without secrets in it, the text can be
     /// loaded again and gives the same configuration.
     pub fn render(&self) -> String {
-        let Self { server, admin, store, redis, embedding, cache, upstream, alerts, tenants, telemetry } = self;
+        let Self { server, admin, store, redis, limits, embedding, cache, upstream, alerts, tenants, telemetry } = self;
         let mut out = Out(String::new());
         out.server(server);
         out.admin(admin);
         out.store(store);
         out.redis(redis.as_ref());
+        out.rates(limits);
         out.embedding(embedding);
         out.cache(cache);
         out.upstream(upstream);
@@ -240,6 +241,16 @@ impl Out {
         self.raw("rate", format_args!("{rate:?}"));
         self.raw("per_hour", per_hour);
         self.raw("tokens_per_day", tokens_per_day);
+    }
+
+    fn rates(&mut self, rates: &RateSettings) {
+        let RateSettings { hold, reconcile, offline_share, offline_usd, queue } = rates;
+        self.head("[limits]");
+        self.duration("hold", *hold);
+        self.duration("reconcile", *reconcile);
+        self.raw("offline_share", format_args!("{offline_share:?}"));
+        self.text("offline_usd", offline_usd);
+        self.raw("queue", queue);
     }
 
     fn upstream(&mut self, upstream: &Upstream) {

@@ -37,6 +37,7 @@ pub(super) fn config(root: &mut Reader<'_>) -> Config {
         admin: root.section("admin", admin),
         store: root.section("store", store),
         redis: root.section("redis", redis),
+        limits: root.section("limits", super::limits::read),
         embedding: root.section("embedding", embedding),
         cache: root.section("cache", cache),
         upstream: the_upstream(root),

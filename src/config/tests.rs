@@ -42,6 +42,7 @@ fn the_embedded_file_is_valid_and_every_key_of_it_is_read() {
     assert_eq!(config.store.url.file(), Some(Path::new("remora.db")));
     assert_eq!(config.store.secret_file.as_deref(), Some(Path::new("remora.db.key")));
     assert!(config.redis.is_none());
+    assert_eq!(config.limits.offline_usd, NanoUsd::dollars(1));
     assert!(matches!(config.embedding.kind, EmbeddingKind::Builtin));
     assert_eq!(config.cache.mode, CacheMode::Semantic);
     assert_eq!((config.cache.similarity, config.cache.max_temperature), (0.6, 1.0));
@@ -163,7 +164,8 @@ fn every_example_is_valid() {
 fn what_is_rendered_loads_again_and_is_the_same() {
     let text = "[cache]\nttl = \"90s\"\nsimilarity = 0.9\nguards_off = [\"numbers\"]\n[embedding]\nkind = \"openai\"\n";
     let redis = "[redis]\nurl = \"rediss://u@cache:6380/2\"\nca_file = \"Cargo.toml\"\nlease_wait = \"0s\"\n";
-    for text in ["", text, redis] {
+    let limits = "[limits]\nhold = \"10s\"\noffline_usd = \"0.000000001\"\noffline_share = 0.5\n";
+    for text in ["", text, redis, limits] {
         let shown = load(text).unwrap().render();
         assert_eq!(load(&shown).unwrap_or_else(|problems| panic!("{shown}\n{problems}")).render(), shown);
     }

@@ -14,6 +14,7 @@ mod lease;
 mod link;
 mod names;
 mod outbox;
+mod script;
 mod seal;
 mod stats;
 mod target;
@@ -29,6 +30,7 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep};
 
 pub use lease::{Lease, LeaseGuard};
+pub use script::{Script, Unanswered};
 pub use stats::SharedStats;
 pub use target::SharedError;
 
@@ -157,6 +159,26 @@ impl Shared {
     /// away, because a call may have been missed. Pends while there is no connection. For one waiter.
     pub async fn woken(&self) {
         self.0.wake.heard().await;
+    }
+
+    /// The name of a key for [`Shared::script`]. Names of one tag lie on one node of a cluster, as a script needs it; a tag
+    /// is of letters and digits.
+    pub fn tagged(&self, tag: &str, name: &str) -> String {
+        self.0.names.tagged(tag, name)
+    }
+
+    /// Runs a script on keys of one tag: atomic, within the deadline, or not at all.
+    ///
+    /// # Errors
+    /// There is no answer; it says whether the script may have been run all the same.
+    pub async fn script<T: redis::FromRedisValue>(
+        &self,
+        script: &Script,
+        keys: &[String],
+        arguments: &[String],
+    ) -> Result<T, Unanswered> {
+        let asked = self.0.link.ask(Ask::Script(script.invocation(keys, arguments))).await;
+        asked.map_err(Unanswered::of)
     }
 
     /// How Redis is doing.

@@ -2,7 +2,7 @@
 //!
 //! `1` is the version of everything that is kept under the name, `SPACE` the first eight hex digits of the space, `DIGEST`
 //! the key. What stands in braces decides the slot in a cluster, so the keys of one digest lie together (scripts work on
-//! both) and digests spread over all nodes.
+//! both) and digests spread over all nodes. Counters have names of the same form, with a tag in the place of a digest.
 
 use std::fmt::Write as _;
 
@@ -32,6 +32,11 @@ impl Names {
     /// The channel of wake-ups.
     pub(super) fn channel(&self) -> String {
         format!("{}}}:wake", self.start)
+    }
+
+    /// A key of another kind: `remora:1:{SPACE:TAG}:NAME`. All keys of one tag lie together.
+    pub(super) fn tagged(&self, tag: &str, name: &str) -> String {
+        format!("{}:{tag}}}:{name}", self.start)
     }
 
     /// A pattern that only the keys of this space match, for tests.

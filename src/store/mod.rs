@@ -1,5 +1,5 @@
-//! Durable storage: answers with the points that lead to them, the requests ledger, the tenants, the audit of
-//! admin changes, and decisions of the semantic tier with what was learnt from them.
+//! Durable storage: answers with the points that lead to them, the requests ledger, tenants with their keys and budgets, the
+//! audit of admin changes, alerts on their way, and decisions of the semantic tier with what was learnt from them.
 //!
 //! In the life of a request the store is asked once at most, for the body of an answer that memory no longer holds.
 //! Everything is written off the request path: the pipeline hands rows to the [`Writer`], which batches them.
@@ -15,6 +15,7 @@
 //! SQL lives below `sqlite/` and `postgres/` alone, behind the same traits and the same conformance suite.
 
 mod alerts;
+mod audit;
 mod counters;
 mod database;
 mod directory;
@@ -37,6 +38,7 @@ mod conformance;
 pub(crate) mod sample;
 
 pub use alerts::*;
+pub use audit::{AuditHead, AuditVerdict, Chained, audit_hash, verify_audit};
 pub use counters::*;
 pub use database::Database;
 pub use directory::*;

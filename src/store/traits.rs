@@ -8,7 +8,10 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 
-use super::{AuditRow, ChangeStore, DecisionRow, Entry, LearnedRow, LedgerRow, Point, SearchStore, StoreError};
+use super::{
+    AlertStore, AuditHead, AuditRow, Chained, ChangeStore, CounterStore, DecisionRow, DirectoryStore, Entry,
+    LearnedRow, LedgerRow, Point, SearchStore, StoreError,
+};
 use crate::clock::UnixMs;
 use crate::ids::{AuditId, EntryId, KeyId, PointId, RequestId, TenantId};
 
@@ -173,6 +176,27 @@ pub struct Counts {
     pub points: u64,
 }
 
+/// What equal requests have cost together.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Spend {
+    /// Whose they were; `None` if the callers were not known.
+    pub tenant: Option<TenantId>,
+    /// Start of the slot in which they started, a multiple of the slot's length.
+    pub slot: UnixMs,
+    /// With which key.
+    pub key: Option<KeyId>,
+    /// Model in the requests.
+    pub model: Option<String>,
+    /// Their tags.
+    pub tags: Vec<(String, String)>,
+    /// What they cost, nano-dollars.
+    pub nano_usd: i64,
+    /// How many they were.
+    pub requests: u64,
+    /// Of these, those that upstream billed for at a price that is not known.
+    pub unpriced: u64,
+}
+
 /// A tenant that has been seen or declared.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TenantRow {
@@ -260,9 +284,19 @@ pub trait LedgerStore: Send + Sync {
         since: UnixMs,
         limit: u32,
     ) -> BoxFuture<'a, Vec<LedgerRow>>;
+
+    /// What the requests cost that started at `since` or later and before `until`, of one tenant or for the operator of
+    /// all, summed by tenant, slot of `slot_ms`, key, model and tags; in any order.
+    fn spend<'a>(
+        &'a self,
+        tenant: Option<&'a TenantId>,
+        since: UnixMs,
+        until: UnixMs,
+        slot_ms: u64,
+    ) -> BoxFuture<'a, Vec<Spend>>;
 }
 
-/// The directory of tenants.
+/// Tenants that were seen or declared, whatever they are held to.
 pub trait TenantStore: Send + Sync {
     /// Adds tenants or brings `declared` and `updated_at` up to date, in one transaction.
     fn upsert<'a>(&'a self, tenants: &'a [TenantRow]) -> BoxFuture<'a, ()>;
@@ -282,6 +316,13 @@ pub trait AuditStore: Send + Sync {
 
     /// Up to `limit` rows whose id follows `after`, oldest first. An empty page is the end.
     fn audit_page(&self, after: Option<AuditId>, limit: u32) -> BoxFuture<'_, Vec<AuditRow>>;
+
+    /// Where the chain ends; `None` if nothing was ever recorded.
+    fn audit_head(&self) -> BoxFuture<'_, Option<AuditHead>>;
+
+    /// Up to `limit` rows with their places in the chain, those that follow number `after`, by number. A place whose row
+    /// is gone is left out. An empty page is the end.
+    fn audit_chain(&self, after: u64, limit: u32) -> BoxFuture<'_, Vec<Chained>>;
 }
 
 /// Decisions of the semantic tier, and what was learnt from them.
@@ -340,14 +381,20 @@ pub struct Stores {
     pub entries: Arc<dyn EntryStore>,
     /// The requests ledger.
     pub ledger: Arc<dyn LedgerStore>,
-    /// The directory of tenants.
+    /// Tenants that were seen or declared.
     pub tenants: Arc<dyn TenantStore>,
+    /// Tenants with their specs, virtual keys and admin tokens.
+    pub directory: Arc<dyn DirectoryStore>,
     /// The audit of admin changes.
     pub audit: Arc<dyn AuditStore>,
     /// Decisions of the semantic tier.
     pub decisions: Arc<dyn DecisionStore>,
     /// Notes about the database itself.
     pub notes: Arc<dyn NoteStore>,
+    /// Alerts and their deliveries.
+    pub alerts: Arc<dyn AlertStore>,
+    /// Counters of budgets, where several replicas may share the database.
+    pub counters: Option<Arc<dyn CounterStore>>,
     /// The order of changes, where several replicas may share the database.
     pub changes: Option<Arc<dyn ChangeStore>>,
     /// Searches for what is not in memory, where the database can.

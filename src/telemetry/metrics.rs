@@ -16,6 +16,7 @@ use prometheus::{
 
 use super::alerts::AlertSeries;
 use super::learning::Learning;
+use super::limits::LimitSeries;
 use super::replicas::ReplicaSeries;
 use crate::store::LedgerRow;
 
@@ -87,6 +88,8 @@ pub struct Metrics {
     pub task_success: IntGaugeVec,
     /// How often the cache is wrong.
     pub learning: Learning,
+    /// Rate limits and budgets.
+    pub limits: LimitSeries,
     /// How this replica stands to the others.
     pub replicas: ReplicaSeries,
     /// Who was told of what.
@@ -254,6 +257,7 @@ impl Metrics {
             embedding_queue: make.gauge("embedding_queue_depth", "Prompts that wait for the embedder.")?,
             task_success: make.gauges("task_last_success_seconds", "Unix time of a task's last success.", &["task"])?,
             learning: Learning::new(&make, tenants.clone())?,
+            limits: LimitSeries::new(&make, tenants.clone())?,
             replicas: ReplicaSeries::new(&make)?,
             alerts: AlertSeries::new(&make, tenants.clone())?,
             tenants,

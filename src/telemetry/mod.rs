@@ -5,6 +5,7 @@
 
 pub mod alerts;
 pub mod learning;
+pub mod limits;
 pub mod log;
 pub mod metrics;
 pub mod replicas;

@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use sqlx::postgres::{PgConnection, PgRow};
 use sqlx::{query, query_scalar};
 
-use super::super::{BoxFuture, LedgerRow, LedgerStore, StoreError, Tokens};
+use super::super::{BoxFuture, LedgerRow, LedgerStore, Spend, StoreError, Tokens};
 use super::cells::{Cells, escaped, escaped_or_null, stored, stored_or_null, tags_text};
 use super::{PostgresStore, pause};
 use crate::clock::UnixMs;
@@ -126,6 +126,16 @@ impl LedgerStore for PostgresStore {
                 .map_err(|error| self.fault(error))?;
             rows.iter().map(read).collect()
         })
+    }
+
+    fn spend<'a>(
+        &'a self,
+        tenant: Option<&'a TenantId>,
+        since: UnixMs,
+        until: UnixMs,
+        slot_ms: u64,
+    ) -> BoxFuture<'a, Vec<Spend>> {
+        Box::pin(self.sum_spend(tenant, since, until, slot_ms))
     }
 }
 

@@ -13,7 +13,7 @@ use super::fault::fault;
 use super::server::Server;
 use crate::config::{Migrate, StoreUrl};
 
-pub(in crate::store) const STEPS: [Step; 3] = [
+pub(in crate::store) const STEPS: [Step; 4] = [
     Step { version: 1, name: "tables", up: include_str!("migrations/0001_tables.up.sql"), down: None, compatible: 1 },
     Step {
         version: 2,
@@ -30,10 +30,17 @@ pub(in crate::store) const STEPS: [Step; 3] = [
         // An older program makes changes that replicas would not learn of.
         compatible: 3,
     },
+    Step {
+        version: 4,
+        name: "tenancy",
+        up: include_str!("migrations/0004_tenancy.up.sql"),
+        down: Some(include_str!("migrations/0004_tenancy.down.sql")),
+        compatible: 3,
+    },
 ];
 
 /// The schema that this program works with.
-pub(in crate::store) const LATEST: u32 = 3;
+pub(in crate::store) const LATEST: u32 = 4;
 /// The oldest schema that holds data.
 pub(in crate::store) const OLDEST: u32 = 1;
 

@@ -14,9 +14,12 @@
 //! searches: `io_method = worker` (the default) with `io_workers` at about a quarter of the cores, or
 //! `io_method = io_uring` where the server was built with it; `effective_io_concurrency = 16` or more on flash storage.
 
+mod alerts;
 mod audit;
 mod cells;
+mod counters;
 mod decisions;
+mod directory;
 mod entries;
 mod fault;
 mod feed;
@@ -27,6 +30,7 @@ mod notes;
 mod search;
 mod server;
 mod spaces;
+mod spend;
 mod tenants;
 
 #[cfg(test)]
@@ -61,6 +65,7 @@ pub struct PostgresStore {
     writer: PgPool,
     readers: PgPool,
     listeners: PgPool,
+    counters: PgPool,
     suspect: Suspect,
     spaces: spaces::Known,
     months: months::Made,
@@ -87,7 +92,9 @@ impl PostgresStore {
         let suspect = Suspect::default();
         let writer = server.writers(&suspect);
         let readers = server.readers(&suspect);
-        Self::of(server, writer, readers, suspect).met().await
+        let store = Self::of(server, writer, readers, suspect).met().await?;
+        store.chain_the_rest().await?;
+        Ok(store)
     }
 
     /// Opens an existing database only to read from it. Nothing is set up, migrated or written, and every write fails. A
@@ -123,6 +130,7 @@ impl PostgresStore {
     fn of(server: Server, writer: PgPool, readers: PgPool, suspect: Suspect) -> Self {
         Self {
             listeners: server.listeners(),
+            counters: server.counters(&suspect),
             server,
             writer,
             readers,
@@ -142,9 +150,12 @@ impl PostgresStore {
             entries: self.clone(),
             ledger: self.clone(),
             tenants: self.clone(),
+            directory: self.clone(),
             audit: self.clone(),
             decisions: self.clone(),
             notes: self.clone(),
+            alerts: self.clone(),
+            counters: Some(self.clone()),
             changes: Some(self.clone()),
             search: Some(self.clone()),
         }
@@ -159,6 +170,7 @@ impl PostgresStore {
         }
         self.readers.close().await;
         self.writer.close().await;
+        self.counters.close().await;
     }
 
     async fn begin_write(&self) -> Result<PgTransaction<'static>, StoreError> {

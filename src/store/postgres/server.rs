@@ -1,6 +1,6 @@
 //! Connections to a server, and what a server must be to hold our data.
 //!
-//! Two pools, so that reading on the request path never waits for writers. Every wait has an end: for a connection, for
+//! Pools for reading, for writing and for counting, so that what requests wait for never waits for batches of rows. Every wait has an end: for a connection, for
 //! a statement and for a lock. A connection from before the database was found read-only or gone is not used again: after
 //! a fail-over it may lead to the old server.
 
@@ -19,6 +19,8 @@ use crate::config::StoreUrl;
 const WRITERS: u32 = 3;
 /// Connections that read.
 const READERS: u32 = 8;
+/// Connections that hold and settle budgets. More would wait for each other's locks.
+const COUNTERS: u32 = 4;
 /// Longest wait for a connection that writes, and for a lock it needs.
 const WRITE_WAIT: Duration = Duration::from_secs(5);
 /// Longest wait for a connection that reads. Whoever reads on the request path gives up earlier by itself; a scan at
@@ -67,15 +69,23 @@ impl Server {
 
     /// Few connections that write.
     pub(super) fn writers(&self, suspect: &Suspect) -> PgPool {
-        let options = self.options.clone().options([
+        pool(self.writing(), WRITERS, 1, WRITE_WAIT, suspect)
+    }
+
+    /// Connections that count what is spent. Where nobody has a budget none is made.
+    pub(super) fn counters(&self, suspect: &Suspect) -> PgPool {
+        pool(self.writing(), COUNTERS, 0, WRITE_WAIT, suspect)
+    }
+
+    fn writing(&self) -> PgConnectOptions {
+        self.options.clone().options([
             ("statement_timeout", WRITE_STATEMENT),
             ("lock_timeout", "5s"),
             // A replica that stands still must not hold the numbers of changes for long.
             ("idle_in_transaction_session_timeout", "10s"),
             // A plan made while a table was small would later read all of it.
             ("plan_cache_mode", "force_custom_plan"),
-        ]);
-        pool(options, WRITERS, WRITE_WAIT, suspect)
+        ])
     }
 
     /// Connections that read, and cannot write.
@@ -84,7 +94,7 @@ impl Server {
             .options
             .clone()
             .options([("statement_timeout", READ_STATEMENT), ("default_transaction_read_only", "on")]);
-        pool(options, READERS, READ_WAIT, suspect)
+        pool(options, READERS, 1, READ_WAIT, suspect)
     }
 
     /// The one connection that waits for notifications. It may be idle for days.
@@ -161,11 +171,11 @@ impl Server {
     }
 }
 
-fn pool(options: PgConnectOptions, size: u32, wait: Duration, suspect: &Suspect) -> PgPool {
+fn pool(options: PgConnectOptions, size: u32, least: u32, wait: Duration, suspect: &Suspect) -> PgPool {
     let suspect = suspect.clone();
     PgPoolOptions::new()
         .max_connections(size)
-        .min_connections(1)
+        .min_connections(least)
         .acquire_timeout(wait)
         .idle_timeout(Duration::from_secs(300))
         .max_lifetime(Duration::from_secs(1800))

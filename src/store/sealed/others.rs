@@ -1,8 +1,9 @@
 //! Audit, decisions, changes and searches behind the layer.
 
 use super::super::{
-    AuditRow, AuditStore, BoxFuture, ChangeStore, DecisionRow, DecisionStore, DecisionWrite, Digest, EntryWrite, Feed,
-    LearnedRow, Loaded, NearPoint, PartitionSize, Question, SearchStore, Seq, StoreError, What,
+    AuditHead, AuditRow, AuditStore, BoxFuture, Chained, ChangeStore, DecisionRow, DecisionStore, DecisionWrite,
+    Digest, EntryWrite, Feed, LearnedRow, Loaded, NearPoint, PartitionSize, Question, SearchStore, Seq, StoreError,
+    What,
 };
 use super::Sealed;
 use super::cells::seal_decision;
@@ -24,6 +25,14 @@ impl AuditStore for Sealed {
 
     fn audit_page(&self, after: Option<AuditId>, limit: u32) -> BoxFuture<'_, Vec<AuditRow>> {
         self.0.inner.audit.audit_page(after, limit)
+    }
+
+    fn audit_head(&self) -> BoxFuture<'_, Option<AuditHead>> {
+        self.0.inner.audit.audit_head()
+    }
+
+    fn audit_chain(&self, after: u64, limit: u32) -> BoxFuture<'_, Vec<Chained>> {
+        self.0.inner.audit.audit_chain(after, limit)
     }
 }
 

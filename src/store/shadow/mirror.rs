@@ -40,6 +40,7 @@ pub(in crate::store) enum Work {
     Purge,
     ForgetTenant(TenantId, u32),
     Note(String, Option<String>),
+    Directory(Vec<DirectoryWrite>, Vec<AuditRow>),
 }
 
 impl Work {
@@ -52,6 +53,7 @@ impl Work {
             Self::Decisions(writes) => writes.len(),
             Self::Learned(rows) => rows.len(),
             Self::Audit(_, writes) => writes.len() + 1,
+            Self::Directory(writes, audit) => writes.len() + audit.len(),
             Self::Forget(..) | Self::Purge | Self::ForgetTenant(..) | Self::Note(..) => 1,
         };
         rows as u64
@@ -80,6 +82,15 @@ impl Work {
             Self::Purge => stores.entries.purge().await,
             Self::ForgetTenant(tenant, limit) => stores.decisions.forget_tenant(tenant, *limit).await.map(|_| ()),
             Self::Note(name, text) => stores.notes.set_note(name, text.as_deref()).await,
+            // The second store numbers its changes by itself; only a copy may come in between.
+            Self::Directory(writes, audit) => {
+                let mut done = None;
+                while done.is_none() {
+                    let seen = stores.directory.directory_version().await?;
+                    done = stores.directory.change_directory(seen, writes, audit).await?;
+                }
+                Ok(())
+            }
         }
     }
 }

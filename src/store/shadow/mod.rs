@@ -7,10 +7,12 @@
 //! - The second store can never fail, slow or block the first: the queue is bounded, and what finds no room, or cannot be
 //!   written for too long, is dropped and counted. A count above zero means that a catch-up `remora copy` is due.
 //! - Changes to entries are queued in the order in which the first store made them.
-//! - Notes are not mirrored, each database has its own; but for those about data keys (see `notes`).
+//! - Notes are not mirrored, each database has its own; but for those about data keys (see `notes`). Neither are alerts and
+//!   counters of budgets: who is told, and what is left, is a matter of the first store.
 //!
 //! It must never make two stores equal by itself: what was there before the shadow was switched on is for `remora copy`.
 
+mod directory;
 mod mirror;
 mod notes;
 #[cfg(test)]
@@ -25,9 +27,9 @@ use tokio::sync::{Mutex, mpsc};
 pub use self::mirror::{Mirror, Opener, ShadowHandle, ShadowStats};
 use self::mirror::{Shared, Work};
 use super::{
-    AuditRow, AuditStore, BoxFuture, Counts, Cursor, DecisionRow, DecisionStore, DecisionWrite, Entry, EntryFilter,
-    EntryMeta, EntryStore, EntryWrite, Exported, Found, LearnedRow, LedgerRow, LedgerStore, Loaded, Point, Stores,
-    TenantRow, TenantStore,
+    AuditHead, AuditRow, AuditStore, BoxFuture, Chained, Counts, Cursor, DecisionRow, DecisionStore, DecisionWrite,
+    DirectoryWrite, Entry, EntryFilter, EntryMeta, EntryStore, EntryWrite, Exported, Found, LearnedRow, LedgerRow,
+    LedgerStore, Loaded, Point, Spend, Stores, TenantRow, TenantStore,
 };
 use crate::clock::UnixMs;
 use crate::config::StoreUrl;
@@ -61,6 +63,7 @@ struct Shadow {
     /// Held while a change is made and queued, so that both have the same order.
     entries: Mutex<()>,
     decisions: Mutex<()>,
+    directory: Mutex<()>,
 }
 
 /// Puts a second store behind `first`. Nothing reaches it until [`Mirror::run`] is polled. `url` is for showing.
@@ -77,11 +80,13 @@ pub fn shadow(first: &Stores, url: StoreUrl, open: Opener) -> (Stores, ShadowHan
         reads: AtomicU64::new(0),
         entries: Mutex::default(),
         decisions: Mutex::default(),
+        directory: Mutex::default(),
     });
     let stores = Stores {
         entries: shadow.clone(),
         ledger: shadow.clone(),
         tenants: shadow.clone(),
+        directory: shadow.clone(),
         audit: shadow.clone(),
         decisions: shadow.clone(),
         notes: shadow,
@@ -216,6 +221,16 @@ impl LedgerStore for Shadow {
     ) -> BoxFuture<'a, Vec<LedgerRow>> {
         self.first.ledger.served(tenant, entry, since, limit)
     }
+
+    fn spend<'a>(
+        &'a self,
+        tenant: Option<&'a TenantId>,
+        since: UnixMs,
+        until: UnixMs,
+        slot_ms: u64,
+    ) -> BoxFuture<'a, Vec<Spend>> {
+        self.first.ledger.spend(tenant, since, until, slot_ms)
+    }
 }
 
 impl TenantStore for Shadow {
@@ -248,6 +263,14 @@ impl AuditStore for Shadow {
 
     fn audit_page(&self, after: Option<AuditId>, limit: u32) -> BoxFuture<'_, Vec<AuditRow>> {
         self.first.audit.audit_page(after, limit)
+    }
+
+    fn audit_head(&self) -> BoxFuture<'_, Option<AuditHead>> {
+        self.first.audit.audit_head()
+    }
+
+    fn audit_chain(&self, after: u64, limit: u32) -> BoxFuture<'_, Vec<Chained>> {
+        self.first.audit.audit_chain(after, limit)
     }
 }
 

@@ -1,15 +1,26 @@
-//! The audit of admin changes. The table refuses to change or to lose a row.
+//! The audit of admin changes. The tables refuse to change or to lose a row.
 
 use sqlx::query;
-use sqlx::sqlite::SqliteRow;
+use sqlx::sqlite::{SqliteConnection, SqliteRow};
 
-use super::super::{AuditRow, AuditStore, BoxFuture, EntryWrite, StoreError};
+use super::super::audit::NO_HASH;
+use super::super::{AuditHead, AuditRow, AuditStore, BoxFuture, Chained, EntryWrite, StoreError, audit_hash};
 use super::SqliteStore;
 use super::cells::{Cells, stored};
 use crate::ids::AuditId;
 
 const RECORD: &str = "INSERT INTO admin_audit (id, at, actor, action, reason, what, result) \
     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7) ON CONFLICT (id) DO NOTHING";
+const CHAIN: &str = "INSERT INTO audit_chain (seq, id, hash) VALUES (?1, ?2, ?3)";
+const HEAD: &str = "SELECT seq, hash FROM audit_head";
+const SET_HEAD: &str = "INSERT INTO audit_head (one, seq, hash) VALUES (1, ?1, ?2) \
+    ON CONFLICT (one) DO UPDATE SET seq = excluded.seq, hash = excluded.hash";
+const CHAINED: &str = "SELECT a.id, a.at, a.actor, a.action, a.reason, a.what, a.result, c.seq, c.hash \
+    FROM audit_chain AS c JOIN admin_audit AS a ON a.id = c.id WHERE c.seq > ?1 ORDER BY c.seq LIMIT ?2";
+const UNCHAINED: &str = "SELECT id, at, actor, action, reason, what, result FROM admin_audit AS a \
+    WHERE NOT EXISTS (SELECT 1 FROM audit_chain AS c WHERE c.id = a.id) ORDER BY id LIMIT ?1";
+/// Rows taken into the chain at once.
+const MANY: u32 = 500;
 const TRAIL: &str = "SELECT id, at, actor, action, reason, what, result FROM admin_audit \
     WHERE ?1 IS NULL OR id < ?1 ORDER BY id DESC LIMIT ?2";
 // No id sorts before the empty blob.
@@ -23,17 +34,7 @@ impl AuditStore for SqliteStore {
             for change in changes {
                 self.apply_one(&mut transaction, change).await?;
             }
-            query(RECORD)
-                .bind(&row.id.to_bytes()[..])
-                .bind(stored(row.at))
-                .bind(&row.actor)
-                .bind(&*row.action)
-                .bind(&row.reason)
-                .bind(&row.what)
-                .bind(&row.result)
-                .execute(&mut *transaction)
-                .await
-                .map_err(|error| self.fault(error))?;
+            self.append_audit(&mut transaction, row).await?;
             self.commit(transaction).await
         })
     }
@@ -63,10 +64,90 @@ impl AuditStore for SqliteStore {
             rows.iter().map(read).collect()
         })
     }
+
+    fn audit_head(&self) -> BoxFuture<'_, Option<AuditHead>> {
+        Box::pin(async move {
+            let row = query(HEAD).fetch_optional(&self.readers).await.map_err(|error| self.fault(error))?;
+            row.as_ref().map(read_head).transpose()
+        })
+    }
+
+    fn audit_chain(&self, after: u64, limit: u32) -> BoxFuture<'_, Vec<Chained>> {
+        Box::pin(async move {
+            let rows = query(CHAINED).bind(stored(after)).bind(limit).fetch_all(&self.readers).await;
+            let rows = rows.map_err(|error| self.fault(error))?;
+            rows.iter()
+                .map(|row| {
+                    let mut cells = Cells::of("admin_audit", row);
+                    Ok(Chained { row: read_cells(&mut cells)?, seq: cells.count()?, hash: cells.digest()? })
+                })
+                .collect()
+        })
+    }
+}
+
+impl SqliteStore {
+    /// Adds a row and its place in the chain; one that is there already is ignored.
+    pub(super) async fn append_audit(
+        &self,
+        connection: &mut SqliteConnection,
+        row: &AuditRow,
+    ) -> Result<(), StoreError> {
+        let added = query(RECORD)
+            .bind(&row.id.to_bytes()[..])
+            .bind(stored(row.at))
+            .bind(&row.actor)
+            .bind(&*row.action)
+            .bind(&row.reason)
+            .bind(&row.what)
+            .bind(&row.result)
+            .execute(&mut *connection)
+            .await
+            .map_err(|error| self.fault(error))?;
+        if added.rows_affected() == 0 {
+            return Ok(());
+        }
+        self.chain(connection, std::slice::from_ref(row)).await
+    }
+
+    /// Takes rows into the chain that were recorded before there was one, or by a program that does not know it.
+    pub(super) async fn chain_the_rest(&self, connection: &mut SqliteConnection) -> Result<(), StoreError> {
+        loop {
+            let rows = query(UNCHAINED).bind(MANY).fetch_all(&mut *connection).await;
+            let rows = rows.map_err(|error| self.fault(error))?;
+            if rows.is_empty() {
+                return Ok(());
+            }
+            let rows = rows.iter().map(read).collect::<Result<Vec<_>, _>>()?;
+            self.chain(connection, &rows).await?;
+        }
+    }
+
+    async fn chain(&self, connection: &mut SqliteConnection, rows: &[AuditRow]) -> Result<(), StoreError> {
+        let head = query(HEAD).fetch_optional(&mut *connection).await.map_err(|error| self.fault(error))?;
+        let head = head.as_ref().map(read_head).transpose()?;
+        let (mut seq, mut hash) = head.map_or((0, NO_HASH), |head| (head.seq, head.hash));
+        for row in rows {
+            seq += 1;
+            hash = audit_hash(&hash, seq, row);
+            let place = query(CHAIN).bind(stored(seq)).bind(row.id.to_bytes().to_vec()).bind(hash.to_vec());
+            place.execute(&mut *connection).await.map_err(|error| self.fault(error))?;
+        }
+        let moved = query(SET_HEAD).bind(stored(seq)).bind(hash.to_vec()).execute(connection).await;
+        moved.map(|_| ()).map_err(|error| self.fault(error))
+    }
+}
+
+fn read_head(row: &SqliteRow) -> Result<AuditHead, StoreError> {
+    let mut cells = Cells::of("audit_head", row);
+    Ok(AuditHead { seq: cells.count()?, hash: cells.digest()? })
 }
 
 fn read(row: &SqliteRow) -> Result<AuditRow, StoreError> {
-    let mut cells = Cells::of("admin_audit", row);
+    read_cells(&mut Cells::of("admin_audit", row))
+}
+
+fn read_cells(cells: &mut Cells<'_>) -> Result<AuditRow, StoreError> {
     Ok(AuditRow {
         id: AuditId::from_bytes(cells.id()?),
         at: cells.count()?,

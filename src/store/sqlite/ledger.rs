@@ -4,7 +4,7 @@ use sqlx::query::Query;
 use sqlx::sqlite::{SqliteArguments, SqliteConnection, SqliteRow};
 use sqlx::{Sqlite, query, query_scalar};
 
-use super::super::{BoxFuture, LedgerRow, LedgerStore, StoreError, Tokens};
+use super::super::{BoxFuture, LedgerRow, LedgerStore, Spend, StoreError, Tokens};
 use super::SqliteStore;
 use super::cells::{Cells, stored, stored_or_null, tags_text};
 use crate::clock::UnixMs;
@@ -137,6 +137,16 @@ impl LedgerStore for SqliteStore {
                 .map_err(|error| self.fault(error))?;
             rows.iter().map(read).collect()
         })
+    }
+
+    fn spend<'a>(
+        &'a self,
+        tenant: Option<&'a TenantId>,
+        since: UnixMs,
+        until: UnixMs,
+        slot_ms: u64,
+    ) -> BoxFuture<'a, Vec<Spend>> {
+        Box::pin(self.sum_spend(tenant, since, until, slot_ms))
     }
 }
 

@@ -16,7 +16,7 @@ use super::file::{self, APPLICATION_ID, Found};
 use super::{CHECK_UP_TO, MAKES_ONE, PAGE_BYTES, base, connect, done, run, writing};
 use crate::config::Migrate;
 
-pub(in crate::store) const STEPS: [Step; 4] = [
+pub(in crate::store) const STEPS: [Step; 5] = [
     Step { version: 1, name: "tables", up: include_str!("migrations/0001_tables.up.sql"), down: None, compatible: 1 },
     Step {
         version: 2,
@@ -39,10 +39,17 @@ pub(in crate::store) const STEPS: [Step; 4] = [
         down: Some(include_str!("migrations/0004_decisions.down.sql")),
         compatible: 1,
     },
+    Step {
+        version: 5,
+        name: "tenancy",
+        up: include_str!("migrations/0005_tenancy.up.sql"),
+        down: Some(include_str!("migrations/0005_tenancy.down.sql")),
+        compatible: 1,
+    },
 ];
 
 /// The schema that this program works with.
-pub(in crate::store) const LATEST: u32 = 4;
+pub(in crate::store) const LATEST: u32 = 5;
 /// The oldest schema that holds data.
 pub(in crate::store) const OLDEST: u32 = 1;
 

@@ -11,15 +11,18 @@
 //! A truncated file of any size is recognised from its header; other damage surfaces as [`StoreError::Corrupt`] when
 //! it is read.
 
+mod alerts;
 mod audit;
 mod cells;
 mod decisions;
+mod directory;
 mod entries;
 mod fault;
 mod file;
 mod ledger;
 mod migrate;
 mod notes;
+mod spend;
 mod tenants;
 
 #[cfg(test)]
@@ -62,8 +65,11 @@ const WAL_BYTES: &str = "67108864";
 
 /// Statements that must not read a whole table, each with what finds its rows.
 #[cfg(test)]
-const INDEXED: [(&str, &str); 4] = [
+const INDEXED: [(&str, &str); 7] = [
     (ledger::SERVED, "requests_by_entry"),
+    (spend::OF_TENANT, "requests_by_time"),
+    (spend::OF_ALL, "requests_by_time"),
+    (alerts::DUE, "alert_deliveries_due"),
     (decisions::SINCE_ALL, "PRIMARY KEY"),
     (decisions::SINCE_TENANT, "decisions_by_tenant"),
     (decisions::FORGET, "decisions_by_time"),
@@ -88,7 +94,9 @@ impl SqliteStore {
         let readers = pool(path, READERS, base(path).read_only(true).row_buffer_size(ROWS_AHEAD)).await?;
         let store = Self { path: path.to_path_buf(), writer, readers };
         // A file on a read-only mount opens without complaint; find out now instead of at the first write.
-        store.begin_write().await?.rollback().await.map_err(|error| store.fault(error))?;
+        let mut transaction = store.begin_write().await?;
+        store.chain_the_rest(&mut transaction).await?;
+        store.commit(transaction).await?;
         Ok(Arc::new(store))
     }
 
@@ -113,9 +121,12 @@ impl SqliteStore {
             entries: self.clone(),
             ledger: self.clone(),
             tenants: self.clone(),
+            directory: self.clone(),
             audit: self.clone(),
             decisions: self.clone(),
             notes: self.clone(),
+            alerts: self.clone(),
+            counters: None,
             changes: None,
             search: None,
         }

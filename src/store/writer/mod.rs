@@ -21,6 +21,8 @@ mod lane;
 mod outage_tests;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod unasked_tests;
 
 use std::num::NonZeroU32;
 use std::sync::Arc;

@@ -7,11 +7,11 @@ use std::time::Duration;
 
 use super::*;
 use crate::clock::UnixMs;
-use crate::ids::{AuditId, EntryId, RequestId, TenantId};
+use crate::ids::{EntryId, RequestId, TenantId};
 use crate::store::sample::{bare_decision, delete, label, new_decision, put, request_id, row};
 use crate::store::{
-    AuditRow, AuditStore, BoxFuture, Counts, Cursor, DecisionRow, DecisionStore, Entry, EntryFilter, EntryMeta,
-    EntryStore, Exported, Found, LearnedRow, LedgerStore, Loaded, NoteStore, Point, StoreError, TenantRow, TenantStore,
+    BoxFuture, Counts, Cursor, DecisionRow, DecisionStore, Entry, EntryFilter, EntryMeta, EntryStore, Exported, Found,
+    LearnedRow, LedgerStore, Loaded, Point, Spend, StoreError,
 };
 
 pub(super) const LONG: Duration = Duration::from_secs(3600);
@@ -82,6 +82,10 @@ impl LedgerStore for Fake {
         unreachable!()
     }
 
+    fn spend<'a>(&'a self, _: Option<&'a TenantId>, _: UnixMs, _: UnixMs, _: u64) -> BoxFuture<'a, Vec<Spend>> {
+        unreachable!()
+    }
+
     fn served<'a>(&'a self, _: &'a TenantId, _: EntryId, _: UnixMs, _: u32) -> BoxFuture<'a, Vec<LedgerRow>> {
         unreachable!()
     }
@@ -147,52 +151,6 @@ impl EntryStore for Fake {
     }
 }
 
-impl TenantStore for Fake {
-    fn upsert<'a>(&'a self, _: &'a [TenantRow]) -> BoxFuture<'a, ()> {
-        unreachable!()
-    }
-
-    fn list(&self) -> BoxFuture<'_, Vec<TenantRow>> {
-        unreachable!()
-    }
-}
-
-impl AuditStore for Fake {
-    fn record<'a>(&'a self, _: &'a AuditRow, _: &'a [EntryWrite]) -> BoxFuture<'a, ()> {
-        unreachable!()
-    }
-
-    fn trail(&self, _: Option<AuditId>, _: u32) -> BoxFuture<'_, Vec<AuditRow>> {
-        unreachable!()
-    }
-
-    fn audit_page(&self, _: Option<AuditId>, _: u32) -> BoxFuture<'_, Vec<AuditRow>> {
-        unreachable!()
-    }
-}
-
-impl NoteStore for Fake {
-    fn note<'a>(&'a self, _: &'a str) -> BoxFuture<'a, Option<String>> {
-        unreachable!()
-    }
-
-    fn note_once<'a>(&'a self, _: &'a str, _: &'a str) -> BoxFuture<'a, String> {
-        unreachable!()
-    }
-
-    fn set_note<'a>(&'a self, _: &'a str, _: Option<&'a str>) -> BoxFuture<'a, ()> {
-        unreachable!()
-    }
-
-    fn swap_note<'a>(&'a self, _: &'a str, _: &'a str, _: &'a str) -> BoxFuture<'a, bool> {
-        unreachable!()
-    }
-
-    fn notes_of<'a>(&'a self, _: &'a str) -> BoxFuture<'a, Vec<(String, String)>> {
-        unreachable!()
-    }
-}
-
 impl DecisionStore for Fake {
     fn write<'a>(&'a self, writes: &'a [DecisionWrite]) -> BoxFuture<'a, ()> {
         Box::pin(async move {
@@ -238,9 +196,12 @@ pub(super) fn stores(fake: &Arc<Fake>) -> Stores {
         entries: fake.clone(),
         ledger: fake.clone(),
         tenants: fake.clone(),
+        directory: fake.clone(),
         audit: fake.clone(),
         decisions: fake.clone(),
         notes: fake.clone(),
+        alerts: fake.clone(),
+        counters: None,
         changes: None,
         search: None,
     }

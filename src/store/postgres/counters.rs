@@ -1,0 +1,273 @@
+//! Counters of budgets that several replicas share.
+//!
+//! Whoever holds or settles for a tenant first takes a lock of that tenant, which lasts as long as the transaction; so what
+//! is counted and what is then held belong to one moment, and no number of replicas together holds more than there is. The
+//! locks of several tenants are taken in one order, so nobody waits in a circle.
+//!
+//! Holds have connections of their own: requests wait for them, and must not wait behind batches of rows.
+
+use sqlx::postgres::{PgRow, PgTransaction};
+use sqlx::{query, query_as};
+
+use super::super::{BoxFuture, BudgetAsk, BudgetUse, CounterStore, Holding, StoreError};
+use super::cells::{Cells, escaped, stored};
+use super::{PostgresStore, pause};
+use crate::clock::UnixMs;
+use crate::ids::RequestId;
+
+// A server that crashes may forget the holds of the last moments, as it may any hold by its expiry: no request waits for
+// the disk because of that.
+const BEGIN_HOLD: &str = "BEGIN; SET LOCAL synchronous_commit = off";
+const LOCK: &str = "SELECT pg_advisory_xact_lock(k) FROM unnest($1::bigint[]) AS k";
+// What others hold; what has expired is ignored, and removed in passing unless somebody has it in hand.
+const USES: &str = "WITH expired AS (SELECT request, key FROM budget_holds WHERE key = ANY ($1) AND expires_at <= $5 \
+         FOR UPDATE SKIP LOCKED), \
+     removed AS (DELETE FROM budget_holds AS h USING expired AS e WHERE h.request = e.request AND h.key = e.key), \
+     wanted AS (SELECT n, slot FROM unnest($2::bigint[], $3::bigint[]) AS w (n, slot)) \
+     SELECT \
+         (SELECT count(*) FROM wanted AS w WHERE w.n = b.n) = (SELECT count(*) FROM wanted AS w \
+             JOIN budget_slots AS s ON s.key = b.key AND s.slot = w.slot WHERE w.n = b.n AND s.seeded), \
+         (SELECT coalesce(sum(s.spent), 0) FROM wanted AS w \
+             JOIN budget_slots AS s ON s.key = b.key AND s.slot = w.slot WHERE w.n = b.n)::bigint, \
+         (SELECT coalesce(sum(h.amount), 0) FROM budget_holds AS h \
+             WHERE h.key = b.key AND h.expires_at > $5 AND h.request <> $4)::bigint, \
+         (SELECT EXISTS (SELECT 1 FROM budget_holds WHERE request = $4 AND expires_at > $5) \
+             OR EXISTS (SELECT 1 FROM budget_settled WHERE request = $4)) \
+     FROM unnest($1::text[]) WITH ORDINALITY AS b (key, n) ORDER BY b.n";
+const HOLD: &str = "INSERT INTO budget_holds (request, key, amount, expires_at) \
+    SELECT $1, key, max(amount), $4 FROM unnest($2::text[], $3::bigint[]) AS b (key, amount) GROUP BY key \
+    ON CONFLICT (request, key) DO UPDATE SET amount = excluded.amount, expires_at = excluded.expires_at";
+const SETTLED: &str = "INSERT INTO budget_settled (request, at) VALUES ($1, $2) ON CONFLICT (request) DO NOTHING";
+const RELEASE: &str = "DELETE FROM budget_holds WHERE request = $1";
+// A part of a period that is met here first counts from now on; `seed` adds what was spent before.
+const SPEND: &str = "INSERT INTO budget_slots AS s (key, slot, spent, seeded) \
+    SELECT key, slot, $3, false FROM (SELECT DISTINCT key, slot FROM unnest($1::text[], $2::bigint[]) AS b (key, slot)) AS b \
+    ORDER BY key, slot ON CONFLICT (key, slot) DO UPDATE SET spent = s.spent + excluded.spent";
+const RENEW: &str = "UPDATE budget_holds SET expires_at = greatest(expires_at, $2) WHERE request = ANY ($1)";
+const SEED: &str = "INSERT INTO budget_slots AS s (key, slot, spent, seeded) \
+    SELECT $1, slot, max(spent), true FROM unnest($2::bigint[], $3::bigint[]) AS b (slot, spent) \
+    GROUP BY slot ORDER BY slot \
+    ON CONFLICT (key, slot) DO UPDATE SET spent = greatest(s.spent, excluded.spent), seeded = true";
+const CORRECT: &str = "UPDATE budget_slots SET spent = $4 WHERE key = $1 AND slot = $2 AND spent = $3 AND seeded";
+const USE: &str = "SELECT count(*) FILTER (WHERE seeded), coalesce(sum(spent), 0)::bigint, \
+    (SELECT coalesce(sum(h.amount), 0) FROM budget_holds AS h WHERE h.key = $1 AND h.expires_at > $3)::bigint \
+    FROM budget_slots WHERE key = $1 AND slot = ANY ($2)";
+const FORGET: [&str; 3] = [
+    "DELETE FROM budget_slots WHERE slot < $1",
+    "DELETE FROM budget_holds WHERE expires_at < $1",
+    "DELETE FROM budget_settled WHERE at < $1",
+];
+
+/// Runs a write again where it met others on the same rows.
+macro_rules! retrying {
+    ($once:expr) => {
+        Box::pin(async move {
+            let mut round = 0;
+            loop {
+                match $once.await {
+                    Err(error) => pause(&mut round, error).await?,
+                    done => return done,
+                }
+            }
+        })
+    };
+}
+
+impl CounterStore for PostgresStore {
+    fn hold<'a>(
+        &'a self,
+        request: RequestId,
+        budgets: &'a [BudgetAsk],
+        now: UnixMs,
+        expires_at: UnixMs,
+    ) -> BoxFuture<'a, Holding> {
+        retrying!(self.hold_once(request, budgets, now, expires_at))
+    }
+
+    fn settle<'a>(
+        &'a self,
+        request: RequestId,
+        budgets: &'a [(String, UnixMs)],
+        amount: i64,
+        now: UnixMs,
+    ) -> BoxFuture<'a, ()> {
+        retrying!(self.settle_once(request, budgets, amount, now))
+    }
+
+    fn renew<'a>(&'a self, requests: &'a [RequestId], expires_at: UnixMs) -> BoxFuture<'a, ()> {
+        retrying!(async {
+            let ids: Vec<[u8; 16]> = requests.iter().map(|request| request.to_bytes()).collect();
+            let renewed = query(RENEW).bind(ids).bind(stored(expires_at)).execute(&self.counters).await;
+            renewed.map(|_| ()).map_err(|error| self.pool_fault(&self.counters, error))
+        })
+    }
+
+    fn seed<'a>(&'a self, key: &'a str, slots: &'a [(UnixMs, i64)]) -> BoxFuture<'a, ()> {
+        retrying!(async {
+            let starts: Vec<i64> = slots.iter().map(|(slot, _)| stored(*slot)).collect();
+            let spent: Vec<i64> = slots.iter().map(|(_, spent)| *spent).collect();
+            let seeded = query(SEED).bind(escaped(key)).bind(starts).bind(spent).execute(&self.counters).await;
+            seeded.map(|_| ()).map_err(|error| self.pool_fault(&self.counters, error))
+        })
+    }
+
+    fn correct<'a>(&'a self, key: &'a str, slot: UnixMs, seen: i64, spent: i64) -> BoxFuture<'a, bool> {
+        retrying!(async {
+            let corrected = query(CORRECT)
+                .bind(escaped(key))
+                .bind(stored(slot))
+                .bind(seen)
+                .bind(spent)
+                .execute(&self.counters)
+                .await;
+            let corrected = corrected.map_err(|error| self.pool_fault(&self.counters, error))?;
+            Ok(corrected.rows_affected() > 0)
+        })
+    }
+
+    fn budget_use<'a>(&'a self, key: &'a str, slots: &'a [UnixMs], now: UnixMs) -> BoxFuture<'a, Option<BudgetUse>> {
+        Box::pin(async move {
+            let mut starts: Vec<i64> = slots.iter().map(|slot| stored(*slot)).collect();
+            starts.sort_unstable();
+            starts.dedup();
+            let wanted = starts.len();
+            let (there, spent, held): (i64, i64, i64) = query_as(USE)
+                .bind(escaped(key))
+                .bind(starts)
+                .bind(stored(now))
+                .fetch_one(&self.readers)
+                .await
+                .map_err(|error| self.fault(error))?;
+            Ok((usize::try_from(there) == Ok(wanted)).then_some(BudgetUse { spent, held }))
+        })
+    }
+
+    fn forget_counters(&self, before: UnixMs) -> BoxFuture<'_, ()> {
+        retrying!(async {
+            for statement in FORGET {
+                let forgotten = query(statement).bind(stored(before)).execute(&self.counters).await;
+                forgotten.map_err(|error| self.pool_fault(&self.counters, error))?;
+            }
+            Ok(())
+        })
+    }
+}
+
+/// What the counters say of one budget.
+struct Found {
+    seeded: bool,
+    used: BudgetUse,
+    /// The request holds already, or was settled.
+    known: bool,
+}
+
+impl PostgresStore {
+    async fn hold_once(
+        &self,
+        request: RequestId,
+        budgets: &[BudgetAsk],
+        now: UnixMs,
+        expires_at: UnixMs,
+    ) -> Result<Holding, StoreError> {
+        if budgets.is_empty() {
+            return Ok(Holding::Held(Vec::new()));
+        }
+        let said = |error| self.pool_fault(&self.counters, error);
+        let mut transaction = self.counters.begin_with(BEGIN_HOLD).await.map_err(said)?;
+        self.lock_tenants(&mut transaction, budgets.iter().map(|ask| ask.key.as_str())).await?;
+        let keys: Vec<_> = budgets.iter().map(|ask| escaped(&ask.key)).collect();
+        let (mut numbers, mut slots) = (Vec::new(), Vec::new());
+        for (number, ask) in (1_i64..).zip(budgets) {
+            for slot in &ask.slots {
+                numbers.push(number);
+                slots.push(stored(*slot));
+            }
+        }
+        let rows = query(USES)
+            .bind(&keys)
+            .bind(numbers)
+            .bind(slots)
+            .bind(request.to_bytes())
+            .bind(stored(now))
+            .fetch_all(&mut *transaction)
+            .await
+            .map_err(said)?;
+        let found = rows.iter().map(read).collect::<Result<Vec<Found>, _>>()?;
+        let unseeded: Vec<usize> = (0..).zip(&found).filter(|(_, of)| !of.seeded).map(|(place, _)| place).collect();
+        if !unseeded.is_empty() {
+            return Ok(Holding::Unseeded(unseeded));
+        }
+        let uses: Vec<BudgetUse> = found.iter().map(|of| of.used).collect();
+        if found.first().is_some_and(|of| of.known) {
+            return Ok(Holding::Held(uses));
+        }
+        for (place, (ask, used)) in budgets.iter().zip(&uses).enumerate() {
+            if used.spent.saturating_add(used.held).saturating_add(ask.amount) > ask.limit {
+                return Ok(Holding::Short(place, *used));
+            }
+        }
+        let amounts: Vec<i64> = budgets.iter().map(|ask| ask.amount).collect();
+        query(HOLD)
+            .bind(request.to_bytes())
+            .bind(&keys)
+            .bind(amounts)
+            .bind(stored(expires_at))
+            .execute(&mut *transaction)
+            .await
+            .map_err(said)?;
+        transaction.commit().await.map_err(said)?;
+        Ok(Holding::Held(uses))
+    }
+
+    async fn settle_once(
+        &self,
+        request: RequestId,
+        budgets: &[(String, UnixMs)],
+        amount: i64,
+        now: UnixMs,
+    ) -> Result<(), StoreError> {
+        let said = |error| self.pool_fault(&self.counters, error);
+        let mut transaction = self.counters.begin().await.map_err(said)?;
+        self.lock_tenants(&mut transaction, budgets.iter().map(|(key, _)| key.as_str())).await?;
+        query(RELEASE).bind(request.to_bytes()).execute(&mut *transaction).await.map_err(said)?;
+        let first = query(SETTLED).bind(request.to_bytes()).bind(stored(now)).execute(&mut *transaction).await;
+        if first.map_err(said)?.rows_affected() > 0 {
+            let keys: Vec<_> = budgets.iter().map(|(key, _)| escaped(key)).collect();
+            let slots: Vec<i64> = budgets.iter().map(|(_, slot)| stored(*slot)).collect();
+            let spent = query(SPEND).bind(keys).bind(slots).bind(amount).execute(&mut *transaction).await;
+            spent.map_err(said)?;
+        }
+        transaction.commit().await.map_err(said)
+    }
+
+    /// Waits until nobody else holds or settles for these tenants. What stands before the first `/` of a key is its tenant.
+    async fn lock_tenants<'k>(
+        &self,
+        transaction: &mut PgTransaction<'static>,
+        keys: impl Iterator<Item = &'k str>,
+    ) -> Result<(), StoreError> {
+        let mut locks: Vec<i64> = keys.map(|key| lock_of(key.split('/').next().unwrap_or_default())).collect();
+        locks.sort_unstable();
+        locks.dedup();
+        if locks.is_empty() {
+            return Ok(());
+        }
+        let locked = query(LOCK).bind(locks).execute(&mut **transaction).await;
+        locked.map(|_| ()).map_err(|error| self.pool_fault(&self.counters, error))
+    }
+}
+
+/// The number of a tenant's lock, the same in every replica. Two tenants with one number would only wait for each other.
+fn lock_of(tenant: &str) -> i64 {
+    let hash = blake3::derive_key("remora 2026 budget lock", tenant.as_bytes());
+    i64::from_le_bytes(*hash.first_chunk::<8>().unwrap_or(&[0; 8]))
+}
+
+fn read(row: &PgRow) -> Result<Found, StoreError> {
+    let mut cells = Cells::of("budget_slots", row);
+    Ok(Found {
+        seeded: cells.take()?,
+        used: BudgetUse { spent: cells.take()?, held: cells.take()? },
+        known: cells.take()?,
+    })
+}

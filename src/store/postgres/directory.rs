@@ -1,0 +1,233 @@
+//! Tenants with their specs, virtual keys and admin tokens.
+
+use bytes::Bytes;
+use sqlx::postgres::{PgConnection, PgRow};
+use sqlx::{query, query_scalar};
+
+use super::super::{
+    AuditRow, BoxFuture, DirectoryImage, DirectoryStore, DirectoryWrite, KeyRow, StoreError, TenantRecord, TokenRow,
+};
+use super::cells::{Cells, escaped, escaped_or_null, stored, stored_or_null};
+use super::{PostgresStore, pause};
+use crate::clock::UnixMs;
+use crate::ids::TenantId;
+
+const VERSION: &str = "SELECT version FROM directory_head";
+// Changes are made one after another: the next waits for this row.
+const LOCK_VERSION: &str = "SELECT version FROM directory_head FOR UPDATE";
+const SET_VERSION: &str = "UPDATE directory_head SET version = $1";
+const TENANTS: &str =
+    "SELECT tenant, declared, spec, credential, created_at, updated_at FROM tenant_specs ORDER BY tenant";
+const KEYS: &str = "SELECT id, tenant, name, hash, spec, expires_at, replaced_by, created_at, updated_at, used_at \
+    FROM virtual_keys ORDER BY id";
+const TOKENS: &str =
+    "SELECT id, name, hash, role, tenant, expires_at, created_at, used_at FROM admin_tokens ORDER BY id";
+const PUT_TENANT: &str = "INSERT INTO tenant_specs (tenant, declared, spec, credential, created_at, updated_at) \
+    VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT (tenant) DO UPDATE SET declared = excluded.declared, spec = excluded.spec, \
+    credential = excluded.credential, created_at = excluded.created_at, updated_at = excluded.updated_at";
+// Whoever has a spec is known too.
+const KNOW_TENANT: &str = "INSERT INTO tenants (tenant, declared, created_at, updated_at) VALUES ($1, $2, $3, $4) \
+    ON CONFLICT (tenant) DO UPDATE SET declared = excluded.declared, updated_at = excluded.updated_at";
+const DELETE_TENANT: [&str; 3] = [
+    "DELETE FROM virtual_keys WHERE tenant = $1",
+    "DELETE FROM tenant_specs WHERE tenant = $1",
+    "DELETE FROM tenants WHERE tenant = $1",
+];
+const PUT_KEY: &str = "INSERT INTO virtual_keys (id, tenant, name, hash, spec, expires_at, replaced_by, created_at, updated_at, \
+     used_at) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10) \
+     ON CONFLICT (id) DO UPDATE SET tenant = excluded.tenant, name = excluded.name, hash = excluded.hash, \
+     spec = excluded.spec, expires_at = excluded.expires_at, replaced_by = excluded.replaced_by, \
+     created_at = excluded.created_at, updated_at = excluded.updated_at";
+const DELETE_KEY: &str = "DELETE FROM virtual_keys WHERE id = $1";
+const PUT_TOKEN: &str = "INSERT INTO admin_tokens (id, name, hash, role, tenant, expires_at, created_at, used_at) \
+     VALUES ($1, $2, $3, $4, $5, $6, $7, $8) \
+     ON CONFLICT (id) DO UPDATE SET name = excluded.name, hash = excluded.hash, role = excluded.role, \
+     tenant = excluded.tenant, expires_at = excluded.expires_at, created_at = excluded.created_at";
+const DELETE_TOKEN: &str = "DELETE FROM admin_tokens WHERE id = $1";
+// In the order of their ids, so that two that note the same ones do not block each other.
+const USED_KEYS: &str = "WITH noted AS (SELECT id, max(at) AS at FROM unnest($1::text[], $2::bigint[]) AS n (id, at) GROUP BY id), \
+    due AS (SELECT k.id, noted.at FROM virtual_keys AS k JOIN noted ON noted.id = k.id \
+        WHERE k.used_at IS NULL OR k.used_at < noted.at ORDER BY k.id FOR UPDATE OF k) \
+    UPDATE virtual_keys AS k SET used_at = due.at FROM due WHERE k.id = due.id";
+const USED_TOKENS: &str = "WITH noted AS (SELECT id, max(at) AS at FROM unnest($1::text[], $2::bigint[]) AS n (id, at) GROUP BY id), \
+    due AS (SELECT t.id, noted.at FROM admin_tokens AS t JOIN noted ON noted.id = t.id \
+        WHERE t.used_at IS NULL OR t.used_at < noted.at ORDER BY t.id FOR UPDATE OF t) \
+    UPDATE admin_tokens AS t SET used_at = due.at FROM due WHERE t.id = due.id";
+
+impl DirectoryStore for PostgresStore {
+    fn directory_version(&self) -> BoxFuture<'_, u64> {
+        Box::pin(async move {
+            let version: i64 =
+                query_scalar(VERSION).fetch_one(&self.readers).await.map_err(|error| self.fault(error))?;
+            Ok(version.unsigned_abs())
+        })
+    }
+
+    fn directory(&self) -> BoxFuture<'_, DirectoryImage> {
+        Box::pin(async move {
+            let mut snapshot = self.begin_read().await?;
+            let said = |error| self.fault(error);
+            let version: i64 = query_scalar(VERSION).fetch_one(&mut *snapshot).await.map_err(said)?;
+            let tenants = query(TENANTS).fetch_all(&mut *snapshot).await.map_err(said)?;
+            let keys = query(KEYS).fetch_all(&mut *snapshot).await.map_err(said)?;
+            let tokens = query(TOKENS).fetch_all(&mut *snapshot).await.map_err(said)?;
+            Ok(DirectoryImage {
+                version: version.unsigned_abs(),
+                tenants: tenants.iter().map(read_tenant).collect::<Result<_, _>>()?,
+                keys: keys.iter().map(read_key).collect::<Result<_, _>>()?,
+                tokens: tokens.iter().map(read_token).collect::<Result<_, _>>()?,
+            })
+        })
+    }
+
+    fn change_directory<'a>(
+        &'a self,
+        seen: u64,
+        writes: &'a [DirectoryWrite],
+        audit: &'a [AuditRow],
+    ) -> BoxFuture<'a, Option<u64>> {
+        Box::pin(async move {
+            let mut round = 0;
+            loop {
+                match self.change_once(seen, writes, audit).await {
+                    Err(error) => pause(&mut round, error).await?,
+                    done => return done,
+                }
+            }
+        })
+    }
+
+    fn note_used<'a>(&'a self, used: &'a [(String, UnixMs)]) -> BoxFuture<'a, ()> {
+        Box::pin(async move {
+            if used.is_empty() {
+                return Ok(());
+            }
+            let ids: Vec<&str> = used.iter().map(|(id, _)| id.as_str()).collect();
+            let times: Vec<i64> = used.iter().map(|(_, at)| stored(*at)).collect();
+            for statement in [USED_KEYS, USED_TOKENS] {
+                let noted = query(statement).bind(&ids).bind(&times).execute(&self.writer).await;
+                noted.map_err(|error| self.pool_fault(&self.writer, error))?;
+            }
+            Ok(())
+        })
+    }
+}
+
+impl PostgresStore {
+    async fn change_once(
+        &self,
+        seen: u64,
+        writes: &[DirectoryWrite],
+        audit: &[AuditRow],
+    ) -> Result<Option<u64>, StoreError> {
+        let mut transaction = self.begin_write().await?;
+        let version: i64 =
+            query_scalar(LOCK_VERSION).fetch_one(&mut *transaction).await.map_err(|error| self.fault(error))?;
+        if version.unsigned_abs() != seen {
+            return Ok(None);
+        }
+        for write in writes {
+            self.write_directory(&mut transaction, write).await.map_err(|error| self.fault(error))?;
+        }
+        for row in audit {
+            self.append_audit(&mut transaction, row).await?;
+        }
+        let next = seen.saturating_add(1);
+        let set = query(SET_VERSION).bind(stored(next)).execute(&mut *transaction).await;
+        set.map_err(|error| self.fault(error))?;
+        self.commit(transaction).await?;
+        Ok(Some(next))
+    }
+
+    async fn write_directory(&self, connection: &mut PgConnection, write: &DirectoryWrite) -> Result<(), sqlx::Error> {
+        let statement = match write {
+            DirectoryWrite::PutTenant(row) => {
+                query(PUT_TENANT)
+                    .bind(row.tenant.as_str())
+                    .bind(row.declared)
+                    .bind(escaped(&row.spec))
+                    .bind(row.credential.as_deref())
+                    .bind(stored(row.created_at))
+                    .bind(stored(row.updated_at))
+                    .execute(&mut *connection)
+                    .await?;
+                query(KNOW_TENANT)
+                    .bind(row.tenant.as_str())
+                    .bind(row.declared)
+                    .bind(stored(row.created_at))
+                    .bind(stored(row.updated_at))
+            }
+            DirectoryWrite::DeleteTenant(tenant) => {
+                for statement in DELETE_TENANT {
+                    query(statement).bind(tenant.as_str()).execute(&mut *connection).await?;
+                }
+                return Ok(());
+            }
+            DirectoryWrite::PutKey(row) => query(PUT_KEY)
+                .bind(escaped(&row.id))
+                .bind(row.tenant.as_str())
+                .bind(escaped(&row.name))
+                .bind(&row.hash[..])
+                .bind(escaped(&row.spec))
+                .bind(stored_or_null(row.expires_at))
+                .bind(escaped_or_null(row.replaced_by.as_deref()))
+                .bind(stored(row.created_at))
+                .bind(stored(row.updated_at))
+                .bind(stored_or_null(row.used_at)),
+            DirectoryWrite::DeleteKey(id) => query(DELETE_KEY).bind(escaped(id)),
+            DirectoryWrite::PutToken(row) => query(PUT_TOKEN)
+                .bind(escaped(&row.id))
+                .bind(escaped(&row.name))
+                .bind(&row.hash[..])
+                .bind(escaped(&row.role))
+                .bind(row.tenant.as_ref().map(TenantId::as_str))
+                .bind(stored_or_null(row.expires_at))
+                .bind(stored(row.created_at))
+                .bind(stored_or_null(row.used_at)),
+            DirectoryWrite::DeleteToken(id) => query(DELETE_TOKEN).bind(escaped(id)),
+        };
+        statement.execute(connection).await.map(|_| ())
+    }
+}
+
+fn read_tenant(row: &PgRow) -> Result<TenantRecord, StoreError> {
+    let mut cells = Cells::of("tenant_specs", row);
+    Ok(TenantRecord {
+        tenant: TenantId::new(cells.take::<&str>()?),
+        declared: cells.take()?,
+        spec: cells.text()?.into_owned(),
+        credential: cells.take::<Option<Vec<u8>>>()?.map(Bytes::from),
+        created_at: cells.count()?,
+        updated_at: cells.count()?,
+    })
+}
+
+fn read_key(row: &PgRow) -> Result<KeyRow, StoreError> {
+    let mut cells = Cells::of("virtual_keys", row);
+    Ok(KeyRow {
+        id: cells.text()?.into_owned(),
+        tenant: TenantId::new(cells.take::<&str>()?),
+        name: cells.text()?.into_owned(),
+        hash: cells.digest()?,
+        spec: cells.text()?.into_owned(),
+        expires_at: cells.count_or_null()?,
+        replaced_by: cells.text_or_null()?,
+        created_at: cells.count()?,
+        updated_at: cells.count()?,
+        used_at: cells.count_or_null()?,
+    })
+}
+
+fn read_token(row: &PgRow) -> Result<TokenRow, StoreError> {
+    let mut cells = Cells::of("admin_tokens", row);
+    Ok(TokenRow {
+        id: cells.text()?.into_owned(),
+        name: cells.text()?.into_owned(),
+        hash: cells.digest()?,
+        role: cells.text()?.into_owned(),
+        tenant: cells.take::<Option<&str>>()?.map(TenantId::new),
+        expires_at: cells.count_or_null()?,
+        created_at: cells.count()?,
+        used_at: cells.count_or_null()?,
+    })
+}

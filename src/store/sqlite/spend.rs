@@ -1,0 +1,68 @@
+//! What requests have cost, summed in the database.
+
+use sqlx::query;
+use sqlx::sqlite::SqliteRow;
+
+use super::super::{Spend, StoreError};
+use super::SqliteStore;
+use super::cells::{Cells, stored};
+use crate::clock::UnixMs;
+use crate::ids::{KeyId, TenantId};
+
+/// The sums over `r`, by all that a budget can be narrowed by. A request is unpriced if upstream billed for it and nobody
+/// knows how much; one that was refused or served from the cache has no price to lack.
+macro_rules! sums {
+    ($from:literal, $where:literal) => {
+        concat!(
+            "SELECT r.tenant, r.started_at - r.started_at % ?3 AS slot, r.key, r.model_asked, r.tags, ",
+            "coalesce(sum(r.cost_nano_usd), 0), count(*), ",
+            "count(*) FILTER (WHERE r.cost_nano_usd IS NULL AND r.tokens_source <> 'replayed') FROM ",
+            $from,
+            " WHERE r.started_at >= ?1 AND r.started_at < ?2 AND ",
+            $where,
+            " GROUP BY r.tenant, slot, r.key, r.model_asked, r.tags"
+        )
+    };
+}
+
+pub(super) const OF_TENANT: &str = sums!("requests AS r", "r.tenant = ?4");
+// The index begins with the tenant, so each tenant is looked up in it: first its name, by a step from name to name, then
+// its rows. NULL is the tenant of callers that are not known, and with it the steps end.
+pub(super) const OF_ALL: &str = concat!(
+    "WITH RECURSIVE known (tenant) AS (SELECT min(tenant) FROM requests UNION ALL ",
+    "SELECT (SELECT min(s.tenant) FROM requests AS s WHERE s.tenant > k.tenant) FROM known AS k ",
+    "WHERE k.tenant IS NOT NULL) ",
+    sums!("known AS k CROSS JOIN requests AS r", "r.tenant IS k.tenant")
+);
+
+impl SqliteStore {
+    pub(super) async fn sum_spend(
+        &self,
+        tenant: Option<&TenantId>,
+        since: UnixMs,
+        until: UnixMs,
+        slot_ms: u64,
+    ) -> Result<Vec<Spend>, StoreError> {
+        let statement = if tenant.is_some() { OF_TENANT } else { OF_ALL };
+        let mut sums = query(statement).bind(stored(since)).bind(stored(until)).bind(stored(slot_ms.max(1)));
+        if let Some(tenant) = tenant {
+            sums = sums.bind(tenant.as_str());
+        }
+        let rows = sums.fetch_all(&self.readers).await.map_err(|error| self.fault(error))?;
+        rows.iter().map(read).collect()
+    }
+}
+
+fn read(row: &SqliteRow) -> Result<Spend, StoreError> {
+    let mut cells = Cells::of("requests", row);
+    Ok(Spend {
+        tenant: cells.take::<Option<&str>>()?.map(TenantId::new),
+        slot: cells.count()?,
+        key: cells.take::<Option<&str>>()?.map(KeyId::new),
+        model: cells.take()?,
+        tags: cells.tags()?,
+        nano_usd: cells.take()?,
+        requests: cells.count()?,
+        unpriced: cells.count()?,
+    })
+}
