@@ -205,7 +205,7 @@ impl App {
         let (shutdown, admin_shutdown) = (Shutdown::new(), Shutdown::new());
         let readiness = Readiness::default();
         let plane = Arc::new(DataPlane::new(pipeline::Parts {
-            directory: Directory::new(&config, secret),
+            directory: Arc::new(Directory::new(&config, secret)),
             cache: Arc::clone(&cache),
             upstream,
             limits: limits.clone(),

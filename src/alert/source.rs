@@ -8,8 +8,8 @@ use std::sync::Arc;
 
 use crate::clock::UnixMs;
 use crate::config::{Budget, NanoUsd, TenantSpec, glob_matches};
-use crate::ids::{KeyId, TenantId};
-use crate::store::StoreError;
+use crate::ids::TenantId;
+use crate::store::{Spend, StoreError};
 
 /// A future that may be kept in a trait object.
 pub type Pending<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
@@ -38,27 +38,6 @@ pub struct BudgetStanding {
     pub spent: NanoUsd,
     /// Held for requests under way.
     pub held: NanoUsd,
-}
-
-/// What was spent in a slot of time, by who asked for what.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Spend {
-    /// Who paid.
-    pub tenant: Option<TenantId>,
-    /// Start of the slot.
-    pub slot: UnixMs,
-    /// With which key.
-    pub key: Option<KeyId>,
-    /// Model asked for.
-    pub model: Option<String>,
-    /// Tags of the requests.
-    pub tags: Vec<(String, String)>,
-    /// Money, nano-dollars.
-    pub nano_usd: i64,
-    /// Requests.
-    pub requests: u64,
-    /// Requests without a price.
-    pub unpriced: u64,
 }
 
 /// See the module.

@@ -46,7 +46,7 @@ pub struct Traits {
 impl Plan {
     /// The plan for one request.
     pub fn of(settings: &config::Cache, principal: &Principal, controls: &Controls, traits: Traits) -> Self {
-        let tenant = &principal.cache;
+        let tenant = principal.cache();
         let mut mode = settings.mode.min(tenant.mode.unwrap_or(CacheMode::Semantic));
         mode = mode.min(controls.mode.unwrap_or(CacheMode::Semantic));
         let ttl = [tenant.ttl, controls.ttl].into_iter().flatten().fold(settings.ttl, Duration::min);
@@ -100,9 +100,12 @@ pub fn share(share: Share, key: &KeyId, user: Option<&str>) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
-    use crate::config::TenantCache;
+    use crate::config::{KeySpec, TenantCache};
     use crate::ids::TenantId;
+    use crate::limit::Terms;
     use crate::tenant::Credential;
 
     fn settings() -> config::Cache {
@@ -111,8 +114,10 @@ mod tests {
     }
 
     fn plan(tenant: TenantCache, controls: &Controls) -> Plan {
+        let spec = config::TenantSpec { cache: tenant, ..config::TenantSpec::default() };
+        let terms = Terms { tenant: Arc::new(spec), ..Terms::default() };
         let principal =
-            Principal::declared(TenantId::new("t"), KeyId::new("t/k"), Credential::Caller, tenant, Vec::new(), false);
+            Principal::known(TenantId::new("t"), KeyId::new("t/k"), Credential::Caller, terms, KeySpec::default());
         Plan::of(&settings(), &principal, controls, Traits::default())
     }
 

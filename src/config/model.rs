@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::{Alerts, MasterKey, RateSettings, RedisUrl, Seal, Secret, StoreUrl};
+use super::{Alerts, KeySpec, MasterKey, RateSettings, RedisUrl, Seal, Secret, StoreUrl, TenantSpec};
 
 /// Everything `remora serve` needs to run.
 #[derive(Clone)]
@@ -346,8 +346,8 @@ pub struct Tenant {
     pub keys: Vec<TenantKey>,
     /// Upstream credential of this tenant, instead of the shared one.
     pub upstream_api_key: Option<Secret>,
-    /// Narrows `[cache]`; `None` leaves the value.
-    pub cache: TenantCache,
+    /// What it is held to, `[tenant.cache]` among it.
+    pub spec: TenantSpec,
 }
 
 /// `[[tenant.key]]`
@@ -357,10 +357,8 @@ pub struct TenantKey {
     pub name: String,
     /// What the caller sends.
     pub secret: Secret,
-    /// Model globs the key may use (`*` matches any run of characters).
-    pub models: Vec<String>,
-    /// May see similarity and neighbours (`cache:inspect`).
-    pub inspect: bool,
+    /// What the key may do and what it is held to.
+    pub spec: KeySpec,
 }
 
 /// `[tenant.cache]`

@@ -326,11 +326,11 @@ impl Out {
     }
 
     fn tenant(&mut self, tenant: &Tenant) {
-        let Tenant { name, keys, upstream_api_key, cache } = tenant;
+        let Tenant { name, keys, upstream_api_key, spec } = tenant;
         self.head("[[tenant]]");
         self.text("name", name);
         self.secret("upstream_api_key", upstream_api_key.as_ref());
-        let TenantCache { mode, ttl, similarity, max_error_rate, share } = cache;
+        let TenantCache { mode, ttl, similarity, max_error_rate, share } = &spec.cache;
         self.head("[tenant.cache]");
         if let Some(mode) = mode {
             self.text("mode", mode_name(*mode));
@@ -348,13 +348,13 @@ impl Out {
             self.text("share", share_name(*share));
         }
         for key in keys {
-            let TenantKey { name, secret, models, inspect } = key;
+            let TenantKey { name, secret, spec } = key;
             self.head("[[tenant.key]]");
             self.text("name", name);
             self.secret("secret", Some(secret));
-            self.list("models", models);
-            let rights: &[String] = if *inspect { &["cache:inspect".to_owned()] } else { &[] };
-            self.list("rights", rights);
+            self.list("models", &spec.models);
+            let rights: Vec<String> = spec.rights.iter().map(|right| right.as_str().to_owned()).collect();
+            self.list("rights", &rights);
         }
     }
 

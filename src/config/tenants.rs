@@ -2,15 +2,12 @@
 
 use std::collections::BTreeSet;
 
-use super::Secret;
 use super::credential::{self, Purpose};
 use super::model::{CacheMode, Share, Tenant, TenantCache, TenantKey};
 use super::problem::{ProblemKind, quote};
 use super::reader::Reader;
 use super::sections::{MODES, SHARES, max_error_rate, name_like, similarity, ttl};
-
-/// The one right there is: to see similarity and neighbours.
-const INSPECT: &str = "cache:inspect";
+use super::{KeySpec, Right, Secret, TenantSpec};
 
 /// What must be unique over all tenants.
 #[derive(Default)]
@@ -39,13 +36,15 @@ fn tenant(reader: &mut Reader<'_>, seen: &mut Seen) -> Tenant {
         name,
         keys,
         upstream_api_key: credential::read(reader, "upstream_api_key", Purpose::Sent),
-        cache: reader.section("cache", cache),
+        spec: TenantSpec { cache: reader.section("cache", cache), ..TenantSpec::default() },
     }
 }
 
 fn key(reader: &mut Reader<'_>, names: &mut BTreeSet<String>, secrets: &mut Vec<Secret>) -> TenantKey {
     let name = unique_name(reader, names);
-    TenantKey { name, secret: unique_secret(reader, secrets), models: models(reader), inspect: inspect(reader) }
+    let secret = unique_secret(reader, secrets);
+    let spec = KeySpec { models: models(reader), rights: rights(reader), ..KeySpec::default() };
+    TenantKey { name, secret, spec }
 }
 
 fn cache(reader: &mut Reader<'_>) -> TenantCache {
@@ -102,12 +101,18 @@ fn models(reader: &mut Reader<'_>) -> Vec<String> {
     models
 }
 
-fn inspect(reader: &mut Reader<'_>) -> bool {
-    let rights = if reader.has("rights") { reader.strings("rights") } else { Vec::new() };
-    for right in rights.iter().filter(|right| *right != INSPECT) {
-        let source = reader.source_of("rights");
-        let message = format!("{} is not a right", quote(right));
-        reader.note("rights", &source, ProblemKind::BadValue, message, format!("the only right is \"{INSPECT}\""));
+fn rights(reader: &mut Reader<'_>) -> Vec<Right> {
+    let names = if reader.has("rights") { reader.strings("rights") } else { Vec::new() };
+    let mut rights = Vec::new();
+    for name in &names {
+        let Some(right) = Right::ALL.into_iter().find(|right| right.as_str() == name) else {
+            let source = reader.source_of("rights");
+            let message = format!("{} is not a right", quote(name));
+            let known = Right::ALL.map(|right| quote(right.as_str())).join(" and ");
+            reader.note("rights", &source, ProblemKind::BadValue, message, format!("the rights are {known}"));
+            continue;
+        };
+        rights.push(right);
     }
-    rights.iter().any(|right| right == INSPECT)
+    rights
 }

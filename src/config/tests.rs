@@ -139,8 +139,8 @@ fn the_tenant_example_in_the_manual_is_valid() {
     let config = load_with(&uncommented, &env, &Overrides::default()).unwrap();
     assert_eq!(config.tenants.len(), 1);
     let tenant = config.tenants.first().unwrap();
-    assert_eq!(tenant.cache.mode, Some(CacheMode::Exact));
-    assert!(tenant.keys.first().unwrap().inspect);
+    assert_eq!(tenant.spec.cache.mode, Some(CacheMode::Exact));
+    assert_eq!(tenant.keys.first().unwrap().spec.rights, [Right::CacheInspect]);
     assert!(!config.server.passthrough, "passthrough is off once a tenant is declared");
 }
 

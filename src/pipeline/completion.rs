@@ -17,7 +17,7 @@ use crate::cache::outcome::{Outcome, Reason};
 use crate::cache::policy::{Plan, Traits, share};
 use crate::cache::{self, Ask, Considered, Fresh, Hit, Query, Turn, Vector};
 use crate::call::{Call, Keys, Scope};
-use crate::config::CacheMode;
+use crate::config::{CacheMode, Right};
 use crate::dialect::{Finish, SseOptions};
 use crate::ids::RequestId;
 use crate::server::RequestBody;
@@ -101,7 +101,7 @@ impl DataPlane {
         let principal = &exchange.principal;
         let traits = Traits { uncacheable: call.uncacheable, exact_only: call.exact_only };
         let mut plan = Plan::of(settings, principal, &exchange.controls, traits);
-        let kind = principal.cache.share.unwrap_or(settings.share);
+        let kind = principal.cache().share.unwrap_or(settings.share);
         let share = share(kind, &principal.key, exchange.controls.user.as_deref());
         if share.is_none() {
             plan = Plan { read: CacheMode::Off, store: false, refresh: false, why_not: Some(Reason::Off), ..plan };
@@ -382,7 +382,7 @@ impl DataPlane {
             entry: Some(hit.meta.id),
             age: Some(age),
             ttl: Some(Duration::from_millis(hit.meta.expires_at.saturating_sub(now))),
-            similarity: hit.cosine.filter(|_| asked.exchange.principal.inspect),
+            similarity: hit.cosine.filter(|_| asked.exchange.principal.may(Right::CacheInspect)),
             ..Served::default()
         };
         served.write(reply.headers_mut(), record);

@@ -75,7 +75,7 @@ impl DataPlane {
         let principal = &exchange.principal;
         let mut plan = Plan::of(settings, principal, &exchange.controls, Traits::default());
         let user = exchange.controls.user.as_deref().or(call.user.as_deref());
-        let share = share(principal.cache.share.unwrap_or(settings.share), &principal.key, user);
+        let share = share(principal.cache().share.unwrap_or(settings.share), &principal.key, user);
         if share.is_none() {
             plan = Plan { read: CacheMode::Off, store: false, refresh: false, why_not: Some(Reason::Off), ..plan };
         }

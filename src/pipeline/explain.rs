@@ -9,8 +9,10 @@ use super::{DataPlane, Exchange};
 use crate::account::Record;
 use crate::cache::Explanation;
 use crate::call::{BadCall, BadControl, Call, Controls};
+use crate::config::KeySpec;
 use crate::dialect::Dialect;
 use crate::ids::{KeyId, TenantId};
+use crate::limit::Terms;
 use crate::tenant::{Credential, Principal};
 
 /// A request to be explained instead of served.
@@ -65,8 +67,9 @@ impl DataPlane {
         let call = Call::read(dialect, &body, &self.limits, self.cache.settings().max_temperature)?;
         let tenant = TenantId::new(request.tenant.as_str());
         let key = KeyId::new(request.key.unwrap_or(request.tenant));
-        let narrowed = self.directory.settings_of(&tenant).unwrap_or_default();
-        let principal = Principal::declared(tenant, key, Credential::Caller, narrowed, Vec::new(), true);
+        let known = self.directory.tenant(&tenant).map(|known| known.spec).unwrap_or_default();
+        let terms = Terms { tenant: known, ..Terms::default() };
+        let principal = Principal::known(tenant, key, Credential::Caller, terms, KeySpec::default());
         let exchange = Exchange {
             dialect,
             method: Method::POST,

@@ -73,7 +73,7 @@ enum End {
 
 /// Everything that requests share. Built by `app`, used by every connection.
 pub struct DataPlane {
-    directory: Directory,
+    directory: Arc<Directory>,
     cache: Arc<Cache>,
     upstream: Arc<Upstream>,
     flights: Arc<Flights<Head, End>>,
@@ -89,7 +89,7 @@ pub struct DataPlane {
 /// What a data plane is made of.
 pub struct Parts {
     /// Who may call.
-    pub directory: Directory,
+    pub directory: Arc<Directory>,
     /// Where answers are looked for.
     pub cache: Arc<Cache>,
     /// Where requests are forwarded.
@@ -167,6 +167,7 @@ impl DataPlane {
             return Err(Refusal::climbing_path());
         }
         let principal = self.directory.authenticate(&head.headers)?;
+        principal.may_call(head.uri.path())?;
         let controls = Controls::from_headers(&head.headers)?;
         record.with(|row| {
             row.tenant = Some(principal.tenant.clone());

@@ -85,10 +85,21 @@ impl From<AuthError> for Refusal {
         let (status, kind, code) = match error {
             AuthError::Missing => (StatusCode::UNAUTHORIZED, ErrorKind::Authentication, "missing_api_key"),
             AuthError::Unknown => (StatusCode::UNAUTHORIZED, ErrorKind::Authentication, "invalid_api_key"),
+            AuthError::Mistyped => (StatusCode::UNAUTHORIZED, ErrorKind::Authentication, "mistyped_api_key"),
             AuthError::Malformed => (StatusCode::UNAUTHORIZED, ErrorKind::Authentication, "malformed_api_key"),
+            AuthError::Expired => (StatusCode::UNAUTHORIZED, ErrorKind::Authentication, "expired_api_key"),
+            AuthError::KeyDisabled => (StatusCode::FORBIDDEN, ErrorKind::Permission, "key_disabled"),
+            AuthError::TenantDisabled => (StatusCode::FORBIDDEN, ErrorKind::Permission, "tenant_disabled"),
+            AuthError::Route => (StatusCode::FORBIDDEN, ErrorKind::Permission, "route_not_allowed"),
             AuthError::Model => (StatusCode::FORBIDDEN, ErrorKind::Permission, "model_not_allowed"),
+            AuthError::Unavailable => (StatusCode::SERVICE_UNAVAILABLE, ErrorKind::Api, "directory_unavailable"),
+            AuthError::Unreadable => (StatusCode::SERVICE_UNAVAILABLE, ErrorKind::Api, "key_unreadable"),
+            AuthError::Credential => {
+                (StatusCode::SERVICE_UNAVAILABLE, ErrorKind::Api, "upstream_credential_unreadable")
+            }
         };
-        Self::new(status, kind, code, error.to_string())
+        let retry_after = (error == AuthError::Unavailable).then_some(Duration::from_secs(1));
+        Self { retry_after, ..Self::new(status, kind, code, error.to_string()) }
     }
 }
 

@@ -1,38 +1,47 @@
 //! Who is calling: from a credential to a [`Principal`].
 //!
-//! First stage of a request; no body has been read yet. A declared key makes its tenant the principal. In passthrough
+//! First stage of a request; no body has been read yet. The key of a tenant makes its tenant the principal. In passthrough
 //! mode any other credential is its own tenant: the keyed hash of the credential is the tenant id, so two callers with
 //! different keys can never share an answer.
 //!
-//! Keys are found by their full keyed hash and compared in constant time; a credential is never logged or stored.
+//! Keys are of two kinds. *Declared* ones are in the configuration file and are any text; they are found by their full keyed
+//! hash. *Virtual* ones are made by this program ([`virtual_key`]) and kept in the store; they are found by the public part
+//! of them. Both are compared in constant time, and no credential is ever logged or stored.
 
-use std::collections::HashMap;
+mod credential;
+mod directory;
+mod role;
+mod snapshot;
+mod virtual_key;
+
+use std::sync::Arc;
 
 use http::{HeaderMap, header};
-use subtle::ConstantTimeEq;
 
-use crate::call::SecretKey;
-use crate::config::{Config, Secret, TenantCache, glob_matches};
+use crate::config::{KeySpec, Right, Secret, TenantCache, glob_matches};
 use crate::ids::{KeyId, TenantId};
-use crate::json::tagged;
-use crate::store::Digest;
+use crate::limit::Terms;
+
+pub use self::credential::{SealKey, Unsealed};
+pub use self::directory::{Directory, LOOK_EVERY, Noted};
+pub use self::role::{Role, TokenError, TokenHolder};
+pub use self::snapshot::Known;
+pub use self::virtual_key::{Kind, Minted, Mistake, Parsed, mint, parse};
 
 /// The caller.
 #[derive(Clone)]
 pub struct Principal {
     /// Owner of all data of this request.
     pub tenant: TenantId,
-    /// Which credential was used.
+    /// Which credential was used. Rotation does not change it.
     pub key: KeyId,
-    /// May see similarity and neighbours.
-    pub inspect: bool,
     /// What goes upstream as the credential.
     pub credential: Credential,
     /// Whether no credential was sent. Such callers cannot be told apart, so nothing of theirs is cached.
     pub anonymous: bool,
-    /// Narrows the cache policy.
-    pub cache: TenantCache,
-    models: Vec<String>,
+    /// What tenant and key are held to.
+    pub terms: Arc<Terms>,
+    spec: Arc<KeySpec>,
 }
 
 /// What upstream gets as `authorization` or `x-api-key`.
@@ -50,15 +59,39 @@ pub enum AuthError {
     /// No credential at all.
     #[error("no API key was sent; send it as `Authorization: Bearer …`")]
     Missing,
-    /// A credential that is not declared, where only declared ones are accepted.
+    /// A credential that is not known, where only known ones are accepted.
     #[error("the API key is not known here; check that it is complete and not revoked")]
     Unknown,
+    /// A virtual key whose checksum does not fit.
+    #[error("the API key is mistyped or cut: its checksum does not fit; copy it again")]
+    Mistyped,
     /// The credential cannot be read.
     #[error("the `Authorization` header must be `Bearer` and one key")]
     Malformed,
+    /// The time of the key is over.
+    #[error("the API key has expired; ask for a new one")]
+    Expired,
+    /// The key is switched off.
+    #[error("the API key is disabled; whoever manages this tenant can enable it")]
+    KeyDisabled,
+    /// The tenant is switched off.
+    #[error("the tenant of this API key is disabled; whoever runs this proxy can enable it")]
+    TenantDisabled,
+    /// The key may not use the route.
+    #[error("this API key may not use this route")]
+    Route,
     /// The key may not use the model.
     #[error("this API key may not use the requested model")]
     Model,
+    /// A key that is not known yet, while the store cannot be asked.
+    #[error("the API key cannot be checked now, because the directory of keys cannot be read; send the request again")]
+    Unavailable,
+    /// What the store says about the key or its tenant is of another form.
+    #[error("what this API key may do cannot be read; whoever runs this proxy must update it or set it again")]
+    Unreadable,
+    /// The tenant's own upstream credential cannot be opened.
+    #[error("the upstream credential of this tenant cannot be opened; whoever runs this proxy must set it again")]
+    Credential,
 }
 
 /// Headers by which a caller may be known upstream.
@@ -68,111 +101,52 @@ const IDENTITY: [&str; 6] =
 /// Those of them by which callers can be told apart. The others only say under which account to book.
 const CREDENTIALS: [&str; 4] = ["authorization", "x-api-key", "api-key", "cookie"];
 
-/// All declared keys.
-pub struct Directory {
-    secret: SecretKey,
-    keys: HashMap<Digest, (Digest, Principal)>,
-    passthrough: bool,
-}
-
-impl Directory {
-    /// Builds the directory. `secret` keys the hashes.
-    pub fn new(config: &Config, secret: SecretKey) -> Self {
-        let mut keys = HashMap::new();
-        for tenant in &config.tenants {
-            for key in &tenant.keys {
-                let held = tenant.upstream_api_key.as_ref().or(config.upstream.api_key.as_ref());
-                let principal = Principal::declared(
-                    TenantId::new(tenant.name.as_str()),
-                    KeyId::new(format!("{}/{}", tenant.name, key.name)),
-                    Credential::Held(held.cloned().unwrap_or_else(|| Secret::new(String::new()))),
-                    tenant.cache.clone(),
-                    key.models.clone(),
-                    key.inspect,
-                );
-                let digest = secret.digest("credential", key.secret.expose().as_bytes());
-                keys.insert(digest, (digest, principal));
-            }
-        }
-        Self { secret, keys, passthrough: config.server.passthrough }
-    }
-
-    /// Finds out who sent these headers.
-    ///
-    /// # Errors
-    /// No credential, or none that is accepted here.
-    pub fn authenticate(&self, headers: &HeaderMap) -> Result<Principal, AuthError> {
-        let credential = credential(headers);
-        if let Ok(key) = credential {
-            let digest = self.secret.digest("credential", key.as_bytes());
-            match self.keys.get(&digest) {
-                Some((known, principal)) if bool::from(known.ct_eq(&digest)) => return Ok(principal.clone()),
-                _ if !self.passthrough => return Err(AuthError::Unknown),
-                _ => {}
-            }
-        }
-        if self.passthrough { Ok(self.stranger(headers)) } else { Err(credential.err().unwrap_or(AuthError::Unknown)) }
-    }
-
-    /// What a declared tenant narrows in the cache policy.
-    pub fn settings_of(&self, tenant: &TenantId) -> Option<TenantCache> {
-        self.keys.values().find(|(_, principal)| principal.tenant == *tenant).map(|(_, p)| p.cache.clone())
-    }
-
-    /// In passthrough mode everything that may tell upstream who is calling is part of who the tenant is.
-    fn stranger(&self, headers: &HeaderMap) -> Principal {
-        let mut bytes = Vec::with_capacity(256);
-        let mut anonymous = true;
-        for name in IDENTITY {
-            for value in headers.get_all(name) {
-                anonymous &= !CREDENTIALS.contains(&name) || is_blank(value.as_bytes());
-                tagged(&mut bytes, b'h', name.as_bytes());
-                tagged(&mut bytes, b'v', value.as_bytes());
-            }
-        }
-        let hash = blake3::Hash::from_bytes(self.secret.digest("passthrough", &bytes));
-        let id = format!("p-{}", hash.to_hex().get(..32).unwrap_or_default());
-        Principal {
-            tenant: TenantId::new(id.as_str()),
-            key: KeyId::new(id),
-            inspect: false,
-            credential: Credential::Caller,
-            anonymous,
-            cache: TenantCache::default(),
-            models: Vec::new(),
-        }
-    }
-}
-
 impl Principal {
-    /// A caller with a declared key. An empty list of models allows all.
-    pub fn declared(
+    /// A caller with a key of a tenant.
+    pub fn known(
         tenant: TenantId,
         key: KeyId,
         credential: Credential,
-        cache: TenantCache,
-        models: Vec<String>,
-        inspect: bool,
+        terms: impl Into<Arc<Terms>>,
+        spec: impl Into<Arc<KeySpec>>,
     ) -> Self {
-        Self { tenant, key, inspect, credential, anonymous: false, cache, models }
+        Self { tenant, key, credential, anonymous: false, terms: terms.into(), spec: spec.into() }
     }
 
-    /// Checks that the key may use the model. Without a list every model is allowed.
+    /// Narrows the cache policy.
+    pub fn cache(&self) -> &TenantCache {
+        &self.terms.tenant.cache
+    }
+
+    /// Whether the key has a right.
+    pub fn may(&self, right: Right) -> bool {
+        self.spec.rights.contains(&right)
+    }
+
+    /// Checks that the key may use the route; `path` is the whole path, as in `/v1/chat/completions`.
+    ///
+    /// # Errors
+    /// [`AuthError::Route`]
+    pub fn may_call(&self, path: &str) -> Result<(), AuthError> {
+        if self.spec.routes.iter().any(|glob| glob_matches(glob, path)) { Ok(()) } else { Err(AuthError::Route) }
+    }
+
+    /// Checks that the key may use the model.
     ///
     /// # Errors
     /// [`AuthError::Model`]
     pub fn may_use(&self, model: &str) -> Result<(), AuthError> {
-        let allowed = self.models.is_empty() || self.models.iter().any(|glob| glob_matches(glob, model));
-        if allowed { Ok(()) } else { Err(AuthError::Model) }
+        if self.spec.models.iter().any(|glob| glob_matches(glob, model)) { Ok(()) } else { Err(AuthError::Model) }
     }
 
     /// Whether the key is limited to some models.
     pub fn is_limited(&self) -> bool {
-        self.models.iter().any(|glob| glob != "*")
+        !self.spec.models.iter().any(|glob| glob == "*")
     }
 }
 
-fn credential(headers: &HeaderMap) -> Result<&str, AuthError> {
+/// The key that a request carries.
+fn presented(headers: &HeaderMap) -> Result<&str, AuthError> {
     if let Some(value) = headers.get(header::AUTHORIZATION) {
         let text = value.to_str().map_err(|_| AuthError::Malformed)?;
         let (scheme, key) = text.split_once(' ').ok_or(AuthError::Malformed)?;

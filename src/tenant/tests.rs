@@ -1,6 +1,8 @@
 use http::{HeaderName, HeaderValue};
 
 use super::*;
+use crate::call::SecretKey;
+use crate::config::{Config, Overrides, Tenant, TenantKey, TenantSpec};
 
 fn headers(pairs: &[(&'static str, &str)]) -> HeaderMap {
     let mut headers = HeaderMap::new();
@@ -10,22 +12,29 @@ fn headers(pairs: &[(&'static str, &str)]) -> HeaderMap {
     headers
 }
 
+/// A configuration with these tenants, each with one key `app`.
+pub(crate) fn config(passthrough: bool, declared: &[(&str, &str)]) -> Config {
+    let mut config = Config::load(None, std::iter::empty(), &Overrides::default()).unwrap_or_else(|p| panic!("{p}"));
+    config.server.passthrough = passthrough;
+    config.upstream.api_key = Some(Secret::new("sk-shared".to_owned()));
+    config.tenants = declared
+        .iter()
+        .map(|(tenant, key)| Tenant {
+            name: (*tenant).to_owned(),
+            keys: vec![TenantKey {
+                name: "app".to_owned(),
+                secret: Secret::new((*key).to_owned()),
+                spec: KeySpec { models: vec!["gpt-4o*".to_owned()], ..KeySpec::default() },
+            }],
+            upstream_api_key: None,
+            spec: TenantSpec::default(),
+        })
+        .collect();
+    config
+}
+
 fn directory(passthrough: bool, declared: &[(&str, &str)]) -> Directory {
-    let secret = SecretKey::new([1; 32]);
-    let mut keys = HashMap::new();
-    for (tenant, key) in declared {
-        let principal = Principal::declared(
-            TenantId::new(*tenant),
-            KeyId::new(format!("{tenant}/app")),
-            Credential::Held(Secret::new("sk-upstream".to_owned())),
-            TenantCache::default(),
-            vec!["gpt-4o*".to_owned()],
-            false,
-        );
-        let digest = secret.digest("credential", key.as_bytes());
-        keys.insert(digest, (digest, principal));
-    }
-    Directory { secret, keys, passthrough }
+    Directory::new(&config(passthrough, declared), SecretKey::new([1; 32]))
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use remora::config::{Config, Secret, Share, Tenant, TenantCache, TenantKey};
+use remora::config::{Config, KeySpec, Secret, Share, Tenant, TenantCache, TenantKey, TenantSpec};
 use serde_json::{Value, json};
 
 use crate::rig::{Answer, Plan, Rig, chat};
@@ -18,14 +18,16 @@ fn tenants(config: &mut Config) {
     let key = |name: &str, secret: &str| TenantKey {
         name: name.to_owned(),
         secret: Secret::new(secret.to_owned()),
-        models: Vec::new(),
-        inspect: false,
+        spec: KeySpec::default(),
     };
     let tenant = |name: &str, keys: [(&str, &str); 2], share| Tenant {
         name: name.to_owned(),
         keys: keys.into_iter().map(|(name, secret)| key(name, secret)).collect(),
         upstream_api_key: None,
-        cache: TenantCache { share: Some(share), ..TenantCache::default() },
+        spec: TenantSpec {
+            cache: TenantCache { share: Some(share), ..TenantCache::default() },
+            ..TenantSpec::default()
+        },
     };
     config.server.passthrough = false;
     config.upstream.api_key = Some(Secret::new("sk-upstream".to_owned()));

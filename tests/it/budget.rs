@@ -17,7 +17,7 @@ fn rate(of_all: f64, of_tenant: f64) -> impl Fn(&mut Config) {
     move |config| {
         shop(config);
         config.cache.max_error_rate = of_all;
-        config.tenants[0].cache.max_error_rate = Some(of_tenant);
+        config.tenants[0].spec.cache.max_error_rate = Some(of_tenant);
     }
 }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use http::{Method, StatusCode};
 use remora::clock::Clock;
-use remora::config::{CacheMode, Config, Secret, Share, Tenant, TenantCache, TenantKey};
+use remora::config::{CacheMode, Config, KeySpec, Right, Secret, Share, Tenant, TenantCache, TenantKey, TenantSpec};
 use remora::embed::Embedder;
 use serde_json::{Value, json};
 
@@ -401,8 +401,11 @@ fn key(name: &str, models: &[&str], inspect: bool) -> TenantKey {
     TenantKey {
         name: name.to_owned(),
         secret: Secret::new(format!("rk-{name}-0123456789abcdef")),
-        models: models.iter().map(|model| (*model).to_owned()).collect(),
-        inspect,
+        spec: KeySpec {
+            models: models.iter().map(|model| (*model).to_owned()).collect(),
+            rights: if inspect { vec![Right::CacheInspect] } else { Vec::new() },
+            ..KeySpec::default()
+        },
     }
 }
 
@@ -414,15 +417,18 @@ fn two_teams(config: &mut Config) {
     config.tenants = vec![
         Tenant {
             name: "web".into(),
-            keys: vec![key("site", &["gpt-4o*", "text-*"], false), key("desk", &[], true)],
+            keys: vec![key("site", &["gpt-4o*", "text-*"], false), key("desk", &["*"], true)],
             upstream_api_key: None,
-            cache: shared,
+            spec: TenantSpec { cache: shared, ..TenantSpec::default() },
         },
         Tenant {
             name: "lab".into(),
-            keys: vec![key("notebook", &[], false)],
+            keys: vec![key("notebook", &["*"], false)],
             upstream_api_key: secret("sk-lab-upstream"),
-            cache: TenantCache { mode: Some(CacheMode::Exact), ..TenantCache::default() },
+            spec: TenantSpec {
+                cache: TenantCache { mode: Some(CacheMode::Exact), ..TenantCache::default() },
+                ..TenantSpec::default()
+            },
         },
     ];
 }

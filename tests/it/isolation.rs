@@ -14,7 +14,7 @@ use remora::cache::decide::Guards;
 use remora::cache::{self, Cache};
 use remora::call::SecretKey;
 use remora::clock::Clock;
-use remora::config::{Config, Overrides, Secret, Share, Tenant, TenantCache, TenantKey};
+use remora::config::{Config, KeySpec, Overrides, Secret, Share, Tenant, TenantCache, TenantKey, TenantSpec};
 use remora::embed::Embedder;
 use remora::pipeline::{DataPlane, Parts};
 use remora::server::{RequestBody, Shutdown};
@@ -63,14 +63,16 @@ fn tenant(name: &str, keys: [&Caller; 2], share: Share) -> Tenant {
     let key = |caller: &Caller| TenantKey {
         name: caller.name.to_owned(),
         secret: Secret::new(caller.key.to_owned()),
-        models: Vec::new(),
-        inspect: false,
+        spec: KeySpec::default(),
     };
     Tenant {
         name: name.to_owned(),
         keys: keys.into_iter().map(key).collect(),
         upstream_api_key: None,
-        cache: TenantCache { share: Some(share), ..TenantCache::default() },
+        spec: TenantSpec {
+            cache: TenantCache { share: Some(share), ..TenantCache::default() },
+            ..TenantSpec::default()
+        },
     }
 }
 
@@ -140,7 +142,7 @@ async fn bare(entries: usize) -> Bare {
         metrics: Arc::clone(&metrics),
     }));
     let plane = Arc::new(DataPlane::new(Parts {
-        directory: Directory::new(&config, secret),
+        directory: Arc::new(Directory::new(&config, secret)),
         cache: Arc::clone(&cache),
         upstream: Arc::new(Upstream::new(&config.upstream).unwrap()),
         limits: config.server.limits.clone(),

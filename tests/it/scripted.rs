@@ -5,7 +5,7 @@ use std::sync::{Arc, Condvar, Mutex};
 
 use http::Method;
 use remora::clock::Clock;
-use remora::config::{Config, Secret, Share, Tenant, TenantCache, TenantKey};
+use remora::config::{Config, KeySpec, Secret, Share, Tenant, TenantCache, TenantKey, TenantSpec};
 use remora::embed::Embedder;
 use serde_json::{Value, json};
 
@@ -138,15 +138,17 @@ pub(crate) fn shop(config: &mut Config) {
     let key = |(name, secret): (&str, &str)| TenantKey {
         name: name.to_owned(),
         secret: Secret::new(secret.to_owned()),
-        models: Vec::new(),
-        inspect: false,
+        spec: KeySpec::default(),
     };
     config.server.passthrough = false;
     config.tenants = vec![Tenant {
         name: "shop".into(),
         keys: ["one", "two", "three"].into_iter().zip(SHOP).map(key).collect(),
         upstream_api_key: None,
-        cache: TenantCache { share: Some(Share::Tenant), ..TenantCache::default() },
+        spec: TenantSpec {
+            cache: TenantCache { share: Some(Share::Tenant), ..TenantCache::default() },
+            ..TenantSpec::default()
+        },
     }];
 }
 

@@ -40,7 +40,7 @@ async fn by_configuration_by_tenant_or_by_header_nothing_is_served_by_similarity
     watched(&upstream.rig(|config| config.cache.mode = CacheMode::Shadow).await, "sk-a", &[]).await;
     let by_tenant = |config: &mut Config| {
         shop(config);
-        config.tenants[0].cache.mode = Some(CacheMode::Shadow);
+        config.tenants[0].spec.cache.mode = Some(CacheMode::Shadow);
     };
     watched(&upstream.rig(by_tenant).await, SHOP[0], &[]).await;
     let rig = upstream.rig(|_| {}).await;
