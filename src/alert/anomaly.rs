@@ -61,6 +61,7 @@ pub(super) fn news(tenant: &TenantId, hour: UnixMs, spent: NanoUsd, usual: NanoU
         ),
         facts: json!({ "hour": hour, "spent": spent.to_string(), "usual": usual.to_string(), "weeks": weeks }),
         loud: true,
+        threshold: None,
     }
 }
 

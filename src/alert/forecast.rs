@@ -123,6 +123,7 @@ pub(super) fn news(tenant: &TenantId, standing: &BudgetStanding, paces: &[Pace],
         text,
         facts,
         loud: true,
+        threshold: None,
     }
 }
 

@@ -59,6 +59,8 @@ pub(super) struct News {
     pub(super) facts: Value,
     /// Whether anybody is told; what a larger alert tells as well is only stored.
     pub(super) loud: bool,
+    /// The share that was crossed, in percent.
+    pub(super) threshold: Option<String>,
 }
 
 impl News {

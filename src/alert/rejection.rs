@@ -122,5 +122,6 @@ pub(super) fn news(over: &Over, limit: u32) -> News {
         text: format!("That is more than {limit} in an hour: {}.", reasons.join(", ")),
         facts: json!({ "hour": hour, "refused": total, "by_reason": by_reason, "limit": limit }),
         loud: true,
+        threshold: None,
     }
 }

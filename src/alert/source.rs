@@ -2,6 +2,7 @@
 //!
 //! A trait, so that decisions about alerts can be tested against spends that no clock and no limiter had to produce.
 
+use std::collections::HashMap;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -21,8 +22,6 @@ pub struct Watched {
     pub tenant: TenantId,
     /// Its budgets, among others.
     pub spec: Arc<TenantSpec>,
-    /// Since when it is known: before that, no spend means nothing.
-    pub since: UnixMs,
 }
 
 /// How a budget stands.
@@ -42,6 +41,9 @@ pub struct BudgetStanding {
 
 /// See the module.
 pub trait Source: Send + Sync {
+    /// Since when each tenant is known, seen ones included: before that, no spend means nothing.
+    fn known_since(&self) -> Pending<'_, Result<HashMap<TenantId, UnixMs>, StoreError>>;
+
     /// All tenants that are enabled.
     fn tenants(&self) -> Vec<Watched>;
 

@@ -94,6 +94,7 @@ pub(super) fn news(tenant: &TenantId, standing: &BudgetStanding, crossed: &[(f64
             text: format!("{refused} {ends}"),
             facts,
             loud: place == highest,
+            threshold: Some(percent),
         }
     };
     crossed.iter().enumerate().map(one).collect()

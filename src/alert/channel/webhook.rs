@@ -13,6 +13,7 @@ use super::{Failure, SetupError, idempotency_key, text_of};
 use crate::alert::news::{Kind, moment};
 use crate::clock::UnixMs;
 use crate::config::{self, NanoUsd, Secret, WebhookFormat};
+use crate::ids::TenantId;
 use crate::store::AlertRow;
 
 /// See the module.
@@ -75,7 +76,7 @@ fn remora_body(alert: &AlertRow) -> Value {
         "version": 1,
         "id": alert.id,
         "kind": alert.kind,
-        "tenant": alert.tenant,
+        "tenant": alert.tenant.as_ref().map(TenantId::as_str),
         "at": alert.at,
         "title": alert.title,
         "text": text_of(alert),
@@ -107,7 +108,7 @@ pub(in crate::alert) fn litellm_body(alert: &AlertRow) -> Value {
         "token": null,
         "customer_id": null,
         "internal_user_id": null,
-        "team_id": alert.tenant,
+        "team_id": alert.tenant.as_ref().map(TenantId::as_str),
         "user_email": null,
         "key_alias": text("key"),
         "projected_exceeded_date": exceeded,
