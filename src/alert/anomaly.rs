@@ -54,7 +54,10 @@ pub(super) fn news(tenant: &TenantId, hour: UnixMs, spent: NanoUsd, usual: NanoU
         id: id(&["anomaly", tenant.as_str(), &day]),
         kind: Kind::SpendAnomaly,
         tenant: Some(tenant.clone()),
-        title: format!("{tenant}: ${spent} spent in the hour from {}, usually ${usual}", moment(hour, "%H:%M UTC on %-d %b")),
+        title: format!(
+            "{tenant}: ${spent} spent in the hour from {}, usually ${usual}",
+            moment(hour, "%H:%M UTC on %-d %b")
+        ),
         text: format!(
             "Usual is the median of the same hour in the last {weeks} weeks. More of this kind is not told before the next \
              day."

@@ -33,8 +33,8 @@ use tokio::time::Instant;
 
 use self::channel::Channels;
 pub use self::channel::SetupError;
-use self::news::News;
 pub use self::news::Kind;
+use self::news::News;
 pub use self::source::{BudgetStanding, Pending, Source, Watched};
 use self::watch::Watch;
 use crate::clock::{Clock, UnixMs};

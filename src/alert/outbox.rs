@@ -8,9 +8,9 @@ use std::time::Duration;
 
 use tokio::task::JoinSet;
 
+use super::Alerts;
 use super::channel::{Failure, PATIENCE};
 use super::news::Kind;
-use super::Alerts;
 use crate::clock::UnixMs;
 use crate::store::{AlertRow, DeliveryRow, StoreError, Tried};
 
@@ -84,7 +84,14 @@ impl Alerts {
             Tried::Sent => tracing::info!(alert = alert.id, channel, attempts = delivery.attempts, "alert delivered"),
             Tried::Later(at, why) => {
                 let in_s = at.saturating_sub(now) / 1_000;
-                tracing::warn!(alert = alert.id, channel, attempts = delivery.attempts, in_s, why, "alert not delivered");
+                tracing::warn!(
+                    alert = alert.id,
+                    channel,
+                    attempts = delivery.attempts,
+                    in_s,
+                    why,
+                    "alert not delivered"
+                );
             }
             Tried::Failed(why) => {
                 tracing::error!(alert = alert.id, channel, attempts = delivery.attempts, why, "alert given up");

@@ -80,14 +80,7 @@ pub(super) fn news(tenant: &TenantId, standing: &BudgetStanding, crossed: &[(f64
             members.insert("left".to_owned(), json!(left.to_string()));
         }
         News {
-            id: id(&[
-                "budget",
-                tenant.as_str(),
-                &budget.name,
-                &since.to_string(),
-                &percent,
-                &budget.usd.to_string(),
-            ]),
+            id: id(&["budget", tenant.as_str(), &budget.name, &since.to_string(), &percent, &budget.usd.to_string()]),
             kind: Kind::BudgetThreshold,
             tenant: Some(tenant.clone()),
             title: format!("{title}: {reached} of ${} is spent (${})", budget.usd, standing.spent),
@@ -143,7 +136,10 @@ mod tests {
             assert_eq!(told(&standing(vec![0.5, 0.8, 1.0], 1_000, spent, 7)), expected, "{spent}");
         }
         assert_eq!(told(&standing(vec![], 1_000, 2_000, 7)), []);
-        assert_eq!((percent(0.8), percent(0.625), percent(10.0), percent(0.07)), ("80".into(), "62.5".into(), "1000".into(), "7".into()));
+        assert_eq!(
+            (percent(0.8), percent(0.625), percent(10.0), percent(0.07)),
+            ("80".into(), "62.5".into(), "1000".into(), "7".into())
+        );
     }
 
     /// The store: an alert that is there is not raised again.

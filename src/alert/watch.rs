@@ -196,9 +196,15 @@ impl Watch {
             return Ok(());
         }
         let keep = u64::try_from(alerts.settings.keep.as_millis()).unwrap_or(u64::MAX);
-        while alerts.store.forget_alerts(now.saturating_sub(keep), FORGET_AT_ONCE).await? >= u64::from(FORGET_AT_ONCE) {}
-        let live: HashSet<String> =
-            alerts.source.tenants().iter().flat_map(names).map(|(tenant, budget)| format!("{tenant}/{budget}")).collect();
+        while alerts.store.forget_alerts(now.saturating_sub(keep), FORGET_AT_ONCE).await? >= u64::from(FORGET_AT_ONCE) {
+        }
+        let live: HashSet<String> = alerts
+            .source
+            .tenants()
+            .iter()
+            .flat_map(names)
+            .map(|(tenant, budget)| format!("{tenant}/{budget}"))
+            .collect();
         for (name, _) in alerts.notes.notes_of(MARKS).await? {
             let of = name.strip_prefix(MARKS).and_then(|rest| rest.rsplit_once('/')).map(|(of, _)| of);
             if of.is_none_or(|of| !live.contains(of)) {

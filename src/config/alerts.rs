@@ -210,7 +210,9 @@ fn consistent(
         note("to", ProblemKind::Missing, "mail needs somebody to go to", "write a list, as in [\"ops@example.com\"]");
     }
     match (user.is_empty(), password) {
-        (true, Some(_)) => note("user", ProblemKind::Missing, "there is a password and no user", "give both or neither"),
+        (true, Some(_)) => {
+            note("user", ProblemKind::Missing, "there is a password and no user", "give both or neither")
+        }
         (false, None) => {
             let fix = "name it in password_env or password_file, or take the user out";
             note("password_env", ProblemKind::Missing, "there is a user and no password", fix);
@@ -267,4 +269,74 @@ fn recipients(reader: &mut Reader<'_>) -> Vec<String> {
 fn not_an_address(text: &str) -> (String, String) {
     let fix = "write it as in \"ops@example.com\" or \"Operations <ops@example.com>\"".to_owned();
     (format!("{} is not a mail address", quote(text)), fix)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::super::{Config, Overrides, Problems};
+    use super::*;
+
+    fn load(text: &str) -> Result<Config, Problems> {
+        let env = [
+            ("HOOK", "canary-hook-0123456789"),
+            ("SHORT", "canary"),
+            ("SLACK", "https://hooks.slack.com/services/canary"),
+            ("MAIL", "canary-mail"),
+        ];
+        let env = env.into_iter().map(|(name, value)| (name.to_owned(), value.to_owned()));
+        Config::from_text(Some((Arc::from("remora.toml"), text)), env, &Overrides::default())
+    }
+
+    const ALL: &str = "[alerts]\nwebhook = \"https://example.com/a\"\nwebhook_format = \"litellm\"\nwebhook_secret_env = \"HOOK\"\n\
+        slack_env = \"SLACK\"\nrejections = 100\nanomaly_floor = \"0.50\"\n[alerts.email]\nsmtp = \"[::1]:2525\"\ntls = \"none\"\n\
+        user = \"u\"\npassword_env = \"MAIL\"\nfrom = \"Remora <remora@example.com>\"\nto = [\"ops@example.com\"]\n";
+
+    #[test]
+    fn every_channel_is_read_and_no_secret_is_shown() {
+        let config = load(ALL).unwrap_or_else(|problems| panic!("{problems}"));
+        let alerts = &config.alerts;
+        let (webhook, email) = (alerts.webhook.as_ref().unwrap(), alerts.email.as_ref().unwrap());
+        assert_eq!((webhook.format, alerts.rejections), (WebhookFormat::LiteLlm, Some(100)));
+        assert_eq!((email.host.as_str(), email.port, email.tls), ("::1", 2525, MailTls::None));
+        assert_eq!((alerts.anomaly, alerts.anomaly_floor), (Some(3.0), NanoUsd(500_000_000)));
+        let shown = config.render();
+        assert!(!shown.contains("canary") && shown.contains("smtp = \"[::1]:2525\""), "{shown}");
+        assert_eq!(shown.matches("\"***\"").count(), 3, "{shown}");
+        let none = load("").unwrap().alerts;
+        assert!(none.webhook.is_none() && none.slack.is_none() && none.email.is_none() && none.forecast);
+    }
+
+    #[test]
+    fn what_could_not_work_or_would_give_something_away_is_refused() {
+        for (text, key) in [
+            ("[alerts]\nwebhook = \"https://e.com\"\n", "alerts.webhook_secret_env missing"),
+            (
+                "[alerts]\nwebhook = \"https://e.com\"\nwebhook_secret_env = \"SHORT\"\n",
+                "alerts.webhook_secret_env bad_secret",
+            ),
+            ("[alerts]\nwebhook = \"ftp://e.com\"\nwebhook_secret_env = \"HOOK\"\n", "alerts.webhook bad_value"),
+            ("[alerts]\nslack_env = \"SHORT\"\n", "alerts.slack_env bad_secret"),
+            ("[alerts]\nslack = \"https://hooks.slack.com/services/canary\"\n", "alerts.slack literal_secret"),
+            ("[alerts]\nanomaly_floor = \"five\"\n", "alerts.anomaly_floor bad_value"),
+            ("[alerts.email]\nsmtp = \"mail.example.com\"\n", "alerts.email.smtp bad_value"),
+            ("[alerts.email]\nsmtp = \"m:25\"\nto = [\"a@b.c\"]\n", "alerts.email.from missing"),
+            ("[alerts.email]\nsmtp = \"m:25\"\nfrom = \"a@b.c\"\n", "alerts.email.to missing"),
+            ("[alerts.email]\nsmtp = \"m:25\"\nfrom = \"a@b.c\"\nto = [\"nobody\"]\n", "alerts.email.to bad_value"),
+            (
+                "[alerts.email]\nsmtp = \"m:25\"\nfrom = \"a@b.c\"\nto = [\"a@b.c\"]\nuser = \"u\"\n",
+                "alerts.email.password_env missing",
+            ),
+            (
+                "[alerts.email]\nsmtp = \"m:25\"\ntls = \"none\"\nfrom = \"a@b.c\"\nto = [\"a@b.c\"]\nuser = \"u\"\npassword_env = \"MAIL\"\n",
+                "alerts.email.tls conflict",
+            ),
+        ] {
+            let problems = load(text).err().unwrap_or_default();
+            let found: Vec<_> = problems.iter().map(|found| format!("{} {}", found.key, found.kind.as_str())).collect();
+            assert_eq!(found, [key], "{text}\n{problems}");
+            assert!(!problems.to_string().contains("canary"), "{problems}");
+        }
+    }
 }

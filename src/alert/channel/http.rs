@@ -69,7 +69,8 @@ impl Poster {
             return Err(Failure::new(&what, secrets));
         }
         let complaint = Limited::new(response.into_body(), COMPLAINT).collect().await;
-        let complaint = complaint.map(|body| String::from_utf8_lossy(&body.to_bytes()).into_owned()).unwrap_or_default();
+        let complaint =
+            complaint.map(|body| String::from_utf8_lossy(&body.to_bytes()).into_owned()).unwrap_or_default();
         let what = match complaint.trim() {
             "" => format!("answered {}", status.as_u16()),
             said => format!("answered {}: {said}", status.as_u16()),
