@@ -5,6 +5,7 @@
 //! answers → the admin plane closes → queued writes reach the store.
 
 mod open;
+mod reload;
 mod secret;
 mod shadow;
 mod upkeep;
@@ -15,11 +16,13 @@ use std::time::{Duration, Instant};
 
 use tokio::task::JoinHandle;
 
+use self::reload::Reloader;
+pub use self::reload::Source;
 use self::secret::Held;
 pub use self::secret::SecretError;
 use self::shadow::Mirroring;
 use self::upkeep::{Gauges, Replicas, sweep, upkeep};
-use crate::admin::{self, Admin, Readiness};
+use crate::admin::{self, Admin, Guesses, Readiness, Reload};
 use crate::cache::decide::{Guard, Guards, UnknownGuard, Weights, WeightsError};
 use crate::cache::{self, Cache, Follower, LoadError, SharedTier};
 use crate::clock::Clock;
@@ -35,7 +38,7 @@ use crate::store::{
 };
 use crate::task;
 use crate::telemetry::metrics::{Metrics, MetricsError};
-use crate::tenant::Directory;
+use crate::tenant::{Directory, Noted};
 use crate::upstream::{SetupError, Upstream};
 
 /// Ledger rows that may wait to be written: over a minute of the fastest traffic measured.
@@ -108,6 +111,8 @@ pub struct App {
     writer: WriterHandle,
     writing: JoinHandle<Unwritten>,
     mirroring: Option<Mirroring>,
+    directory: Arc<Directory>,
+    reloader: Option<Arc<Reloader>>,
     database: Database,
     /// Held until everything else has stopped.
     _secret: Held,
@@ -120,6 +125,8 @@ pub struct Replacements {
     pub clock: Option<Clock>,
     /// Embedder.
     pub embedder: Option<Embedder>,
+    /// Where the configuration can be read again; nowhere if `None`.
+    pub source: Option<Source>,
 }
 
 impl App {
@@ -204,8 +211,14 @@ impl App {
         }));
         let (shutdown, admin_shutdown) = (Shutdown::new(), Shutdown::new());
         let readiness = Readiness::default();
+        let directory = Directory::new(&config, secret).with_store(Arc::clone(&stores.directory), clock.clone());
+        let directory = Arc::new(directory);
+        let reloader = replace.source.map(|source| {
+            let (directory, audit) = (Arc::clone(&directory), Arc::clone(&stores.audit));
+            Arc::new(Reloader::new(source, config.clone(), directory, audit, clock.clone()))
+        });
         let plane = Arc::new(DataPlane::new(pipeline::Parts {
-            directory: Arc::new(Directory::new(&config, secret)),
+            directory: Arc::clone(&directory),
             cache: Arc::clone(&cache),
             upstream,
             limits: limits.clone(),
@@ -235,12 +248,17 @@ impl App {
             plane: Arc::clone(&plane),
             clock: clock.clone(),
             token: config.admin.token.clone(),
+            directory: Arc::clone(&directory),
+            limiter: None,
+            reload: reloader.clone().map(|reloader| reloader as Arc<dyn Reload>),
+            guesses: Arc::new(Guesses::default()),
         };
         let (data_address, admin_address) = (data.local_addr(), admin.local_addr());
         let (data_stats, admin_stats) = (data.stats(), admin.stats());
         let admin_plane = serve_admin(admin, admin_state, admin_shutdown.clone());
 
         open::patiently(&config.store, || declare(&config, &stores, &clock)).await?;
+        open::patiently(&config.store, || directory.declare(&config, "start")).await?;
         let warming = warm(&config, embedder.clone());
         let learners = cache.load_learners().await?;
         let loaded = cache.load().await?;
@@ -276,6 +294,10 @@ impl App {
                 }),
             ),
         ];
+        tasks.push(task::spawn("directory", &metrics, Arc::clone(&directory).run()));
+        if let Some(reloader) = &reloader {
+            tasks.push(task::spawn("reload", &metrics, Arc::clone(reloader).watch()));
+        }
         if let Some(follower) = follower {
             let woken = move || {
                 let shared = shared.clone();
@@ -306,6 +328,8 @@ impl App {
             writer,
             writing,
             mirroring,
+            directory,
+            reloader,
             database,
             _secret: held,
         })
@@ -328,6 +352,15 @@ impl App {
         self.writer.flush(Duration::from_secs(10)).await.is_ok()
     }
 
+    /// Reads the configuration again; the log says what came of it.
+    pub async fn reload(&self, actor: &str) {
+        match &self.reloader {
+            // What came of it is in the log.
+            Some(reloader) => drop(reloader.reload(actor).await),
+            None => tracing::warn!(actor, "there is no configuration to read again"),
+        }
+    }
+
     /// The handle that ends everything, for whoever waits for signals.
     pub fn shutdown(&self) -> Shutdown {
         self.shutdown.clone()
@@ -345,6 +378,9 @@ impl App {
             task.abort();
         }
         self.cache.save_learners().await;
+        if let Err(error) = self.directory.note_used(&mut Noted::default()).await {
+            tracing::warn!(%error, "it could not be noted which keys were used last");
+        }
         self.writer.close();
         if let Ok(unwritten) = self.writing.await {
             let Unwritten { rows, entries, decisions, spooled } = unwritten;
@@ -410,7 +446,7 @@ fn serve_data(listener: Listener, plane: Arc<DataPlane>, shutdown: Shutdown) -> 
 
 fn serve_admin(listener: Listener, state: Admin, shutdown: Shutdown) -> JoinHandle<DrainReport> {
     let router = admin::router(state);
-    tokio::spawn(listener.serve(move |request, _| admin::serve(router.clone(), request), shutdown))
+    tokio::spawn(listener.serve(move |request, from| admin::serve(router.clone(), request, from.peer.ip()), shutdown))
 }
 
 /// The weights of the configuration, or those that come with the program for this embedder.

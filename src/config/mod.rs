@@ -17,14 +17,18 @@ mod limits;
 mod master_key;
 mod model;
 mod money;
+mod onboard;
 mod problem;
 mod reader;
 mod redis_url;
 mod render;
 mod secret;
 mod sections;
+mod spec;
 mod store_url;
 mod tenants;
+#[cfg(test)]
+mod tenants_tests;
 mod terms;
 #[cfg(test)]
 mod tests;
@@ -42,6 +46,7 @@ pub use limits::RateSettings;
 pub use master_key::{MasterKey, Seal};
 pub use model::*;
 pub use money::{BadMoney, NanoUsd};
+pub use onboard::{KeyPlan, TenantPlan};
 pub use problem::{Problem, ProblemKind, Problems, Source, check_report};
 pub use redis_url::{BadRedisUrl, RedisUrl};
 pub use secret::Secret;

@@ -36,7 +36,7 @@ pub struct Config {
 }
 
 /// `[server]`
-#[derive(Clone)]
+#[derive(Clone, PartialEq)]
 pub struct Server {
     /// Address of the data plane.
     pub listen: SocketAddr,
@@ -120,7 +120,7 @@ pub struct Deadlines {
 }
 
 /// `[admin]`
-#[derive(Clone)]
+#[derive(Clone, PartialEq)]
 pub struct Admin {
     /// Address of the admin plane.
     pub listen: SocketAddr,
@@ -173,7 +173,7 @@ pub enum Migrate {
 }
 
 /// `[redis]`
-#[derive(Clone)]
+#[derive(Clone, PartialEq)]
 pub struct Redis {
     /// Where it is.
     pub url: RedisUrl,
@@ -196,7 +196,7 @@ pub struct Redis {
 }
 
 /// `[embedding]`
-#[derive(Clone)]
+#[derive(Clone, PartialEq)]
 pub struct Embedding {
     /// Which embedder.
     pub kind: EmbeddingKind,
@@ -211,7 +211,7 @@ pub struct Embedding {
 }
 
 /// `[embedding] kind`
-#[derive(Clone)]
+#[derive(Clone, PartialEq)]
 pub enum EmbeddingKind {
     /// The model inside the binary.
     Builtin,
@@ -313,7 +313,7 @@ pub struct Audit {
 }
 
 /// `[[upstream]]`; exactly one for now.
-#[derive(Clone)]
+#[derive(Clone, PartialEq)]
 pub struct Upstream {
     /// Name in metrics and logs.
     pub name: String,
@@ -338,7 +338,7 @@ pub struct Upstream {
 }
 
 /// `[[tenant]]`
-#[derive(Clone)]
+#[derive(Clone, PartialEq)]
 pub struct Tenant {
     /// Unique name; is the tenant id.
     pub name: String,
@@ -351,7 +351,7 @@ pub struct Tenant {
 }
 
 /// `[[tenant.key]]`
-#[derive(Clone)]
+#[derive(Clone, PartialEq)]
 pub struct TenantKey {
     /// Unique within the tenant; is the key id, as `tenant/name`.
     pub name: String,

@@ -2,6 +2,8 @@
 //!
 //! Every struct is taken apart field by field, so that a new field does not compile until it is printed.
 
+mod tenants;
+
 use std::fmt::{Display, Write as _};
 use std::path::Path;
 use std::time::Duration;
@@ -323,39 +325,6 @@ impl Out {
             },
         );
         self.list("models", models);
-    }
-
-    fn tenant(&mut self, tenant: &Tenant) {
-        let Tenant { name, keys, upstream_api_key, spec } = tenant;
-        self.head("[[tenant]]");
-        self.text("name", name);
-        self.secret("upstream_api_key", upstream_api_key.as_ref());
-        let TenantCache { mode, ttl, similarity, max_error_rate, share } = &spec.cache;
-        self.head("[tenant.cache]");
-        if let Some(mode) = mode {
-            self.text("mode", mode_name(*mode));
-        }
-        if let Some(ttl) = ttl {
-            self.duration("ttl", *ttl);
-        }
-        if let Some(similarity) = similarity {
-            self.raw("similarity", format_args!("{similarity:?}"));
-        }
-        if let Some(rate) = max_error_rate {
-            self.raw("max_error_rate", format_args!("{rate:?}"));
-        }
-        if let Some(share) = share {
-            self.text("share", share_name(*share));
-        }
-        for key in keys {
-            let TenantKey { name, secret, spec } = key;
-            self.head("[[tenant.key]]");
-            self.text("name", name);
-            self.secret("secret", Some(secret));
-            self.list("models", &spec.models);
-            let rights: Vec<String> = spec.rights.iter().map(|right| right.as_str().to_owned()).collect();
-            self.list("rights", &rights);
-        }
     }
 
     fn tls(&mut self, head: &str, tls: Option<&Tls>) {

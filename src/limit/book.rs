@@ -4,6 +4,7 @@
 //! themselves; what was spent is counted apart from what is held, so that a hold that is lost can only be too careful.
 //! Sums are wide: no amounts of money that fit in 64 bits make them overflow.
 
+use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -119,10 +120,11 @@ impl Books {
         work(&mut lock(&book))
     }
 
-    /// Forgets what says nothing: full buckets, expired holds, old slots.
-    pub(super) fn sweep(&self, now: UnixMs) {
+    /// Forgets what says nothing: full buckets and expired holds. Whether nothing is left.
+    pub(super) fn sweep(&self, now: UnixMs) -> bool {
         let mut all = lock(&self.0);
         all.retain(|_, book| Arc::strong_count(book) > 1 || !lock(book).sweep(now));
+        all.is_empty()
     }
 }
 
@@ -150,8 +152,7 @@ impl Book {
             buckets.push((bucket, 0));
         }
         let mut budgets = Vec::with_capacity(plan.budgets.len());
-        let outcome =
-            if short { Outcome::Short } else { self.room(plan, now, &mut budgets) };
+        let outcome = if short { Outcome::Short } else { self.room(plan, now, &mut budgets) };
         if outcome == Outcome::Admitted {
             for (ask, (bucket, taken)) in plan.buckets.iter().zip(&mut buckets) {
                 *taken = ask.want.min(bucket.level).max(0);
@@ -302,18 +303,27 @@ impl Book {
     }
 
     /// Puts a bucket in, unless there is one.
-    pub(super) fn put_bucket(&mut self, ask: &BucketAsk, key: &KeyId, bucket: Bucket) {
-        self.side(ask.whose, key).buckets.entry(ask.kind).or_insert((ask.rate, bucket));
+    pub(super) fn put_bucket(&mut self, ask: &BucketAsk, key: &KeyId, make: impl FnOnce() -> Bucket) {
+        self.side(ask.whose, key).buckets.entry(ask.kind).or_insert_with(|| (ask.rate, make()));
     }
 
-    /// Takes a bucket out: how many tokens it lacked.
-    pub(super) fn take_bucket(&mut self, whose: Whose, kind: Kind, key: &KeyId, now: UnixMs) -> i64 {
-        let side = match whose {
+    /// Takes a bucket out; with it, how many tokens it lacks.
+    pub(super) fn take_bucket(&mut self, ask: &BucketAsk, key: &KeyId, now: UnixMs) -> Option<(Rate, Bucket, i64)> {
+        let side = match ask.whose {
             Whose::Tenant => Some(&mut self.tenant),
             Whose::Key => self.keys.get_mut(key),
         };
-        let taken = side.and_then(|side| side.buckets.remove(&kind));
-        taken.map_or(0, |(rate, bucket)| rate.limit.saturating_sub(bucket.refilled(rate, now).level).max(0))
+        let (rate, bucket) = side?.buckets.remove(&ask.kind)?;
+        let bucket = bucket.refilled(rate, now);
+        Some((rate, bucket, rate.limit.saturating_sub(bucket.level)))
+    }
+
+    /// Puts one back that was taken out; what it lacked, one that was made meanwhile lacks too.
+    pub(super) fn return_bucket(&mut self, ask: &BucketAsk, key: &KeyId, (rate, bucket, lacks): (Rate, Bucket, i64)) {
+        match self.side(ask.whose, key).buckets.entry(ask.kind) {
+            Entry::Occupied(mut made) => made.get_mut().1.add(-lacks, rate.limit),
+            Entry::Vacant(none) => drop(none.insert((rate, bucket))),
+        }
     }
 
     /// Whether nothing is left.

@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex};
 use super::book::{Answer, Outcome, Settlement, Standing, lock};
 use super::bucket::Bucket;
 use super::period::Span;
-use super::plan::{Kind, Plan, Whose};
+use super::plan::{Plan, Whose};
 use crate::clock::UnixMs;
 use crate::ids::{KeyId, TenantId};
 use crate::shared::{Script, Shared, Unanswered};
@@ -290,19 +290,12 @@ fn answer((outcome, places, levels, sums): &Reply, at: UnixMs) -> Option<Answer>
         _ => None,
     };
     let standing = |parts: &[String]| match parts {
-        [spent, held, first] => Some(Standing {
-            spent: spent.parse().ok()?,
-            held: held.parse().ok()?,
-            first: first.parse::<usize>().ok(),
-        }),
+        [spent, held, first] => {
+            Some(Standing { spent: spent.parse().ok()?, held: held.parse().ok()?, first: first.parse::<usize>().ok() })
+        }
         _ => None,
     };
     let buckets = levels.chunks(3).map(bucket).collect::<Option<Vec<_>>>()?;
     let budgets = sums.chunks(3).map(standing).collect::<Option<Vec<_>>>()?;
     Some(Answer { outcome, buckets, budgets })
-}
-
-impl Kind {
-    /// All that have tokens of upstream in them.
-    pub(super) const OF_TOKENS: [Self; 2] = [Self::Tokens, Self::TokensOfDay];
 }

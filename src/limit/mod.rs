@@ -3,6 +3,35 @@
 //! In the life of a request: [`Limiter::request`] at its start takes one request from the buckets of key and tenant; before
 //! upstream is asked, [`Limiter::admit`] reserves tokens, a seat and the worst-case cost in one atomic step and returns a
 //! [`Hold`]. The hold is settled with what was really used; dropped, it gives everything back.
+//!
+//! Where the counters are: in Redis if there is one (`door`), else in process (`book`), money in PostgreSQL if that is the
+//! store. All three decide alike. Invariants: what is held is kept apart from what was spent and expires by itself, so a
+//! process that is killed leaves nothing behind; what was spent can always be rebuilt from the ledger and is compared with
+//! it (`reconcile`); nobody waits for a counter beyond its deadline; a settlement counts once, however often it is sent.
+//!
+//! It must never: know a price or count a token, choose an HTTP status, let a hard budget be overspent because two asked
+//! at once.
+#![expect(clippy::result_large_err, reason = "a refusal is large by a little, rare, and moved once")]
+
+mod book;
+mod bucket;
+mod door;
+mod expiring;
+mod hits;
+mod hold;
+mod limiter;
+mod live;
+mod mirror;
+mod offline;
+mod outbox;
+mod period;
+mod place;
+mod plan;
+mod reconcile;
+mod run;
+#[cfg(test)]
+mod tests;
+mod verdict;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,6 +39,10 @@ use std::time::Duration;
 use crate::clock::UnixMs;
 use crate::config::{NanoUsd, RateLimits, TenantSpec};
 use crate::ids::{KeyId, RequestId, TenantId};
+
+pub use hold::Hold;
+pub use limiter::{Limiter, LimiterParts};
+pub use reconcile::{BudgetStanding, NotRebuilt};
 
 /// What one key is held to.
 #[derive(Clone, Debug, Default, PartialEq)]

@@ -36,7 +36,8 @@ impl Span {
     /// The period that `at` is in.
     pub(super) fn of(period: Period, at: UnixMs) -> Self {
         let day = at / DAY;
-        let calendar = |from: UnixMs, until: UnixMs| Self { slots: vec![from], from, until, slot_ms: DAY, rolling: false };
+        let calendar =
+            |from: UnixMs, until: UnixMs| Self { slots: vec![from], from, until, slot_ms: DAY, rolling: false };
         match period {
             Period::Day => calendar(day * DAY, (day + 1) * DAY),
             Period::Week => {

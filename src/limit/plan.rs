@@ -3,8 +3,6 @@
 //! A plan is the same for every place where counters are kept ([`super::book`] in process, [`super::door`] in Redis).
 //! Whether a budget is met is decided by [`meets`] alone, for requests and for rows of the ledger.
 
-use std::time::Duration;
-
 use super::bucket::{MOST, Rate};
 use super::period::Span;
 use super::{Caller, Wish};
@@ -15,8 +13,6 @@ use crate::store::BudgetAsk;
 
 const MINUTE: i64 = 60_000;
 const DAY: i64 = 86_400_000;
-/// A limit of concurrency is given up in no known time.
-pub(super) const SOON: Duration = Duration::from_secs(1);
 
 /// Whose limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -53,7 +49,8 @@ pub(super) enum Kind {
 }
 
 impl Kind {
-    pub(super) const ALL: [Self; 3] = [Self::Requests, Self::Tokens, Self::TokensOfDay];
+    /// Those of upstream's tokens.
+    pub(super) const OF_TOKENS: [Self; 2] = [Self::Tokens, Self::TokensOfDay];
 
     /// As in configuration and metrics.
     pub(super) fn as_str(self) -> &'static str {
@@ -175,8 +172,14 @@ impl Plan {
     pub(super) fn share(&self, caller: &Caller<'_>, replicas: u64) -> Self {
         let mut plan = Self { budgets: Vec::new(), ..self.clone() };
         for ask in &mut plan.buckets {
-            ask.rate = ask.kind.rate(ask.whose.limits(caller), replicas).unwrap_or(ask.rate);
+            let whole = ask.rate;
+            ask.rate = ask.kind.rate(ask.whose.limits(caller), replicas).unwrap_or(whole);
             ask.credit = 0;
+            // A request may be larger than a share of what it may be: it takes all that there is, and is settled with more.
+            if ask.least <= whole.limit {
+                ask.least = ask.least.min(ask.rate.limit);
+                ask.want = ask.want.min(ask.rate.limit);
+            }
         }
         for seat in &mut plan.seats {
             seat.limit = (seat.limit / replicas.max(1)).max(1);
@@ -194,13 +197,7 @@ impl Plan {
 }
 
 /// The budgets that a request meets.
-fn budgets(
-    caller: &Caller<'_>,
-    at: UnixMs,
-    model: &str,
-    tags: &[(String, String)],
-    amount: i64,
-) -> Vec<BudgetPlan> {
+fn budgets(caller: &Caller<'_>, at: UnixMs, model: &str, tags: &[(String, String)], amount: i64) -> Vec<BudgetPlan> {
     let all = caller.terms.tenant.budgets.iter().enumerate();
     all.filter(|(_, budget)| meets(budget, Some(&caller.terms.key_name), Some(model), tags))
         .map(|(place, budget)| {

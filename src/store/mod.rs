@@ -33,6 +33,8 @@ mod traits;
 mod writer;
 
 #[cfg(test)]
+mod chain_tests;
+#[cfg(test)]
 mod conformance;
 #[cfg(test)]
 pub(crate) mod sample;

@@ -5,7 +5,10 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::{AuditRow, DecisionRow, DecisionWrite, Entry, EntryWrite, LearnedRow, LedgerRow, Point, Tokens};
+use super::{
+    AlertRow, AuditRow, DecisionRow, DecisionWrite, Entry, EntryWrite, KeyRow, LearnedRow, LedgerRow, Point,
+    TenantRecord, TokenRow, Tokens,
+};
 use crate::ids::{AuditId, EntryId, KeyId, PointId, RequestId, TenantId};
 
 /// Far beyond every `now` of these tests.
@@ -228,5 +231,59 @@ pub(crate) fn audit_row(number: u64) -> AuditRow {
         reason: Some("wrong \"prices\", größer".into()),
         what: r#"{"tag":"team=blue"}"#.into(),
         result: r#"{"removed":3}"#.into(),
+    }
+}
+
+/// A tenant with everything that it may have.
+pub(crate) fn tenant_record(name: &str) -> TenantRecord {
+    TenantRecord {
+        tenant: tenant(name),
+        declared: true,
+        spec: r#"{"limits":{"rpm":60}}"#.into(),
+        credential: Some(Bytes::from_static(&[0, 1, 255])),
+        created_at: 1,
+        updated_at: 2,
+    }
+}
+
+/// A key in which every field is set.
+pub(crate) fn key_row(owner: &str, number: u64) -> KeyRow {
+    KeyRow {
+        id: format!("key{number:05}"),
+        tenant: tenant(owner),
+        name: "größe".into(),
+        hash: [6; 32],
+        spec: r#"{"models":["gpt-4o*"]}"#.into(),
+        expires_at: Some(7_000),
+        replaced_by: Some("key99999".into()),
+        created_at: number,
+        updated_at: number + 1,
+        used_at: Some(number + 2),
+    }
+}
+
+/// An admin token in which every field is set.
+pub(crate) fn token_row(number: u64) -> TokenRow {
+    TokenRow {
+        id: format!("tok{number:05}"),
+        name: format!("ci {number}"),
+        hash: [7; 32],
+        role: "operator".into(),
+        tenant: Some(tenant("ann")),
+        expires_at: Some(8_000),
+        created_at: number,
+        used_at: Some(number + 3),
+    }
+}
+
+/// An alert raised at `number`.
+pub(crate) fn alert_row(owner: &str, number: u64) -> AlertRow {
+    AlertRow {
+        id: format!("budget:{owner}:month:0:{number}"),
+        at: number,
+        tenant: Some(tenant(owner)),
+        kind: "budget_threshold".into(),
+        title: "80 % of the budget is spent, größer".into(),
+        payload: r#"{"spent":"8.00"}"#.into(),
     }
 }

@@ -10,6 +10,7 @@
 
 mod credential;
 mod directory;
+mod reconcile;
 mod role;
 mod snapshot;
 mod virtual_key;
@@ -24,8 +25,9 @@ use crate::limit::Terms;
 
 pub use self::credential::{SealKey, Unsealed};
 pub use self::directory::{Directory, LOOK_EVERY, Noted};
+pub use self::reconcile::Reconciled;
 pub use self::role::{Role, TokenError, TokenHolder};
-pub use self::snapshot::Known;
+pub use self::snapshot::{Declared, Known};
 pub use self::virtual_key::{Kind, Minted, Mistake, Parsed, mint, parse};
 
 /// The caller.

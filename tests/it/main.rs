@@ -48,4 +48,5 @@ mod second_level;
 mod servers;
 mod shadow;
 mod streams;
+mod tenant_cli;
 mod writers;

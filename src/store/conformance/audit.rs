@@ -1,7 +1,7 @@
 //! Promises about the audit of admin changes.
 
 use crate::store::sample::{audit_id, audit_row, delete, entry_id, put, tenant};
-use crate::store::{AuditRow, Stores};
+use crate::store::{AuditHead, AuditRow, AuditVerdict, Stores, verify_audit};
 
 pub(super) async fn an_audit_row_comes_back_with_every_field(stores: &Stores) {
     let bare = AuditRow { reason: None, ..audit_row(2) };
@@ -49,4 +49,25 @@ pub(super) async fn an_audit_row_has_odd_text_back(stores: &Stores) {
     let odd = AuditRow { reason: Some("\0 \u{10}\u{1} ☃".into()), what: "{\"\0\":1}".into(), ..audit_row(1) };
     stores.audit.record(&odd, &[]).await.unwrap();
     assert_eq!(stores.audit.trail(None, 10).await.unwrap(), [odd]);
+}
+
+pub(super) async fn the_chain_has_every_row_once_in_the_order_it_was_recorded(stores: &Stores) {
+    let nothing = AuditVerdict { ok: true, rows: 0, head: None, broken_at: None, why: None };
+    assert_eq!(verify_audit(&*stores.audit).await.unwrap(), nothing);
+    let odd = AuditRow { reason: None, what: "\0 ☃ \u{10}".into(), at: u64::MAX, ..audit_row(5) };
+    for row in [audit_row(2), odd, audit_row(2), audit_row(1)] {
+        stores.audit.record(&row, &[]).await.unwrap();
+    }
+    stores.directory.change_directory(0, &[], &[audit_row(4), audit_row(2), audit_row(3)]).await.unwrap();
+    let chain = stores.audit.audit_chain(0, 10).await.unwrap();
+    let numbers: Vec<_> = chain.iter().map(|link| (link.seq, link.row.id)).collect();
+    assert_eq!(
+        numbers,
+        [2, 5, 1, 4, 3].map(audit_id).into_iter().zip(1..).map(|(id, seq)| (seq, id)).collect::<Vec<_>>()
+    );
+    let page = stores.audit.audit_chain(3, 1).await.unwrap();
+    assert_eq!(page, chain[3..4]);
+    let verdict = verify_audit(&*stores.audit).await.unwrap();
+    let head = AuditHead { seq: 5, hash: chain[4].hash };
+    assert_eq!(verdict, AuditVerdict { ok: true, rows: 5, head: Some(head), broken_at: None, why: None });
 }

@@ -3,13 +3,16 @@
 //! The cases know the traits only. A database takes part by a [`Fixture`] that opens it empty, and by its line at the
 //! end of this file.
 
+mod alerts;
 mod audit;
 mod decisions;
+mod directory;
 mod entries;
 mod ledger;
 mod links;
 mod listing;
 mod notes;
+mod spend;
 
 use super::Stores;
 
@@ -107,6 +110,26 @@ macro_rules! cases {
                 the_trail_is_read_newest_first_page_by_page,
                 the_audit_is_read_oldest_first_page_by_page,
                 an_audit_row_has_odd_text_back,
+                the_chain_has_every_row_once_in_the_order_it_was_recorded,
+            }
+            directory::{
+                a_directory_comes_back_with_every_field,
+                a_change_made_from_an_old_number_does_nothing,
+                what_is_put_again_is_replaced_and_keeps_when_it_was_used,
+                a_deleted_tenant_takes_its_keys_along_and_nothing_else,
+                the_time_of_use_only_goes_forward_and_is_no_change,
+            }
+            alerts::{
+                an_alert_is_raised_once_with_a_delivery_for_each_channel,
+                a_claimed_delivery_is_nobody_elses_until_the_claim_runs_out,
+                what_became_of_a_delivery_is_noted_and_what_was_sent_stays_sent,
+                alerts_are_listed_newest_first_of_one_tenant_or_all,
+                old_alerts_are_forgotten_unless_they_are_still_on_their_way,
+            }
+            spend::{
+                spend_is_summed_by_slot_key_model_and_tags,
+                the_spend_of_all_is_that_of_each_and_of_callers_that_are_not_known,
+                a_request_is_unpriced_if_it_was_billed_and_nobody_knows_how_much,
             }
             notes::{
                 a_note_is_written_replaced_and_taken_away,

@@ -8,9 +8,10 @@ use sqlx::{AssertSqlSafe, Connection, Row, query_scalar, raw_sql};
 
 use super::super::conformance::Fixture;
 use super::super::sample::{
-    audit_row, decision, delete, entry, entry_id, learned, link, new_decision, point, put, put_entry, row, tenant,
+    alert_row, audit_row, decision, delete, entry, entry_id, key_row, learned, link, new_decision, point, put,
+    put_entry, row, tenant, tenant_record, token_row,
 };
-use super::super::{Counts, Point, SqliteStore, StoreError, Stores};
+use super::super::{Counts, DirectoryWrite, Point, SqliteStore, StoreError, Stores};
 use super::migrate::LATEST;
 use super::{base, connect, migrate_down, migrate_up, status};
 use crate::config::Migrate;
@@ -34,6 +35,16 @@ impl Fixture for TempStore {
 }
 
 impl TempStore {
+    /// Runs SQL in it, as somebody else would.
+    pub(crate) async fn run(&self, text: &str) {
+        sql(&self.path(), text).await;
+    }
+
+    /// Opens it once more.
+    pub(crate) async fn again(&self) -> Arc<SqliteStore> {
+        SqliteStore::open(&self.path(), Migrate::Manual).await.unwrap()
+    }
+
     fn path(&self) -> PathBuf {
         self.directory.path().join("remora.db")
     }
@@ -57,6 +68,13 @@ async fn fill(stores: &Stores) {
     let decisions: Vec<_> = (1..=20).map(|number| new_decision(decision("t", number))).collect();
     stores.decisions.write(&decisions).await.unwrap();
     stores.decisions.save_learned(&[learned("t", "gpt-4o", 1)]).await.unwrap();
+    let puts = [
+        DirectoryWrite::PutTenant(tenant_record("t")),
+        DirectoryWrite::PutKey(key_row("t", 1)),
+        DirectoryWrite::PutToken(token_row(1)),
+    ];
+    stores.directory.change_directory(0, &puts, &[audit_row(2)]).await.unwrap();
+    stores.alerts.raise(&alert_row("t", 1), &["webhook".to_owned()]).await.unwrap();
 }
 
 /// The guards that objected to points of this entry.
@@ -223,7 +241,7 @@ async fn a_refused_file_keeps_its_log() {
 #[tokio::test]
 async fn an_older_schema_is_refused_under_manual_and_migrated_under_auto() {
     let temp = TempStore::closed().await;
-    assert_eq!(migrate_down(&temp.path(), 1).await.unwrap(), ["decisions", "admin_audit", "indexes"]);
+    assert_eq!(migrate_down(&temp.path(), 1).await.unwrap(), ["tenancy", "decisions", "admin_audit", "indexes"]);
     let error = refusal(&temp.path(), Migrate::Manual).await;
     assert_eq!(error.as_str(), "older_schema");
     assert!(error.to_string().contains("remora migrate up"), "{error}");
@@ -248,22 +266,28 @@ async fn down_and_up_again_leaves_schema_and_data_equal() {
         let trail = stores.audit.trail(None, 1000).await.unwrap();
         let decisions = stores.decisions.since(None, 0, None, 1000).await.unwrap();
         let learned = stores.decisions.learned().await.unwrap();
+        let directory = stores.directory.directory().await.unwrap();
+        let chain = stores.audit.audit_chain(0, 1000).await.unwrap();
+        let alerts = stores.alerts.alerts(None, None, 1000).await.unwrap();
         store.close().await;
-        assert_eq!((entries.len(), rows.len(), trail.len()), (50, 50, 1));
-        assert_eq!((decisions.len(), learned.len()), (20, 1));
-        format!("{entries:?} {rows:?} {trail:?} {decisions:?} {learned:?}")
+        assert_eq!((entries.len(), rows.len(), trail.len()), (50, 50, 2));
+        assert_eq!((decisions.len(), learned.len(), chain.len(), directory.keys.len(), alerts.len()), (20, 1, 2, 1, 1));
+        format!("{entries:?} {rows:?} {trail:?} {decisions:?} {learned:?} {directory:?} {chain:?} {alerts:?}")
     }
     let temp = TempStore::closed().await;
     let path = temp.path();
     let before = (schema(&path).await, data(&path).await);
     assert_eq!(status(&path).await.unwrap().pending, [""; 0]);
 
-    assert_eq!(migrate_down(&path, 1).await.unwrap(), ["decisions", "admin_audit", "indexes"]);
+    assert_eq!(migrate_down(&path, 1).await.unwrap(), ["tenancy", "decisions", "admin_audit", "indexes"]);
     let below = status(&path).await.unwrap();
-    assert_eq!((below.current, below.latest, below.pending), (1, LATEST, vec!["indexes", "admin_audit", "decisions"]));
+    assert_eq!(
+        (below.current, below.latest, below.pending),
+        (1, LATEST, vec!["indexes", "admin_audit", "decisions", "tenancy"])
+    );
     assert_ne!(schema(&path).await, before.0, "the step down did nothing");
 
-    assert_eq!(migrate_up(&path, None).await.unwrap(), ["indexes", "admin_audit", "decisions"]);
+    assert_eq!(migrate_up(&path, None).await.unwrap(), ["indexes", "admin_audit", "decisions", "tenancy"]);
     assert_eq!((schema(&path).await, data(&path).await), before);
     assert_eq!(migrate_up(&path, None).await.unwrap(), [""; 0], "a second time there is nothing to do");
 }
@@ -272,7 +296,7 @@ async fn down_and_up_again_leaves_schema_and_data_equal() {
 async fn what_an_older_program_changes_is_met_again_on_the_way_up() {
     let temp = TempStore::closed().await;
     let path = temp.path();
-    assert_eq!(migrate_down(&path, 3).await.unwrap(), ["decisions"]);
+    assert_eq!(migrate_down(&path, 3).await.unwrap(), ["tenancy", "decisions"]);
     // An older program names the columns that it knows, and deletes entries with all that hangs on them.
     let blob = |number: u64| format!("x'{number:032x}'");
     let changes = format!(
@@ -284,7 +308,7 @@ async fn what_an_older_program_changes_is_met_again_on_the_way_up() {
         blob(3),
     );
     sql(&path, &changes).await;
-    assert_eq!(migrate_up(&path, None).await.unwrap(), ["decisions"]);
+    assert_eq!(migrate_up(&path, None).await.unwrap(), ["decisions", "tenancy"]);
     let store = SqliteStore::open(&path, Migrate::Manual).await.unwrap();
     let stores = store.stores();
     assert_eq!(stores.entries.counts().await.unwrap(), Counts { entries: 49, points: 98 });
@@ -312,13 +336,13 @@ async fn hits_and_decisions_are_looked_up_by_index() {
 async fn the_audit_neither_changes_nor_loses_a_row() {
     let temp = TempStore::closed().await;
     let mut connection = connect(&temp.path(), &base(&temp.path())).await.unwrap();
-    for statement in ["UPDATE admin_audit SET actor = 'nobody'", "DELETE FROM admin_audit"] {
+    for statement in ["UPDATE admin_audit SET actor = 'nobody'", "DELETE FROM admin_audit", "DELETE FROM audit_chain"] {
         let error = raw_sql(statement).execute(&mut connection).await.unwrap_err();
         assert!(error.to_string().contains("append-only"), "{statement}: {error}");
     }
     connection.close().await.unwrap();
     let store = SqliteStore::open(&temp.path(), Migrate::Manual).await.unwrap();
-    assert_eq!(store.stores().audit.trail(None, 10).await.unwrap(), [audit_row(1)]);
+    assert_eq!(store.stores().audit.trail(None, 10).await.unwrap(), [audit_row(2), audit_row(1)]);
 }
 
 #[tokio::test]

@@ -66,3 +66,25 @@ fn read(row: &SqliteRow) -> Result<Spend, StoreError> {
         unpriced: cells.count()?,
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use sqlx::{AssertSqlSafe, Row};
+
+    use super::super::files::TempStore;
+    use super::*;
+    use crate::store::conformance::Fixture as _;
+
+    #[tokio::test]
+    async fn only_rows_of_the_time_asked_for_are_read() {
+        let again = TempStore::open().await.again().await;
+        for statement in [OF_TENANT, OF_ALL] {
+            let plan = query(AssertSqlSafe(format!("EXPLAIN QUERY PLAN {statement}")));
+            let rows = plan.fetch_all(&again.readers).await.unwrap();
+            let steps: Vec<String> = rows.iter().map(|row| row.get("detail")).collect();
+            let searched = "SEARCH r USING INDEX requests_by_time (tenant=? AND started_at>? AND started_at<?)";
+            assert!(steps.iter().any(|step| step == searched), "{steps:?}");
+            assert!(steps.iter().all(|step| !step.starts_with("SCAN r") && !step.starts_with("SCAN s")), "{steps:?}");
+        }
+    }
+}

@@ -3,6 +3,7 @@
 //! Each test has a database of its own on the server at DATABASE_URL, which is dropped at its end.
 
 mod bulk;
+mod counters;
 mod faults;
 mod feed;
 mod ledger;
@@ -16,8 +17,11 @@ use sqlx::postgres::{PgConnectOptions, PgConnection};
 use sqlx::{AssertSqlSafe, ConnectOptions, raw_sql};
 
 use super::super::conformance::Fixture;
-use super::super::sample::{audit_row, decision, delete, learned, link, new_decision, put, row, tenant};
-use super::super::{Stores, TenantRow};
+use super::super::sample::{
+    alert_row, audit_row, decision, delete, key_row, learned, link, new_decision, put, row, tenant, tenant_record,
+    token_row,
+};
+use super::super::{DirectoryWrite, Stores, TenantRow};
 use super::PostgresStore;
 use crate::config::{Migrate, StoreUrl};
 
@@ -112,12 +116,19 @@ async fn fill(stores: &Stores) {
     let known = TenantRow { tenant: tenant("t"), declared: true, created_at: 1, updated_at: 2 };
     stores.tenants.upsert(&[known]).await.unwrap();
     stores.notes.set_note("made by", Some("test")).await.unwrap();
+    let writes = [
+        DirectoryWrite::PutTenant(tenant_record("ann")),
+        DirectoryWrite::PutKey(key_row("ann", 1)),
+        DirectoryWrite::PutToken(token_row(1)),
+    ];
+    stores.directory.change_directory(0, &writes, &[audit_row(2)]).await.unwrap();
+    stores.alerts.raise(&alert_row("ann", 1), &["webhook".to_owned()]).await.unwrap();
 }
 
 /// All that the storage traits tell of a database.
 async fn everything(stores: &Stores) -> String {
     format!(
-        "{:?}\n{:?}\n{:?}\n{:?}\n{:?}\n{:?}\n{:?}",
+        "{:?}\n{:?}\n{:?}\n{:?}\n{:?}\n{:?}\n{:?}\n{:?}\n{:?}\n{:?}",
         stores.entries.export(None, 1_000).await.unwrap(),
         stores.ledger.page(None, 1_000).await.unwrap(),
         stores.audit.audit_page(None, 1_000).await.unwrap(),
@@ -125,5 +136,8 @@ async fn everything(stores: &Stores) -> String {
         stores.decisions.learned().await.unwrap(),
         stores.tenants.list().await.unwrap(),
         stores.notes.note("made by").await.unwrap(),
+        stores.directory.directory().await.unwrap(),
+        stores.audit.audit_chain(0, 1_000).await.unwrap(),
+        stores.alerts.alerts(None, None, 1_000).await.unwrap(),
     )
 }

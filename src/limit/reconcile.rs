@@ -1,0 +1,209 @@
+//! Counters of budgets against the ledger, which decides.
+//!
+//! A counter that is below the ledger lost something (an emptied Redis, a process that was killed before its settlement
+//! was sent) and is raised at once. One that is above it is left alone as long as anything moves, because rows of the
+//! ledger are written a little after a request is settled; when both have stood still for two rounds and nothing waits
+//! here, it counted something that never was, and is set to the ledger.
+
+use std::collections::HashMap;
+use std::sync::Mutex;
+
+use super::book::lock;
+use super::door::BySlot;
+use super::limiter::Limiter;
+use super::period::Span;
+use super::place::{Away, Place, from_ledger};
+use super::plan::counter_key;
+use super::verdict::narrow;
+use crate::clock::UnixMs;
+use crate::config::{Budget, NanoUsd, TenantSpec};
+use crate::ids::TenantId;
+use crate::telemetry::limits::BudgetSample;
+
+/// Rounds in which neither may have moved.
+const STILL: u32 = 2;
+/// Times that a counter is set while others change it.
+const TRIES: u32 = 8;
+
+/// How a budget stands.
+#[derive(Clone, Debug, PartialEq)]
+pub struct BudgetStanding {
+    /// What it is.
+    pub budget: Budget,
+    /// Start of what counts now.
+    pub from: UnixMs,
+    /// When that counts no more.
+    pub until: UnixMs,
+    /// Spent.
+    pub spent: NanoUsd,
+    /// Held for requests under way.
+    pub held: NanoUsd,
+    /// By how much the counter is above the ledger.
+    pub drift: NanoUsd,
+}
+
+/// A slot in which counter and ledger differ: what both said, and for how many rounds.
+type Difference = (i128, i64, u32);
+
+/// What was seen in the rounds before.
+#[derive(Default)]
+pub(super) struct Rounds(Mutex<HashMap<(String, UnixMs), Difference>>);
+
+impl Rounds {
+    /// Notes a difference; whether it has stood still for long enough.
+    fn still(&self, key: &str, slot: UnixMs, counter: i128, ledger: i64) -> bool {
+        let mut all = lock(&self.0);
+        let seen = all.entry((key.to_owned(), slot)).or_insert((counter, ledger, 0));
+        if (seen.0, seen.1) == (counter, ledger) {
+            seen.2 += 1;
+        } else {
+            *seen = (counter, ledger, 1);
+        }
+        seen.2 > STILL
+    }
+
+    fn forget(&self, key: &str, slot: UnixMs) {
+        lock(&self.0).remove(&(key.to_owned(), slot));
+    }
+}
+
+impl Limiter {
+    /// How the budgets of a tenant stand now. Where no counter can be reached, spent is what the ledger says, and
+    /// otherwise zero.
+    pub async fn budgets(&self, tenant: &TenantId, spec: &TenantSpec, now: UnixMs) -> Vec<BudgetStanding> {
+        let mut standings = Vec::with_capacity(spec.budgets.len());
+        for budget in &spec.budgets {
+            let span = Span::of(budget.period, now);
+            let ledger = from_ledger(&*self.ledger, tenant, budget, &span, now).await.ok();
+            let booked: Option<i128> = ledger.as_ref().map(|slots| slots.iter().map(|(_, s)| i128::from(*s)).sum());
+            let found = self.read_anywhere(tenant, &counter_key(tenant, budget), &span, now).await;
+            let held = found.as_ref().map_or(0, |found| found.held);
+            let spent = found.map(|found| found.spent.iter().sum::<i128>()).or(booked).unwrap_or(0);
+            standings.push(BudgetStanding {
+                budget: budget.clone(),
+                from: span.from,
+                until: span.until,
+                spent: narrow(spent),
+                held: narrow(held),
+                drift: narrow(booked.map_or(0, |booked| spent - booked)),
+            });
+        }
+        standings
+    }
+
+    /// Sets the counters of all budgets of a tenant to what the ledger says. What is held stays.
+    ///
+    /// # Errors
+    /// The ledger or the counters cannot be reached, or change too fast; says which budget.
+    pub async fn rebuild(&self, tenant: &TenantId, spec: &TenantSpec) -> Result<(), NotRebuilt> {
+        let now = self.clock.now_ms();
+        for budget in &spec.budgets {
+            let failed = || NotRebuilt { budget: budget.name.clone() };
+            let (span, key) = (Span::of(budget.period, now), counter_key(tenant, budget));
+            let slots = from_ledger(&*self.ledger, tenant, budget, &span, now).await.map_err(|Away| failed())?;
+            let place = self.place();
+            place.seed(tenant, &key, &span, &slots).await.map_err(|Away| failed())?;
+            for (at, (slot, booked)) in slots.iter().enumerate() {
+                let mut set = false;
+                for _ in 0..TRIES {
+                    let found = place.read(tenant, &key, &span.slots, now).await.map_err(|Away| failed())?;
+                    let there = found.and_then(|found| found.spent.get(at).copied()).unwrap_or(0);
+                    let corrected = place.correct(tenant, &key, *slot, narrow(there).0, *booked);
+                    set = there == i128::from(*booked) || corrected.await.map_err(|Away| failed())?;
+                    if set {
+                        break;
+                    }
+                }
+                if !set {
+                    return Err(failed());
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Where money is counted when all is well.
+    fn place(&self) -> Place<'_> {
+        match (&self.door, &self.counters) {
+            (Some(door), _) => Place::Redis(door),
+            (None, Some(counters)) => Place::Counters(&**counters),
+            (None, None) => Place::Local(&self.books),
+        }
+    }
+
+    /// From where money is counted, or from the database where that is second best.
+    async fn read_anywhere(&self, tenant: &TenantId, key: &str, span: &Span, now: UnixMs) -> Option<BySlot> {
+        match (self.place().read(tenant, key, &span.slots, now).await, &self.counters) {
+            (Ok(found), _) => found,
+            (Err(Away), Some(counters)) => {
+                Place::Counters(&**counters).read(tenant, key, &span.slots, now).await.ok().flatten()
+            }
+            (Err(Away), None) => None,
+        }
+    }
+
+    /// One comparison of all budgets that have been met.
+    pub(super) async fn reconcile(&self) {
+        let watched: Vec<_> =
+            lock(&self.watched).iter().map(|(tenant, spec)| (tenant.clone(), std::sync::Arc::clone(spec))).collect();
+        for (tenant, spec) in watched {
+            for budget in &spec.budgets {
+                // One that cannot be compared now is compared in the next round.
+                let _ = self.compare(&tenant, budget).await;
+            }
+        }
+    }
+
+    async fn compare(&self, tenant: &TenantId, budget: &Budget) -> Result<(), Away> {
+        let now = self.clock.now_ms();
+        let (span, key, place) = (Span::of(budget.period, now), counter_key(tenant, budget), self.place());
+        // The ledger first: what it has is settled already, or waits here.
+        let waits = self.to_redis.waiting() + self.to_counters.waiting() > 0;
+        let slots = from_ledger(&*self.ledger, tenant, budget, &span, now).await?;
+        let Some(found) = place.read(tenant, &key, &span.slots, now).await? else {
+            // Nobody has asked for this budget since its counters went: they are seeded when somebody does.
+            return Ok(());
+        };
+        let (mut spent, mut booked) = (0, 0);
+        for ((slot, ledger), counter) in slots.iter().zip(&found.spent) {
+            let (wide, mut counter) = (i128::from(*ledger), *counter);
+            if counter < wide && !waits {
+                place.seed(tenant, &key, &span, &[(*slot, *ledger)]).await?;
+                tracing::warn!(%tenant, budget = budget.name, "a budget's counter was below the ledger; raised");
+                counter = wide;
+            }
+            if counter <= wide {
+                self.rounds.forget(&key, *slot);
+            } else if self.rounds.still(&key, *slot, counter, *ledger)
+                && !waits
+                && place.correct(tenant, &key, *slot, narrow(counter).0, *ledger).await?
+            {
+                tracing::warn!(%tenant, budget = budget.name, "a budget's counter was above the ledger; corrected");
+                self.rounds.forget(&key, *slot);
+                counter = wide;
+            }
+            spent += counter;
+            booked += wide;
+        }
+        self.metrics.limits.budget(&BudgetSample {
+            tenant: tenant.as_str(),
+            budget: &budget.name,
+            period: &budget.period.to_string(),
+            limit: budget.usd.as_f64(),
+            spent: narrow(spent).as_f64(),
+            reserved: narrow(found.held).as_f64(),
+            drift: narrow(spent - booked).as_f64(),
+        });
+        Ok(())
+    }
+}
+
+/// Counters could not be rebuilt.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "the counters of budget `{budget}` could not be rebuilt from the ledger; see that the store and Redis can be reached, and try again"
+)]
+pub struct NotRebuilt {
+    /// Name of the first that could not.
+    pub budget: String,
+}
