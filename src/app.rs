@@ -23,6 +23,7 @@ pub use self::secret::SecretError;
 use self::shadow::Mirroring;
 use self::upkeep::{Gauges, Replicas, sweep, upkeep};
 use crate::admin::{self, Admin, Guesses, Readiness, Reload};
+use crate::alert::{self, Alerts, Live};
 use crate::cache::decide::{Guard, Guards, UnknownGuard, Weights, WeightsError};
 use crate::cache::{self, Cache, Follower, LoadError, SharedTier};
 use crate::clock::Clock;
@@ -74,6 +75,9 @@ pub enum StartError {
     /// `cache.weights_file` cannot be used.
     #[error("cache.weights_file: {0}")]
     Weights(#[from] WeightsError),
+    /// Somebody cannot be told as configured.
+    #[error(transparent)]
+    Alerts(#[from] alert::SetupError),
     /// Redis cannot be used as configured.
     #[error("[redis] {0}")]
     Shared(#[from] SharedError),
@@ -236,6 +240,14 @@ impl App {
             }
             None => None,
         };
+        let alerts = Alerts::new(alert::Parts {
+            settings: config.alerts.clone(),
+            store: Arc::clone(&stores.alerts),
+            notes: Arc::clone(&stores.notes),
+            source: Arc::new(Live::new(Arc::clone(&directory), None, &stores)),
+            clock: clock.clone(),
+            metrics: Arc::clone(&metrics),
+        })?;
         let admin_state = Admin {
             readiness: readiness.clone(),
             standing: follower.as_ref().map(Follower::standing),
@@ -250,6 +262,7 @@ impl App {
             token: config.admin.token.clone(),
             directory: Arc::clone(&directory),
             limiter: None,
+            alerts: Arc::clone(&alerts),
             reload: reloader.clone().map(|reloader| reloader as Arc<dyn Reload>),
             guesses: Arc::new(Guesses::default()),
         };
@@ -294,6 +307,8 @@ impl App {
                 }),
             ),
         ];
+        // Until the admin plane ends, for a drain may take long.
+        tasks.push(task::spawn("alerts", &metrics, alerts.run(admin_shutdown.clone())));
         tasks.push(task::spawn("directory", &metrics, Arc::clone(&directory).run()));
         if let Some(reloader) = &reloader {
             tasks.push(task::spawn("reload", &metrics, Arc::clone(reloader).watch()));

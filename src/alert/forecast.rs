@@ -9,10 +9,10 @@ use std::collections::BTreeMap;
 use serde_json::{Value, json};
 
 use super::news::{Kind, News, budget_facts, budget_title, id, moment};
-use super::source::BudgetStanding;
 use crate::clock::UnixMs;
 use crate::config::{NanoUsd, Period};
 use crate::ids::TenantId;
+use crate::limit::BudgetStanding;
 
 /// Milliseconds of an hour, the slot in which spending is counted here.
 pub(super) const HOUR: u64 = 60 * 60 * 1_000;
@@ -170,7 +170,7 @@ mod tests {
             model: None,
             tag: None,
         };
-        BudgetStanding { budget, from, until, spent: NanoUsd::dollars(spent), held: NanoUsd(0) }
+        BudgetStanding { budget, from, until, spent: NanoUsd::dollars(spent), held: NanoUsd(0), drift: NanoUsd(0) }
     }
 
     fn month(usd: i64, spent: i64) -> BudgetStanding {

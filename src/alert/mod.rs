@@ -15,6 +15,7 @@
 mod anomaly;
 mod channel;
 mod forecast;
+mod live;
 mod news;
 mod outbox;
 mod rejection;
@@ -33,9 +34,10 @@ use tokio::time::Instant;
 
 use self::channel::Channels;
 pub use self::channel::SetupError;
+pub use self::live::Live;
 pub use self::news::Kind;
 use self::news::News;
-pub use self::source::{BudgetStanding, Pending, Source, Watched};
+pub use self::source::{Pending, Source, Watched};
 use self::watch::Watch;
 use crate::clock::{Clock, UnixMs};
 use crate::config;

@@ -5,9 +5,9 @@
 
 use serde_json::{Value, json};
 
-use super::source::BudgetStanding;
 use crate::clock::UnixMs;
 use crate::ids::TenantId;
+use crate::limit::BudgetStanding;
 use crate::store::AlertRow;
 
 /// Most bytes of an id.
@@ -88,7 +88,7 @@ pub(super) fn id(parts: &[&str]) -> String {
 
 /// What programs are told of a budget.
 pub(super) fn budget_facts(standing: &BudgetStanding) -> Value {
-    let BudgetStanding { budget, from, until, spent, held } = standing;
+    let BudgetStanding { budget, from, until, spent, held, drift: _ } = standing;
     json!({
         "name": budget.name,
         "period": budget.period.to_string(),

@@ -8,8 +8,9 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use crate::clock::UnixMs;
-use crate::config::{Budget, NanoUsd, TenantSpec, glob_matches};
+use crate::config::{Budget, TenantSpec, glob_matches};
 use crate::ids::TenantId;
+use crate::limit::BudgetStanding;
 use crate::store::{Spend, StoreError};
 
 /// A future that may be kept in a trait object.
@@ -24,21 +25,6 @@ pub struct Watched {
     pub spec: Arc<TenantSpec>,
 }
 
-/// How a budget stands.
-#[derive(Clone, Debug, PartialEq)]
-pub struct BudgetStanding {
-    /// The budget.
-    pub budget: Budget,
-    /// Begin of the period, or of the window.
-    pub from: UnixMs,
-    /// End of the period; for a window, now.
-    pub until: UnixMs,
-    /// Spent in it.
-    pub spent: NanoUsd,
-    /// Held for requests under way.
-    pub held: NanoUsd,
-}
-
 /// See the module.
 pub trait Source: Send + Sync {
     /// Since when each tenant is known, seen ones included: before that, no spend means nothing.
@@ -47,7 +33,7 @@ pub trait Source: Send + Sync {
     /// All tenants that are enabled.
     fn tenants(&self) -> Vec<Watched>;
 
-    /// The budgets of one tenant as they stand.
+    /// The budgets of one tenant as they stand. Asked every few seconds.
     fn budgets<'a>(&'a self, watched: &'a Watched, now: UnixMs) -> Pending<'a, Vec<BudgetStanding>>;
 
     /// What one tenant, or everybody, spent from `since` to before `until`, in slots of `slot_ms`.

@@ -9,10 +9,10 @@
 use serde_json::json;
 
 use super::news::{Kind, News, budget_facts, budget_title, id, moment};
-use super::source::BudgetStanding;
 use crate::clock::UnixMs;
 use crate::config::NanoUsd;
 use crate::ids::TenantId;
+use crate::limit::BudgetStanding;
 
 /// By which part of the share spending must fall below it before a window is crossed again: a twentieth.
 const MARGIN: i64 = 20;
@@ -113,7 +113,7 @@ mod tests {
             model: None,
             tag: None,
         };
-        BudgetStanding { budget, from, until: from + 1, spent: NanoUsd(spent), held: NanoUsd(0) }
+        BudgetStanding { budget, from, until: from + 1, spent: NanoUsd(spent), held: NanoUsd(0), drift: NanoUsd(0) }
     }
 
     fn told(standing: &BudgetStanding) -> Vec<(String, bool)> {

@@ -9,12 +9,13 @@ use tokio::time::Instant;
 
 use super::forecast::{self, HOUR, REACH};
 use super::rejection::{self, Tally};
-use super::source::{BudgetStanding, Watched, counts};
+use super::source::{Watched, counts};
 use super::threshold::{self, Turn, percent};
 use super::{Alerts, anomaly};
 use crate::clock::UnixMs;
 use crate::config::{Budget, NanoUsd, Period};
 use crate::ids::TenantId;
+use crate::limit::BudgetStanding;
 use crate::store::{Spend, StoreError};
 
 /// Between two looks at the budgets.

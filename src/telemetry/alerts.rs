@@ -69,7 +69,7 @@ impl AlertSeries {
         self.failures.with_label_values(&[channel]).inc();
     }
 
-    /// Notes that a limit or a budget refused a request: `requests`, `tokens`, `concurrency` or `budget`.
+    /// Notes that a limit or a budget refused a request: `rpm`, `tpm`, `tpd`, `concurrency` or `budget`.
     pub fn refused(&self, tenant: &TenantId, why: &'static str) {
         let mut refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
         if refused.len() < MOST_TENANTS || refused.contains_key(tenant) {

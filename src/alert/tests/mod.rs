@@ -14,10 +14,11 @@ use tempfile::TempDir;
 
 use self::receiver::Receiver;
 use super::watch::Watch;
-use super::{Alerts, BudgetStanding, Parts, Pending, Source, Watched};
+use super::{Alerts, Parts, Pending, Source, Watched};
 use crate::clock::{Clock, UnixMs};
 use crate::config::{self, Budget, Migrate, NanoUsd, Period, Secret, StoreUrl, TenantSpec, Webhook, WebhookFormat};
 use crate::ids::TenantId;
+use crate::limit::BudgetStanding;
 use crate::store::{AlertRow, Database, DeliveryRow, Spend, StoreError};
 use crate::telemetry::metrics::Metrics;
 
@@ -47,7 +48,8 @@ impl World {
             tag: None,
         };
         let (from, until) = (NOON - 12 * HOUR, NOON + 12 * HOUR);
-        let standing = BudgetStanding { budget, from, until, spent: NanoUsd::dollars(spent), held: NanoUsd(0) };
+        let standing =
+            BudgetStanding { budget, from, until, spent: NanoUsd::dollars(spent), held: NanoUsd(0), drift: NanoUsd(0) };
         self.standings.lock().unwrap().insert(tenant.to_owned(), vec![standing]);
     }
 

@@ -54,9 +54,9 @@ async fn pace_refusals_and_unusual_hours_are_each_told_once() {
     let (mut one, mut two) = (rig.replica(), rig.replica());
     // Six on one replica and six on the other are more than ten; nine of a quiet tenant are not.
     for replica in [&one, &two] {
-        (0..6).for_each(|_| replica.metrics.alerts.refused(&TenantId::new("acme"), "tokens"));
+        (0..6).for_each(|_| replica.metrics.alerts.refused(&TenantId::new("acme"), "tpm"));
     }
-    (0..9).for_each(|_| two.metrics.alerts.refused(&TenantId::new("even"), "requests"));
+    (0..9).for_each(|_| two.metrics.alerts.refused(&TenantId::new("even"), "rpm"));
     for _ in 0..3 {
         one.watch.slowly(&one.alerts).await;
         two.watch.slowly(&two.alerts).await;
