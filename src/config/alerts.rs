@@ -20,7 +20,7 @@ const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 const MOST_RECIPIENTS: usize = 50;
 
 /// `[alerts]`
-#[derive(Clone)]
+#[derive(Clone, PartialEq)]
 pub struct Alerts {
     /// Where alerts are posted, signed.
     pub webhook: Option<Webhook>,
@@ -43,7 +43,7 @@ pub struct Alerts {
 }
 
 /// `[alerts] webhook`
-#[derive(Clone)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct Webhook {
     /// Absolute http or https URL.
     pub url: String,
@@ -63,7 +63,7 @@ pub enum WebhookFormat {
 }
 
 /// `[alerts.email]`
-#[derive(Clone)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct Email {
     /// Host of the mail server.
     pub host: String,
