@@ -30,7 +30,9 @@ use crate::clock::Clock;
 use crate::config::{CacheMode, Config};
 use crate::embed::Embedder;
 use crate::ids::TenantId;
+use crate::limit::{Limiter, LimiterParts};
 use crate::pipeline::{self, DataPlane};
+use crate::price::{PriceBook, PriceError};
 use crate::server::{BindError, DrainReport, Listener, Shutdown};
 use crate::shared::{Shared, SharedError};
 use crate::store::{
@@ -51,6 +53,9 @@ const DECISION_QUEUE: usize = 8_192;
 /// Time left for open requests to the admin plane once the data plane has drained.
 const ADMIN_DRAIN: Duration = Duration::from_secs(1);
 
+/// Time for counting what the last requests have used.
+const SETTLE: Duration = Duration::from_secs(2);
+
 /// Why the program cannot start. Every text says what to do.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
@@ -66,6 +71,9 @@ pub enum StartError {
     /// The upstream cannot be used as configured.
     #[error(transparent)]
     Upstream(#[from] SetupError),
+    /// `[prices] file` cannot be used.
+    #[error(transparent)]
+    Prices(#[from] PriceError),
     /// The metrics cannot be set up.
     #[error(transparent)]
     Metrics(#[from] MetricsError),
@@ -112,6 +120,7 @@ pub struct App {
     data_plane: JoinHandle<DrainReport>,
     admin_plane: JoinHandle<DrainReport>,
     tasks: Vec<JoinHandle<()>>,
+    limiter: Arc<Limiter>,
     writer: WriterHandle,
     writing: JoinHandle<Unwritten>,
     mirroring: Option<Mirroring>,
@@ -157,6 +166,7 @@ impl App {
             Listener::bind(config.admin.listen, config.admin.tls.as_ref(), &admin_limits, &config.server.deadlines)?
                 .with_error_body(admin::problem, admin::PROBLEM_TYPE);
         let upstream = Arc::new(Upstream::new(&config.upstream)?);
+        let prices = Arc::new(PriceBook::load(config.prices.file.as_deref())?);
         let metrics = Arc::new(Metrics::new(
             config.tenants.iter().map(|tenant| tenant.name.clone()),
             config.telemetry.models.iter().cloned(),
@@ -221,6 +231,14 @@ impl App {
             let (directory, audit) = (Arc::clone(&directory), Arc::clone(&stores.audit));
             Arc::new(Reloader::new(source, config.clone(), directory, audit, clock.clone()))
         });
+        let limiter = Arc::new(Limiter::new(LimiterParts {
+            redis: shared.clone(),
+            counters: stores.counters.clone(),
+            ledger: Arc::clone(&stores.ledger),
+            clock: clock.clone(),
+            metrics: Arc::clone(&metrics),
+            settings: config.limits.clone(),
+        }));
         let plane = Arc::new(DataPlane::new(pipeline::Parts {
             directory: Arc::clone(&directory),
             cache: Arc::clone(&cache),
@@ -230,6 +248,9 @@ impl App {
             ledger: Arc::clone(&stores.ledger),
             writer: writer.clone(),
             metrics: Arc::clone(&metrics),
+            limiter: Arc::clone(&limiter),
+            prices,
+            pricing: config.prices.clone(),
             shutdown: shutdown.clone(),
         }));
         // Before the cache is loaded, so that no change falls between.
@@ -244,7 +265,7 @@ impl App {
             settings: config.alerts.clone(),
             store: Arc::clone(&stores.alerts),
             notes: Arc::clone(&stores.notes),
-            source: Arc::new(Live::new(Arc::clone(&directory), None, &stores)),
+            source: Arc::new(Live::new(Arc::clone(&directory), Arc::clone(&limiter), &stores)),
             clock: clock.clone(),
             metrics: Arc::clone(&metrics),
         })?;
@@ -261,7 +282,7 @@ impl App {
             clock: clock.clone(),
             token: config.admin.token.clone(),
             directory: Arc::clone(&directory),
-            limiter: None,
+            limiter: Arc::clone(&limiter),
             alerts: Arc::clone(&alerts),
             reload: reloader.clone().map(|reloader| reloader as Arc<dyn Reload>),
             guesses: Arc::new(Guesses::default()),
@@ -307,6 +328,7 @@ impl App {
                 }),
             ),
         ];
+        tasks.push(task::spawn("limits", &metrics, Arc::clone(&limiter).run(admin_shutdown.clone())));
         // Until the admin plane ends, for a drain may take long.
         tasks.push(task::spawn("alerts", &metrics, alerts.run(admin_shutdown.clone())));
         tasks.push(task::spawn("directory", &metrics, Arc::clone(&directory).run()));
@@ -340,6 +362,7 @@ impl App {
             data_plane,
             admin_plane,
             tasks,
+            limiter,
             writer,
             writing,
             mirroring,
@@ -387,6 +410,10 @@ impl App {
         self.trigger(drain);
         tracing::info!(bound_s = drain.as_secs(), "draining: no new connections, open requests run on");
         closed("data", self.data_plane).await;
+        // What has ended is counted where the others see it; what is not now, they learn from the ledger.
+        if !self.limiter.flush(SETTLE).await {
+            tracing::warn!("not all that requests have used is counted yet; the ledger has it");
+        }
         self.admin_shutdown.trigger(ADMIN_DRAIN);
         closed("admin", self.admin_plane).await;
         for task in self.tasks {

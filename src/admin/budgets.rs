@@ -1,6 +1,5 @@
 //! What tenants are held to, and how their budgets stand.
 
-use std::pin::Pin;
 use std::sync::Arc;
 
 use axum::Json;
@@ -11,45 +10,10 @@ use serde_json::{Value, json};
 use super::auth::Who;
 use super::change::image;
 use super::{Admin, Problem};
-use crate::clock::UnixMs;
-use crate::config::{Budget, KeySpec, NanoUsd, TenantSpec};
+use crate::config::{KeySpec, NanoUsd, TenantSpec};
 use crate::ids::{AuditId, TenantId};
+use crate::limit::BudgetStanding;
 use crate::store::AuditRow;
-
-/// One budget as it stands.
-#[derive(Clone, Debug, PartialEq)]
-pub struct BudgetStanding {
-    /// What it is.
-    pub budget: Budget,
-    /// Start of what counts now.
-    pub from: UnixMs,
-    /// When that counts no more.
-    pub until: UnixMs,
-    /// Spent.
-    pub spent: NanoUsd,
-    /// Held for requests under way.
-    pub held: NanoUsd,
-    /// By how much the counter is above the ledger.
-    pub drift: NanoUsd,
-}
-
-/// Whoever keeps the counters of budgets.
-pub trait BudgetBook: Send + Sync {
-    /// All budgets of a tenant.
-    fn standing<'a>(
-        &'a self,
-        tenant: &'a TenantId,
-        spec: &'a TenantSpec,
-        now: UnixMs,
-    ) -> Pin<Box<dyn Future<Output = Vec<BudgetStanding>> + Send + 'a>>;
-
-    /// Counts them anew from the ledger. The error is for people.
-    fn rebuild<'a>(
-        &'a self,
-        tenant: &'a TenantId,
-        spec: &'a TenantSpec,
-    ) -> Pin<Box<dyn Future<Output = Result<(), String>> + Send + 'a>>;
-}
 
 /// `GET /admin/v1/tenants/{name}/limits`
 pub(super) async fn limits(State(state): State<Admin>, Path(name): Path<String>) -> Result<Json<Value>, Problem> {
@@ -70,7 +34,7 @@ pub(super) async fn limits(State(state): State<Admin>, Path(name): Path<String>)
 pub(super) async fn budgets(State(state): State<Admin>, Path(name): Path<String>) -> Result<Json<Value>, Problem> {
     let tenant = TenantId::new(name);
     let spec = spec(&state, &tenant)?;
-    standing(&state, &tenant, &spec).await.map(Json)
+    Ok(Json(standing(&state, &tenant, &spec).await))
 }
 
 /// `POST /admin/v1/tenants/{name}/budgets/rebuild`
@@ -81,12 +45,12 @@ pub(super) async fn rebuild(
 ) -> Result<Json<Value>, Problem> {
     let tenant = TenantId::new(name);
     let spec = spec(&state, &tenant)?;
-    let before = standing(&state, &tenant, &spec).await?;
-    book(&state)?.rebuild(&tenant, &spec).await.map_err(|error| {
-        tracing::error!(%tenant, error, "budgets cannot be counted anew");
-        Problem::new(StatusCode::SERVICE_UNAVAILABLE, error)
+    let before = standing(&state, &tenant, &spec).await;
+    state.limiter.rebuild(&tenant, &spec).await.map_err(|error| {
+        tracing::error!(%tenant, %error, "budgets cannot be counted anew");
+        Problem::new(StatusCode::SERVICE_UNAVAILABLE, error.to_string())
     })?;
-    let after = standing(&state, &tenant, &spec).await?;
+    let after = standing(&state, &tenant, &spec).await;
     let at = state.clock.now_ms();
     let row = AuditRow {
         id: AuditId::at(at),
@@ -101,8 +65,8 @@ pub(super) async fn rebuild(
     Ok(Json(after))
 }
 
-async fn standing(state: &Admin, tenant: &TenantId, spec: &TenantSpec) -> Result<Value, Problem> {
-    let found = book(state)?.standing(tenant, spec, state.clock.now_ms()).await;
+async fn standing(state: &Admin, tenant: &TenantId, spec: &TenantSpec) -> Value {
+    let found = state.limiter.budgets(tenant, spec, state.clock.now_ms()).await;
     let one = |standing: &BudgetStanding| {
         let BudgetStanding { budget, from, until, spent, held, drift } = standing;
         let left = budget.usd.0.saturating_sub(spent.0).saturating_sub(held.0).max(0);
@@ -117,12 +81,7 @@ async fn standing(state: &Admin, tenant: &TenantId, spec: &TenantSpec) -> Result
         }
         value
     };
-    Ok(json!({ "budgets": found.iter().map(one).collect::<Vec<_>>() }))
-}
-
-fn book(state: &Admin) -> Result<Arc<dyn BudgetBook>, Problem> {
-    let missing = || Problem::new(StatusCode::SERVICE_UNAVAILABLE, "budgets are not counted here");
-    state.limiter.clone().ok_or_else(missing)
+    json!({ "budgets": found.iter().map(one).collect::<Vec<_>>() })
 }
 
 fn spec(state: &Admin, tenant: &TenantId) -> Result<Arc<TenantSpec>, Problem> {

@@ -38,12 +38,12 @@ use serde_json::json;
 
 pub use self::auth::Guesses;
 use self::auth::Peer;
-pub use self::budgets::{BudgetBook, BudgetStanding};
 pub use self::reload::{NotReloaded, Reload, Reloaded, Reloading};
 use crate::alert::Alerts;
 use crate::cache::{Cache, Standing};
 use crate::clock::Clock;
 use crate::config::{Limits, Secret, StoreUrl, Wrong};
+use crate::limit::Limiter;
 use crate::pipeline::DataPlane;
 use crate::server::{BodyError, RequestBody};
 use crate::store::{Sealed, ShadowHandle, Stores};
@@ -99,7 +99,7 @@ pub struct Admin {
     /// Tenants, keys and tokens.
     pub directory: Arc<Directory>,
     /// Budgets as they stand, where they are kept.
-    pub limiter: Option<Arc<dyn BudgetBook>>,
+    pub limiter: Arc<Limiter>,
     /// Who is told of what.
     pub alerts: Arc<Alerts>,
     /// Reads the configuration again.

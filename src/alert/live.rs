@@ -20,8 +20,7 @@ type Name = (TenantId, String);
 /// See the module.
 pub struct Live {
     directory: Arc<Directory>,
-    /// Without one there are no budgets.
-    limiter: Option<Arc<Limiter>>,
+    limiter: Arc<Limiter>,
     ledger: Arc<dyn LedgerStore>,
     tenants: Arc<dyn TenantStore>,
     /// Budgets without counters, and when the ledger was asked.
@@ -30,7 +29,7 @@ pub struct Live {
 
 impl Live {
     /// Over these.
-    pub fn new(directory: Arc<Directory>, limiter: Option<Arc<Limiter>>, stores: &Stores) -> Self {
+    pub fn new(directory: Arc<Directory>, limiter: Arc<Limiter>, stores: &Stores) -> Self {
         Self {
             directory,
             limiter,
@@ -44,13 +43,12 @@ impl Live {
     /// slower and so not each time.
     async fn standing(
         &self,
-        limiter: &Limiter,
         tenant: &TenantId,
         budget: &Budget,
         now: UnixMs,
     ) -> Option<BudgetStanding> {
         let name = (tenant.clone(), budget.name.clone());
-        if let Some(standing) = limiter.counted(tenant, budget, now).await {
+        if let Some(standing) = self.limiter.counted(tenant, budget, now).await {
             self.lock().remove(&name);
             return Some(standing);
         }
@@ -63,7 +61,7 @@ impl Live {
             return Some(standing);
         }
         let alone = TenantSpec { budgets: vec![budget.clone()], ..TenantSpec::default() };
-        let standing = limiter.budgets(tenant, &alone, now).await.pop()?;
+        let standing = self.limiter.budgets(tenant, &alone, now).await.pop()?;
         let mut added_up = self.lock();
         added_up.retain(|_, (at, _)| now < at.saturating_add(2 * ADDED_UP_MS));
         added_up.insert(name, (now, standing.clone()));
@@ -90,10 +88,9 @@ impl Source for Live {
 
     fn budgets<'a>(&'a self, watched: &'a Watched, now: UnixMs) -> Pending<'a, Vec<BudgetStanding>> {
         Box::pin(async move {
-            let Some(limiter) = &self.limiter else { return Vec::new() };
             let mut standings = Vec::with_capacity(watched.spec.budgets.len());
             for budget in &watched.spec.budgets {
-                standings.extend(self.standing(limiter, &watched.tenant, budget, now).await);
+                standings.extend(self.standing(&watched.tenant, budget, now).await);
             }
             standings
         })

@@ -145,15 +145,19 @@ fn changed(running: &Config, new: &Config) -> Vec<&'static str> {
     // Taken over with the tenants.
     new.server.passthrough = running.server.passthrough;
     new.upstream.api_key.clone_from(&running.upstream.api_key);
-    let Config { server, admin, store, redis, embedding, cache, upstream, tenants: _, telemetry } = running;
+    let Config { server, admin, store, redis, limits, embedding, cache, upstream, prices, alerts, tenants: _, telemetry } =
+        running;
     [
         ("[server]", *server != new.server),
         ("[admin]", *admin != new.admin),
         ("[store]", *store != new.store),
         ("[redis]", *redis != new.redis),
+        ("[limits]", *limits != new.limits),
         ("[embedding]", *embedding != new.embedding),
         ("[cache]", *cache != new.cache),
         ("[[upstream]]", *upstream != new.upstream),
+        ("[prices]", *prices != new.prices),
+        ("[alerts]", *alerts != new.alerts),
         ("[telemetry]", *telemetry != new.telemetry),
     ]
     .into_iter()

@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::{Alerts, KeySpec, MasterKey, RateSettings, RedisUrl, Seal, Secret, StoreUrl, TenantSpec};
+use super::{Alerts, KeySpec, MasterKey, RateSettings, RedisUrl, Seal, Secret, StoreUrl, TenantSpec, UnknownPrice};
 
 /// Everything `remora serve` needs to run.
 #[derive(Clone)]
@@ -27,6 +27,8 @@ pub struct Config {
     pub cache: Cache,
     /// Where requests are forwarded.
     pub upstream: Upstream,
+    /// What models cost.
+    pub prices: Prices,
     /// Whom to tell of what.
     pub alerts: Alerts,
     /// Declared tenants. Empty means passthrough mode.
@@ -380,6 +382,17 @@ pub struct TenantCache {
     /// See [`Cache::share`].
     #[serde(skip_serializing_if = "Option::is_none")]
     pub share: Option<Share>,
+}
+
+/// `[prices]`
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Prices {
+    /// Price list of the operator, laid over the shipped one.
+    pub file: Option<PathBuf>,
+    /// What to do with a model without a price, where the tenant says nothing.
+    pub unknown: UnknownPrice,
+    /// Output tokens that are taken for an answer without a limit of a model whose longest answer is not known.
+    pub assumed_output: u32,
 }
 
 /// `[telemetry]`

@@ -10,13 +10,13 @@ use std::time::Duration;
 
 use super::model::*;
 use super::units::{show_duration, show_size};
-use super::{Alerts, Email, RateSettings, Seal, Secret, Webhook, WebhookFormat};
+use super::{Alerts, Email, RateSettings, Seal, Secret, UnknownPrice, Webhook, WebhookFormat};
 
 impl Config {
     /// The configuration as it runs, defaults and overrides included, as TOML. Without secrets in it, the text can be
     /// loaded again and gives the same configuration.
     pub fn render(&self) -> String {
-        let Self { server, admin, store, redis, limits, embedding, cache, upstream, alerts, tenants, telemetry } = self;
+        let Self { server, admin, store, redis, limits, embedding, cache, upstream, prices, alerts, tenants, telemetry } = self;
         let mut out = Out(String::new());
         out.server(server);
         out.admin(admin);
@@ -26,6 +26,7 @@ impl Config {
         out.embedding(embedding);
         out.cache(cache);
         out.upstream(upstream);
+        out.prices(prices);
         out.alerts(alerts);
         out.telemetry(telemetry);
         for tenant in tenants {
@@ -283,6 +284,19 @@ impl Out {
         self.raw("max_in_flight", max_in_flight);
     }
 
+    fn prices(&mut self, prices: &Prices) {
+        let Prices { file, unknown, assumed_output } = prices;
+        self.head("[prices]");
+        if let Some(file) = file {
+            self.path("file", file);
+        }
+        let policy = match unknown {
+            UnknownPrice::Deny => "deny",
+            UnknownPrice::Allow => "allow",
+            UnknownPrice::AssumeMax => "assume_max",
+        };
+        self.text("unknown", policy);
+        self.raw("assumed_output", assumed_output);
     fn alerts(&mut self, alerts: &Alerts) {
         let Alerts { webhook, slack, email, rejections, forecast, anomaly, anomaly_floor, retry, keep } = alerts;
         self.head("[alerts]");

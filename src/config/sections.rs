@@ -16,6 +16,7 @@ use super::reader::Reader;
 use super::redis_url::{BadRedisUrl, RedisUrl};
 use super::store_url::{BadStoreUrl, StoreUrl};
 use super::tenants;
+use super::terms::UnknownPrice;
 
 const KIB: u64 = 1 << 10;
 const MIB: u64 = 1 << 20;
@@ -41,6 +42,7 @@ pub(super) fn config(root: &mut Reader<'_>) -> Config {
         embedding: root.section("embedding", embedding),
         cache: root.section("cache", cache),
         upstream: the_upstream(root),
+        prices: root.section("prices", prices),
         alerts: root.section("alerts", alerts::read),
         tenants,
         telemetry: root.section("telemetry", telemetry),
@@ -370,6 +372,16 @@ fn upstream(reader: &mut Reader<'_>) -> Upstream {
         idle: reader.duration("idle", 10 * MS, HOUR),
         total: reader.duration("total", 10 * MS, DAY),
         max_in_flight: count(reader, "max_in_flight", 1, MILLION),
+    }
+}
+
+fn prices(reader: &mut Reader<'_>) -> Prices {
+    let policies =
+        [("deny", UnknownPrice::Deny), ("allow", UnknownPrice::Allow), ("assume_max", UnknownPrice::AssumeMax)];
+    Prices {
+        file: readable_file(reader, "file"),
+        unknown: reader.choice("unknown", UnknownPrice::Allow, &policies),
+        assumed_output: reader.count("assumed_output", 1, MILLION),
     }
 }
 
