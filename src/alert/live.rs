@@ -41,12 +41,7 @@ impl Live {
 
     /// By its counters; where nobody has met the budget since the start there are none, and the ledger is asked, which is
     /// slower and so not each time.
-    async fn standing(
-        &self,
-        tenant: &TenantId,
-        budget: &Budget,
-        now: UnixMs,
-    ) -> Option<BudgetStanding> {
+    async fn standing(&self, tenant: &TenantId, budget: &Budget, now: UnixMs) -> Option<BudgetStanding> {
         let name = (tenant.clone(), budget.name.clone());
         if let Some(standing) = self.limiter.counted(tenant, budget, now).await {
             self.lock().remove(&name);

@@ -16,7 +16,20 @@ impl Config {
     /// The configuration as it runs, defaults and overrides included, as TOML. Without secrets in it, the text can be
     /// loaded again and gives the same configuration.
     pub fn render(&self) -> String {
-        let Self { server, admin, store, redis, limits, embedding, cache, upstream, prices, alerts, tenants, telemetry } = self;
+        let Self {
+            server,
+            admin,
+            store,
+            redis,
+            limits,
+            embedding,
+            cache,
+            upstream,
+            prices,
+            alerts,
+            tenants,
+            telemetry,
+        } = self;
         let mut out = Out(String::new());
         out.server(server);
         out.admin(admin);
@@ -297,6 +310,8 @@ impl Out {
         };
         self.text("unknown", policy);
         self.raw("assumed_output", assumed_output);
+    }
+
     fn alerts(&mut self, alerts: &Alerts) {
         let Alerts { webhook, slack, email, rejections, forecast, anomaly, anomaly_floor, retry, keep } = alerts;
         self.head("[alerts]");
