@@ -23,6 +23,7 @@ pub use self::secret::SecretError;
 use self::shadow::Mirroring;
 use self::upkeep::{Gauges, Replicas, sweep, upkeep};
 use crate::admin::{self, Admin, Guesses, Readiness, Reload};
+use crate::alert::{self, Alerts, Live};
 use crate::cache::decide::{Guard, Guards, UnknownGuard, Weights, WeightsError};
 use crate::cache::{self, Cache, Follower, LoadError, SharedTier};
 use crate::clock::Clock;
@@ -82,6 +83,9 @@ pub enum StartError {
     /// `cache.weights_file` cannot be used.
     #[error("cache.weights_file: {0}")]
     Weights(#[from] WeightsError),
+    /// Somebody cannot be told as configured.
+    #[error(transparent)]
+    Alerts(#[from] alert::SetupError),
     /// Redis cannot be used as configured.
     #[error("[redis] {0}")]
     Shared(#[from] SharedError),
@@ -257,6 +261,14 @@ impl App {
             }
             None => None,
         };
+        let alerts = Alerts::new(alert::Parts {
+            settings: config.alerts.clone(),
+            store: Arc::clone(&stores.alerts),
+            notes: Arc::clone(&stores.notes),
+            source: Arc::new(Live::new(Arc::clone(&directory), Arc::clone(&limiter), &stores)),
+            clock: clock.clone(),
+            metrics: Arc::clone(&metrics),
+        })?;
         let admin_state = Admin {
             readiness: readiness.clone(),
             standing: follower.as_ref().map(Follower::standing),
@@ -271,6 +283,7 @@ impl App {
             token: config.admin.token.clone(),
             directory: Arc::clone(&directory),
             limiter: Arc::clone(&limiter),
+            alerts: Arc::clone(&alerts),
             reload: reloader.clone().map(|reloader| reloader as Arc<dyn Reload>),
             guesses: Arc::new(Guesses::default()),
         };
@@ -316,6 +329,8 @@ impl App {
             ),
         ];
         tasks.push(task::spawn("limits", &metrics, Arc::clone(&limiter).run(admin_shutdown.clone())));
+        // Until the admin plane ends, for a drain may take long.
+        tasks.push(task::spawn("alerts", &metrics, alerts.run(admin_shutdown.clone())));
         tasks.push(task::spawn("directory", &metrics, Arc::clone(&directory).run()));
         if let Some(reloader) = &reloader {
             tasks.push(task::spawn("reload", &metrics, Arc::clone(reloader).watch()));
