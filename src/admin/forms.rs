@@ -128,7 +128,9 @@ impl Members {
             let alone = |value: &Value| T::deserialize(Value::Object(Map::from_iter([(name.clone(), value.clone())])));
             let Err(error) = alone(value) else { continue };
             let parts = value.as_array().map(Vec::as_slice).unwrap_or_default();
-            let broken = parts.iter().position(|part| alone(&Value::Array(vec![part.clone()])).is_err());
+            let unknown = is_unknown::<T>(name);
+            let broken =
+                parts.iter().filter(|_| !unknown).position(|part| alone(&Value::Array(vec![part.clone()])).is_err());
             let place = match broken {
                 Some(index) => format!("{}[{index}]", shown(name)),
                 None => shown(name),

@@ -25,7 +25,7 @@ pub(super) struct Route {
     handler: MethodRouter<Admin>,
 }
 
-fn route<H, T>(method: Method, path: &'static str, role: Role, scope: Scope, handler: H) -> Route
+fn line<H, T>(method: Method, path: &'static str, role: Role, scope: Scope, handler: H) -> Route
 where
     H: Handler<T, Admin>,
     T: 'static,
@@ -42,27 +42,27 @@ where
 }
 
 fn get<H: Handler<T, Admin>, T: 'static>(path: &'static str, role: Role, scope: Scope, handler: H) -> Route {
-    route(Method::GET, path, role, scope, handler)
+    line(Method::GET, path, role, scope, handler)
 }
 
 fn post<H: Handler<T, Admin>, T: 'static>(path: &'static str, role: Role, scope: Scope, handler: H) -> Route {
-    route(Method::POST, path, role, scope, handler)
+    line(Method::POST, path, role, scope, handler)
 }
 
 fn put<H: Handler<T, Admin>, T: 'static>(path: &'static str, role: Role, scope: Scope, handler: H) -> Route {
-    route(Method::PUT, path, role, scope, handler)
+    line(Method::PUT, path, role, scope, handler)
 }
 
 fn patch<H: Handler<T, Admin>, T: 'static>(path: &'static str, role: Role, scope: Scope, handler: H) -> Route {
-    route(Method::PATCH, path, role, scope, handler)
+    line(Method::PATCH, path, role, scope, handler)
 }
 
 fn delete<H: Handler<T, Admin>, T: 'static>(path: &'static str, role: Role, scope: Scope, handler: H) -> Route {
-    route(Method::DELETE, path, role, scope, handler)
+    line(Method::DELETE, path, role, scope, handler)
 }
 
 fn open<H: Handler<T, Admin>, T: 'static>(path: &'static str, handler: H) -> Route {
-    Route { need: None, ..route(Method::GET, path, Viewer, Scope::All, handler) }
+    Route { need: None, ..line(Method::GET, path, Viewer, Scope::All, handler) }
 }
 
 /// Everything the admin plane answers.
