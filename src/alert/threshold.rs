@@ -184,12 +184,12 @@ mod tests {
             let unique: HashSet<_> = store.loud.iter().collect();
             prop_assert_eq!(unique.len(), store.loud.len());
             for (period, most) in most {
-                let reached = shares.iter().filter(|share| NanoUsd(most) >= level(NanoUsd(1_000), **share));
+                let mut reached = shares.iter().filter(|share| NanoUsd(most) >= level(NanoUsd(1_000), **share));
                 for share in reached.clone() {
                     let id = format!("budget:acme:month:{period}:{}:0.000001", percent(*share));
                     prop_assert!(store.ids.contains(&id), "{id} is not stored");
                 }
-                if let Some(highest) = reached.last() {
+                if let Some(highest) = reached.next_back() {
                     let id = format!("budget:acme:month:{period}:{}:0.000001", percent(*highest));
                     prop_assert!(store.loud.contains(&id), "{id} was not told");
                 }

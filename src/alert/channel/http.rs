@@ -6,7 +6,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::header::{CONTENT_TYPE, RETRY_AFTER, USER_AGENT};
 use http::{HeaderMap, HeaderValue, Request, Uri};
-use http_body_util::{BodyExt, Full, Limited};
+use http_body_util::{BodyExt, Full};
+use hyper::body::Incoming;
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
@@ -68,15 +69,26 @@ impl Poster {
             let what = format!("answered {}: redirects are not followed, configure the final URL", status.as_u16());
             return Err(Failure::new(&what, secrets));
         }
-        let complaint = Limited::new(response.into_body(), COMPLAINT).collect().await;
-        let complaint =
-            complaint.map(|body| String::from_utf8_lossy(&body.to_bytes()).into_owned()).unwrap_or_default();
+        let complaint = beginning(response.into_body()).await;
         let what = match complaint.trim() {
             "" => format!("answered {}", status.as_u16()),
             said => format!("answered {}: {said}", status.as_u16()),
         };
         Err(Failure { retry_after: wait, ..Failure::new(&what, secrets) })
     }
+}
+
+/// The first bytes of a body, as text; what comes after them is not read.
+async fn beginning(mut body: Incoming) -> String {
+    let mut read = Vec::new();
+    while read.len() < COMPLAINT
+        && let Some(Ok(frame)) = body.frame().await
+    {
+        if let Some(data) = frame.data_ref() {
+            read.extend(data.iter().take(COMPLAINT - read.len()));
+        }
+    }
+    String::from_utf8_lossy(&read).into_owned()
 }
 
 fn pause(headers: &HeaderMap) -> Option<Duration> {

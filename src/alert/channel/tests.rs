@@ -9,7 +9,7 @@ use crate::alert::tests::{silent, webhook as webhook_to};
 use crate::config::{Email, MailTls, Secret, WebhookFormat};
 use crate::ids::TenantId;
 
-fn alert(kind: &str, title: &str, details: serde_json::Value) -> AlertRow {
+fn alert(kind: &str, title: &str, details: &serde_json::Value) -> AlertRow {
     AlertRow {
         id: "budget:acme:month:1793491200000:80:100.00".into(),
         at: 1_793_534_400_000,
@@ -30,7 +30,7 @@ fn channels(change: impl FnOnce(&mut config::Alerts)) -> Channels {
 async fn slack_gets_text_from_which_nothing_reaches_out() {
     let (receiver, url) = Receiver::start().await;
     let channels = channels(|settings| settings.slack = Some(Secret::new(format!("{url}/services/T/B/x"))));
-    channels.send("slack", &alert("test", "a <https://evil.example|b> & c", json!({})), 0).await.unwrap();
+    channels.send("slack", &alert("test", "a <https://evil.example|b> & c", &json!({})), 0).await.unwrap();
     let body = receiver.received()[0].json();
     assert_eq!(
         body,
@@ -45,7 +45,7 @@ fn the_shape_of_litellm_is_what_its_receivers_know() {
         "name": "month", "usd": "100.00", "spent": "85.50", "key": null, "threshold_percent": 80.0,
         "ends": 1_795_046_400_000_u64, "projected_usd": "130.00",
     });
-    let body = webhook::litellm_body(&alert("budget_threshold", "acme: 80 %", details.clone()));
+    let body = webhook::litellm_body(&alert("budget_threshold", "acme: 80 %", &details));
     assert_eq!(
         body,
         json!({
@@ -69,7 +69,7 @@ fn the_shape_of_litellm_is_what_its_receivers_know() {
         let mut details = details.clone();
         details["threshold_percent"] = json!(percent);
         details["key"] = json!(key);
-        let body = webhook::litellm_body(&alert(kind, "", details));
+        let body = webhook::litellm_body(&alert(kind, "", &details));
         (body["event"].as_str().unwrap().to_owned(), body["event_group"].as_str().unwrap().to_owned())
     };
     let expected = |event: &str, group: &str| (event.to_owned(), group.to_owned());
@@ -84,7 +84,7 @@ async fn a_redirect_is_not_followed_and_a_long_complaint_is_cut() {
     let channels = channels(|settings| settings.webhook = Some(webhook_to(&url, WebhookFormat::LiteLlm)));
     receiver.then(302, "");
     receiver.then(500, &format!("\u{1b}[31m{}", "x".repeat(100_000)));
-    let alert = alert("test", "t", json!({}));
+    let alert = alert("test", "t", &json!({}));
     let moved = channels.send("webhook", &alert, 0).await.unwrap_err();
     assert!(moved.what.contains("answered 302") && moved.what.contains("not followed"), "{moved:?}");
     let complaint = channels.send("webhook", &alert, 0).await.unwrap_err().what;
@@ -102,7 +102,7 @@ async fn whoever_does_not_answer_is_left() {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
     let channels = channels(|settings| settings.webhook = Some(webhook_to(&url, WebhookFormat::Remora)));
-    let failure = channels.send("webhook", &alert("test", "t", json!({})), 0).await.unwrap_err();
+    let failure = channels.send("webhook", &alert("test", "t", &json!({})), 0).await.unwrap_err();
     assert_eq!(failure.what, "no answer within 10 seconds");
 }
 
@@ -121,7 +121,7 @@ fn mail_to(port: u16, tls: MailTls) -> Email {
 async fn mail_is_one_plain_message_with_an_id_that_is_the_alerts() {
     let (port, heard) = mail_server::start(Manners { offers: vec!["AUTH PLAIN"], ..Manners::default() }).await;
     let channels = channels(|settings| settings.email = Some(mail_to(port, MailTls::None)));
-    let alert = alert("test", "acme: 80 % – spent\r\nBcc: evil@example.com", json!({}));
+    let alert = alert("test", "acme: 80 % – spent\r\nBcc: evil@example.com", &json!({}));
     channels.send("email", &alert, 0).await.unwrap();
     channels.send("email", &alert, 0).await.unwrap();
     let heard = heard.lock().unwrap();
@@ -146,7 +146,7 @@ async fn a_refused_recipient_is_told_and_a_password_never_goes_out_in_clear_text
     let manners =
         Manners { offers: vec!["AUTH PLAIN"], to_recipient: Some("550 no such user, canary-password or not") };
     let (port, heard) = mail_server::start(manners).await;
-    let alert = alert("test", "t", json!({}));
+    let alert = alert("test", "t", &json!({}));
     let open = channels(|settings| settings.email = Some(mail_to(port, MailTls::None)));
     let failure = open.send("email", &alert, 0).await.unwrap_err();
     assert!(failure.what.contains("no such user") && !failure.what.contains("canary"), "{failure:?}");

@@ -69,7 +69,7 @@ async fn pace_refusals_and_unusual_hours_are_each_told_once() {
         [
             "acme: $8.00 spent in the hour from 11:00 UTC on 1 Nov, usually $1.00",
             "acme: 12 requests refused by limits since 12:00 UTC",
-            "acme: budget day: at this pace spent at 15:25 UTC",
+            "acme: budget day: at this pace spent at 16:20 UTC",
         ]
     );
 }
