@@ -221,7 +221,9 @@ impl App {
         }));
         let (shutdown, admin_shutdown) = (Shutdown::new(), Shutdown::new());
         let readiness = Readiness::default();
-        let directory = Directory::new(&config, secret).with_store(Arc::clone(&stores.directory), clock.clone());
+        let directory = Directory::new(&config, secret)
+            .with_store(Arc::clone(&stores.directory), clock.clone())
+            .with_labels(metrics.tenants.clone());
         let directory = Arc::new(directory);
         let reloader = replace.source.map(|source| {
             let (directory, audit) = (Arc::clone(&directory), Arc::clone(&stores.audit));

@@ -8,3 +8,4 @@ pub mod limits;
 pub mod log;
 pub mod metrics;
 pub mod replicas;
+pub mod tenants;

@@ -34,6 +34,7 @@ mod journal;
 mod lifecycle;
 mod line;
 mod line_cut;
+mod onboarding;
 mod outage;
 mod passthrough;
 mod peers;

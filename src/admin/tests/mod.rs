@@ -19,7 +19,9 @@ use crate::call::SecretKey;
 use crate::clock::Clock;
 use crate::config::{Config, KeySpec, Overrides, Secret, Tenant, TenantKey, TenantSpec};
 use crate::embed::Embedder;
+use crate::limit::{Limiter, LimiterParts};
 use crate::pipeline::{DataPlane, Parts};
+use crate::price::PriceBook;
 use crate::server::Shutdown;
 use crate::store::{Database, Stores, Writer, WriterSizes};
 use crate::telemetry::metrics::Metrics;
@@ -87,8 +89,16 @@ impl Plane {
         }));
         let directory =
             Directory::new(&config, secret.clone()).with_store(Arc::clone(&stores.directory), clock.clone());
-        let directory = Arc::new(directory);
+        let directory = Arc::new(directory.with_labels(metrics.tenants.clone()));
         directory.declare(&config, "start").await.unwrap();
+        let limiter = Arc::new(Limiter::new(LimiterParts {
+            redis: None,
+            counters: None,
+            ledger: Arc::clone(&stores.ledger),
+            clock: clock.clone(),
+            metrics: Arc::clone(&metrics),
+            settings: config.limits.clone(),
+        }));
         let plane = Arc::new(DataPlane::new(Parts {
             directory: Arc::clone(&directory),
             cache: Arc::clone(&cache),
@@ -97,6 +107,9 @@ impl Plane {
             clock: clock.clone(),
             ledger: Arc::clone(&stores.ledger),
             writer,
+            limiter: Arc::clone(&limiter),
+            prices: Arc::new(PriceBook::load(None).unwrap()),
+            pricing: config.prices.clone(),
             metrics: Arc::clone(&metrics),
             shutdown: Shutdown::new(),
         }));
@@ -113,7 +126,7 @@ impl Plane {
             clock: clock.clone(),
             token: Some(Secret::new(TOKEN.to_owned())),
             directory: Arc::clone(&directory),
-            limiter: None,
+            limiter,
             reload: None,
             guesses: Arc::new(Guesses::default()),
         };
