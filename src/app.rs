@@ -7,6 +7,7 @@
 mod open;
 mod reload;
 mod secret;
+mod semantic;
 mod shadow;
 mod upkeep;
 
@@ -20,13 +21,15 @@ use self::reload::Reloader;
 pub use self::reload::Source;
 use self::secret::Held;
 pub use self::secret::SecretError;
+use self::semantic::{embedder, guards, warm, weights};
 use self::shadow::Mirroring;
 use self::upkeep::{Gauges, Replicas, sweep, upkeep};
 use crate::admin::{self, Admin, Guesses, Readiness, Reload};
-use crate::cache::decide::{Guard, Guards, UnknownGuard, Weights, WeightsError};
+use crate::alert::{self, Alerts, Live};
+use crate::cache::decide::{UnknownGuard, WeightsError};
 use crate::cache::{self, Cache, Follower, LoadError, SharedTier};
 use crate::clock::Clock;
-use crate::config::{CacheMode, Config};
+use crate::config::Config;
 use crate::embed::Embedder;
 use crate::ids::TenantId;
 use crate::limit::{Limiter, LimiterParts};
@@ -82,6 +85,9 @@ pub enum StartError {
     /// `cache.weights_file` cannot be used.
     #[error("cache.weights_file: {0}")]
     Weights(#[from] WeightsError),
+    /// Somebody cannot be told as configured.
+    #[error(transparent)]
+    Alerts(#[from] alert::SetupError),
     /// Redis cannot be used as configured.
     #[error("[redis] {0}")]
     Shared(#[from] SharedError),
@@ -259,6 +265,14 @@ impl App {
             }
             None => None,
         };
+        let alerts = Alerts::new(alert::Parts {
+            settings: config.alerts.clone(),
+            store: Arc::clone(&stores.alerts),
+            notes: Arc::clone(&stores.notes),
+            source: Arc::new(Live::new(Arc::clone(&directory), Arc::clone(&limiter), &stores)),
+            clock: clock.clone(),
+            metrics: Arc::clone(&metrics),
+        })?;
         let admin_state = Admin {
             readiness: readiness.clone(),
             standing: follower.as_ref().map(Follower::standing),
@@ -273,6 +287,7 @@ impl App {
             token: config.admin.token.clone(),
             directory: Arc::clone(&directory),
             limiter: Arc::clone(&limiter),
+            alerts: Arc::clone(&alerts),
             reload: reloader.clone().map(|reloader| reloader as Arc<dyn Reload>),
             guesses: Arc::new(Guesses::default()),
         };
@@ -318,6 +333,8 @@ impl App {
             ),
         ];
         tasks.push(task::spawn("limits", &metrics, Arc::clone(&limiter).run(admin_shutdown.clone())));
+        // Until the admin plane ends, for a drain may take long.
+        tasks.push(task::spawn("alerts", &metrics, alerts.run(admin_shutdown.clone())));
         tasks.push(task::spawn("directory", &metrics, Arc::clone(&directory).run()));
         if let Some(reloader) = &reloader {
             tasks.push(task::spawn("reload", &metrics, Arc::clone(reloader).watch()));
@@ -435,33 +452,6 @@ async fn closed(plane: &'static str, serving: JoinHandle<DrainReport>) {
     }
 }
 
-fn guards(off: &[String]) -> Result<Guards, UnknownGuard> {
-    let off: Vec<Guard> = off.iter().map(|name| name.parse()).collect::<Result<_, _>>()?;
-    Ok(Guards::without(&off))
-}
-
-/// An embedder that cannot be made costs the semantic tier, not the start.
-fn embedder(config: &Config) -> Embedder {
-    Embedder::new(&config.embedding).unwrap_or_else(|error| {
-        tracing::error!(%error, "no embedder: the semantic tier is bypassed");
-        Embedder::failing(error)
-    })
-}
-
-fn warm(config: &Config, embedder: Embedder) -> Option<impl Future<Output = ()> + use<>> {
-    if config.cache.mode < CacheMode::Shadow {
-        return None;
-    }
-    let warming = tokio::task::spawn_blocking(move || embedder.warm());
-    Some(async move {
-        match warming.await {
-            Ok(Ok(())) => {}
-            Ok(Err(error)) => tracing::error!(%error, "the embedder does not work: the semantic tier is bypassed"),
-            Err(error) => tracing::error!(%error, "the embedder does not work: the semantic tier is bypassed"),
-        }
-    })
-}
-
 async fn declare(config: &Config, stores: &Stores, clock: &Clock) -> Result<(), StoreError> {
     let now = clock.now_ms();
     let row = |name: &str| TenantRow { tenant: TenantId::new(name), declared: true, created_at: now, updated_at: now };
@@ -476,11 +466,4 @@ fn serve_data(listener: Listener, plane: Arc<DataPlane>, shutdown: Shutdown) -> 
 fn serve_admin(listener: Listener, state: Admin, shutdown: Shutdown) -> JoinHandle<DrainReport> {
     let router = admin::router(state);
     tokio::spawn(listener.serve(move |request, from| admin::serve(router.clone(), request, from.peer.ip()), shutdown))
-}
-
-/// The weights of the configuration, or those that come with the program for this embedder.
-fn weights(config: &Config, embedder: &Embedder) -> Result<Option<Weights>, WeightsError> {
-    let space = embedder.space().to_string();
-    let Some(file) = &config.cache.weights_file else { return Ok(Weights::shipped(&space)) };
-    Weights::load(file, &space).map(Some)
 }

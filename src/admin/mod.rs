@@ -3,6 +3,7 @@
 //! Served by our own listener on its own port; axum only routes. Every route is a line of one table ([`routes`]), which says
 //! whom it needs; [`auth`] sees to it. Errors are RFC 9457 problem details.
 
+mod alerts;
 mod apply;
 mod audit;
 mod auth;
@@ -38,6 +39,7 @@ use serde_json::json;
 pub use self::auth::Guesses;
 use self::auth::Peer;
 pub use self::reload::{NotReloaded, Reload, Reloaded, Reloading};
+use crate::alert::Alerts;
 use crate::cache::{Cache, Standing};
 use crate::clock::Clock;
 use crate::config::{Limits, Secret, StoreUrl, Wrong};
@@ -98,6 +100,8 @@ pub struct Admin {
     pub directory: Arc<Directory>,
     /// Budgets as they stand, where they are kept.
     pub limiter: Arc<Limiter>,
+    /// Who is told of what.
+    pub alerts: Arc<Alerts>,
     /// Reads the configuration again.
     pub reload: Option<Arc<dyn Reload>>,
     /// Wrong tokens.

@@ -11,8 +11,8 @@ use serde_json::{Value, json};
 
 use super::auth::{Gate, Need, Scope, authorise};
 use super::{
-    Admin, Problem, apply, audit, budgets, cache, decisions, health, invalidate, keys, reload, requests, shadow, store,
-    tenant_data, tenants, tokens,
+    Admin, Problem, alerts, apply, audit, budgets, cache, decisions, health, invalidate, keys, reload, requests,
+    shadow, store, tenant_data, tenants, tokens,
 };
 use crate::tenant::Role::{self, Operator, Owner, Viewer};
 
@@ -120,6 +120,9 @@ pub(super) fn table() -> Vec<Route> {
 
         get("/admin/v1/audit", Viewer, All, audit::trail),
         get("/admin/v1/audit/verify", Viewer, All, audit::verify),
+        get("/admin/v1/alerts", Viewer, Filtered, alerts::list),
+        post("/admin/v1/alerts/test", Operator, All, alerts::test),
+
         post("/admin/v1/reload", Owner, All, reload::reload),
         get("/admin/v1/routes", Viewer, All, list),
     ]

@@ -145,8 +145,20 @@ fn changed(running: &Config, new: &Config) -> Vec<&'static str> {
     // Taken over with the tenants.
     new.server.passthrough = running.server.passthrough;
     new.upstream.api_key.clone_from(&running.upstream.api_key);
-    let Config { server, admin, store, redis, limits, embedding, cache, upstream, prices, tenants: _, telemetry } =
-        running;
+    let Config {
+        server,
+        admin,
+        store,
+        redis,
+        limits,
+        embedding,
+        cache,
+        upstream,
+        prices,
+        alerts,
+        tenants: _,
+        telemetry,
+    } = running;
     [
         ("[server]", *server != new.server),
         ("[admin]", *admin != new.admin),
@@ -157,6 +169,7 @@ fn changed(running: &Config, new: &Config) -> Vec<&'static str> {
         ("[cache]", *cache != new.cache),
         ("[[upstream]]", *upstream != new.upstream),
         ("[prices]", *prices != new.prices),
+        ("[alerts]", *alerts != new.alerts),
         ("[telemetry]", *telemetry != new.telemetry),
     ]
     .into_iter()

@@ -78,8 +78,13 @@ pub(super) fn tenant_path(tenant: &str, rest: &str) -> String {
 /// What a refusal says, with everything that was found wrong, each on a line of its own.
 fn refusal(status: StatusCode, problem: &Value) -> String {
     let member = |value: &Value, name: &str| value.get(name).and_then(Value::as_str).map(str::to_owned);
-    let mut text = format!("{status}: {}", member(problem, "detail").unwrap_or_default());
-    for error in problem.get("errors").and_then(Value::as_array).into_iter().flatten() {
+    let errors = problem.get("errors").and_then(Value::as_array).cloned().unwrap_or_default();
+    if errors.is_empty() {
+        return format!("{status}: {}", member(problem, "detail").unwrap_or_default());
+    }
+    // The detail says the same in one line.
+    let mut text = status.to_string();
+    for error in &errors {
         let what = member(error, "what").unwrap_or_else(|| error.to_string());
         match member(error, "place") {
             Some(place) => text.push_str(&format!("\n{place}: {what}")),

@@ -52,7 +52,7 @@ Examples:
 const ROTATE: &str = "\
 Examples:
   remora key rotate acme/app --overlap 24h
-  remora key rotate acme/app --overlap 0s --quiet > app.key";
+  remora key rotate acme/app --overlap 0s --expires-in 90d --quiet > app.key";
 
 /// A key and whose it is.
 #[derive(Clone)]
@@ -124,9 +124,6 @@ pub(super) struct Set {
     /// Refuse the key until it is enabled.
     #[arg(long)]
     disable: bool,
-    /// How long the key is good for from now on, as in 90d, or `never` for a key that does not expire.
-    #[arg(long, value_name = "AGE", value_parser = age_or_never)]
-    expires_in: Option<String>,
     #[command(flatten)]
     at: AdminAt,
 }
@@ -139,6 +136,9 @@ pub(super) struct Rotate {
     /// How long the old secret is good for beside the new one.
     #[arg(long, value_name = "AGE", default_value = "24h", value_parser = age)]
     overlap: String,
+    /// How long the new secret is good for, as in 90d [default: as long as the old one was given].
+    #[arg(long, value_name = "AGE", value_parser = age)]
+    expires_in: Option<String>,
     #[command(flatten)]
     output: Output,
 }
@@ -178,8 +178,11 @@ impl Command {
                 Ok(())
             }
             Self::Set(set) => set.run().await,
-            Self::Rotate(Rotate { name, overlap, output }) => {
-                let body = json!({ "overlap": overlap });
+            Self::Rotate(Rotate { name, overlap, expires_in, output }) => {
+                let mut body = json!({ "overlap": overlap });
+                if let (Some(age), Some(members)) = (expires_in, body.as_object_mut()) {
+                    members.insert("expires_in".to_owned(), age.into());
+                }
                 let made = ask(&output.at, Method::POST, &name.path("/rotate"), Some(&body)).await?;
                 output.print(&made)
             }
@@ -236,15 +239,10 @@ impl List {
 
 impl Set {
     async fn run(self) -> Result<(), String> {
-        let Self { name, terms, enable, disable, expires_in, at } = self;
+        let Self { name, terms, enable, disable, at } = self;
         let mut patch = terms.patch();
         if enable || disable {
             patch.insert("enabled".to_owned(), enable.into());
-        }
-        match expires_in.as_deref() {
-            None => {}
-            Some("never") => drop(patch.insert("expires_at".to_owned(), Value::Null)),
-            Some(age) => drop(patch.insert("expires_in".to_owned(), age.into())),
         }
         if patch.is_empty() {
             return Err("nothing to change; `remora key set --help` shows what can be".to_owned());
@@ -303,10 +301,6 @@ pub(super) fn age(text: &str) -> Result<String, String> {
         Some(_) => Ok(text.to_owned()),
         None => Err("write a whole number and a unit, as in 12h or 90d".to_owned()),
     }
-}
-
-fn age_or_never(text: &str) -> Result<String, String> {
-    if text == "never" { Ok(text.to_owned()) } else { age(text) }
 }
 
 fn right(text: &str) -> Result<String, String> {

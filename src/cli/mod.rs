@@ -74,10 +74,10 @@ enum Command {
     Restore(transfer::Restore),
     /// Make and change tenants of a running proxy, one by one or many from a file; delete a tenant's data.
     #[command(subcommand)]
-    Tenant(tenant::Command),
+    Tenant(Box<tenant::Command>),
     /// Make, change, rotate and revoke the virtual keys of tenants.
     #[command(subcommand)]
-    Key(key::Command),
+    Key(Box<key::Command>),
     /// Make and remove admin tokens.
     #[command(subcommand)]
     Token(token::Command),

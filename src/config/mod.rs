@@ -9,6 +9,7 @@
 //! without a single doubt in it, or every problem at once. It must never panic on what people write, and never repeat a
 //! secret.
 
+mod alerts;
 mod credential;
 mod glob;
 mod lattice;
@@ -39,6 +40,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
+pub use alerts::{Alerts, Email, MailTls, Webhook, WebhookFormat};
 pub use glob::glob_matches;
 pub use limits::RateSettings;
 pub use master_key::{MasterKey, Seal};

@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::{KeySpec, MasterKey, RateSettings, RedisUrl, Seal, Secret, StoreUrl, TenantSpec, UnknownPrice};
+use super::{Alerts, KeySpec, MasterKey, RateSettings, RedisUrl, Seal, Secret, StoreUrl, TenantSpec, UnknownPrice};
 
 /// Everything `remora serve` needs to run.
 #[derive(Clone)]
@@ -29,6 +29,8 @@ pub struct Config {
     pub upstream: Upstream,
     /// What models cost.
     pub prices: Prices,
+    /// Whom to tell of what.
+    pub alerts: Alerts,
     /// Declared tenants. Empty means passthrough mode.
     pub tenants: Vec<Tenant>,
     /// Logs and metric labels.

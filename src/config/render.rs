@@ -10,13 +10,26 @@ use std::time::Duration;
 
 use super::model::*;
 use super::units::{show_duration, show_size};
-use super::{RateSettings, Seal, Secret, UnknownPrice};
+use super::{Alerts, Email, RateSettings, Seal, Secret, UnknownPrice, Webhook, WebhookFormat};
 
 impl Config {
     /// The configuration as it runs, defaults and overrides included, as TOML. Without secrets in it, the text can be
     /// loaded again and gives the same configuration.
     pub fn render(&self) -> String {
-        let Self { server, admin, store, redis, limits, embedding, cache, upstream, prices, tenants, telemetry } = self;
+        let Self {
+            server,
+            admin,
+            store,
+            redis,
+            limits,
+            embedding,
+            cache,
+            upstream,
+            prices,
+            alerts,
+            tenants,
+            telemetry,
+        } = self;
         let mut out = Out(String::new());
         out.server(server);
         out.admin(admin);
@@ -27,6 +40,7 @@ impl Config {
         out.cache(cache);
         out.upstream(upstream);
         out.prices(prices);
+        out.alerts(alerts);
         out.telemetry(telemetry);
         for tenant in tenants {
             out.tenant(tenant);
@@ -296,6 +310,36 @@ impl Out {
         };
         self.text("unknown", policy);
         self.raw("assumed_output", assumed_output);
+    }
+
+    fn alerts(&mut self, alerts: &Alerts) {
+        let Alerts { webhook, slack, email, rejections, forecast, anomaly, anomaly_floor, retry, keep } = alerts;
+        self.head("[alerts]");
+        let format = webhook.as_ref().map_or(WebhookFormat::Remora, |webhook| webhook.format);
+        self.text("webhook", webhook.as_ref().map_or("", |webhook| webhook.url.as_str()));
+        self.text("webhook_format", format.as_str());
+        if let Some(Webhook { url: _, format: _, secret }) = webhook {
+            self.secret("webhook_secret", Some(secret));
+        }
+        self.secret("slack", slack.as_ref());
+        self.raw("rejections", rejections.unwrap_or_default());
+        self.raw("forecast", forecast);
+        self.raw("anomaly", format_args!("{:?}", anomaly.unwrap_or_default()));
+        self.text("anomaly_floor", anomaly_floor);
+        self.duration("retry", *retry);
+        self.duration("keep", *keep);
+        self.head("[alerts.email]");
+        let Some(Email { host, port, tls, login, from, to }) = email else {
+            self.text("smtp", "");
+            return;
+        };
+        let bracketed = if host.contains(':') { format!("[{host}]") } else { host.clone() };
+        self.text("smtp", format_args!("{bracketed}:{port}"));
+        self.text("tls", tls.as_str());
+        self.text("user", login.as_ref().map_or("", |(user, _)| user.as_str()));
+        self.secret("password", login.as_ref().map(|(_, password)| password));
+        self.text("from", from);
+        self.list("to", to);
     }
 
     fn telemetry(&mut self, telemetry: &Telemetry) {

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use tracing_subscriber::EnvFilter;
 
+use super::alerts;
 use super::credential::{self, Purpose};
 use super::master_key::{MasterKey, Seal};
 use super::model::*;
@@ -42,6 +43,7 @@ pub(super) fn config(root: &mut Reader<'_>) -> Config {
         cache: root.section("cache", cache),
         upstream: the_upstream(root),
         prices: root.section("prices", prices),
+        alerts: root.section("alerts", alerts::read),
         tenants,
         telemetry: root.section("telemetry", telemetry),
     }
@@ -422,7 +424,7 @@ fn model_name(reader: &mut Reader<'_>, key: &str) -> String {
 }
 
 /// An absolute http or https URL, without the trailing slash. Not quoted in problems: there may be a password in it.
-fn base_url(reader: &mut Reader<'_>, key: &str) -> String {
+pub(super) fn base_url(reader: &mut Reader<'_>, key: &str) -> String {
     let fix = "write scheme, host and path only, as in \"https://api.openai.com/v1\"";
     let bad = |why: &str| Err((why.to_owned(), fix.to_owned()));
     let read = reader.checked(key, |text| {

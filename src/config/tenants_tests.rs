@@ -61,8 +61,8 @@ fn limits_and_budgets_that_cannot_hold_are_told_at_their_place_and_none_hides_an
         [
             "remora.toml:3:12 tenant[0].limits.rpm out_of_range",
             "remora.toml:3:21 tenant[0].limits.tpm wrong_type",
-            "remora.toml:7:3 tenant[0].budgets[1].name bad_value",
-            "remora.toml:10:3 tenant[0].budgets[2].period missing",
+            "remora.toml:7:1 tenant[0].budgets[1].name bad_value",
+            "remora.toml:10:1 tenant[0].budgets[2].period missing",
             "remora.toml:12:1 tenant[0].budgets[2].alert unknown_key",
             "remora.toml:13:9 tenant[0].budget unknown_key",
             "remora.toml:18:1 tenant[0].key[0].models bad_value",

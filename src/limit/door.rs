@@ -3,9 +3,16 @@
 //! All keys of a tenant lie together in a cluster, because a decision is about all of them at once. Every key expires: what
 //! is lost is rebuilt from the ledger (money) or starts anew (rates). Every call has the deadline of [`Shared`] and is
 //! counted, because the number of them is what limits cost a request.
+//!
+//! A crowd waits for its turn instead of being sent away: Redis runs one script at a time anyway, and whoever waits while
+//! Redis goes away is told so at once. So too many at the same time are never taken for a Redis that is lost.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use tokio::sync::Semaphore;
+use tokio::time::timeout;
 
 use super::book::{Answer, Outcome, Settlement, Standing, lock};
 use super::bucket::Bucket;
@@ -20,6 +27,10 @@ use crate::telemetry::metrics::Metrics;
 const REMEMBER_MS: u64 = 5 * 60 * 1_000;
 /// How long a sign of life counts.
 const ALIVE_MS: u64 = 60_000;
+/// Calls under way at once, at most half of what all may have together.
+const AT_ONCE: usize = 32;
+/// Longest wait for a turn.
+const TURN: Duration = Duration::from_secs(2);
 /// Tags that are remembered.
 const TAGS: usize = 10_000;
 
@@ -34,6 +45,7 @@ const REPLICAS: &str = concat!(include_str!("lua/prelude.lua"), include_str!("lu
 /// See the module.
 pub(super) struct Door {
     shared: Shared,
+    turns: Semaphore,
     decide: Script,
     settle: Script,
     renew: Script,
@@ -46,7 +58,7 @@ pub(super) struct Door {
     tags: Mutex<HashMap<TenantId, Arc<str>>>,
     /// Instead of the clock of Redis.
     #[cfg(test)]
-    pub(super) time: Option<UnixMs>,
+    pub(super) time: Option<crate::clock::Clock>,
 }
 
 /// What a budget's counters say, slot by slot.
@@ -64,6 +76,7 @@ type Reply = (i64, Vec<usize>, Vec<i64>, Vec<String>);
 impl Door {
     pub(super) fn new(shared: Shared, metrics: Arc<Metrics>) -> Self {
         Self {
+            turns: Semaphore::new((shared.width() / 2).clamp(1, AT_ONCE)),
             shared,
             decide: Script::new(DECIDE),
             settle: Script::new(SETTLE),
@@ -197,6 +210,8 @@ impl Door {
         keys: &[String],
         words: &[String],
     ) -> Result<T, Unanswered> {
+        let turn = timeout(TURN, self.turns.acquire()).await;
+        let Ok(Ok(_turn)) = turn else { return Err(Unanswered { may_be_done: false, hopeless: false }) };
         self.metrics.limits.redis_calls.with_label_values(&[kind]).inc();
         self.shared.script(script, keys, words).await
     }
@@ -216,7 +231,7 @@ impl Door {
 
     #[cfg(test)]
     fn now(&self) -> String {
-        self.time.map(|time| time.to_string()).unwrap_or_default()
+        self.time.as_ref().map(|time| time.now_ms().to_string()).unwrap_or_default()
     }
 
     fn keys<'a>(

@@ -2,9 +2,10 @@
 
 use tokio::time::timeout;
 
+use super::apart::COUNTERS;
 use super::book::{Settlement, Standing, lock};
 use super::bucket::MOST;
-use super::limiter::{COUNTERS, Limiter};
+use super::limiter::Limiter;
 use super::place::Place;
 use super::plan::{Kind, Plan, Whose};
 use super::verdict::poor;

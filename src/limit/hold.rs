@@ -88,6 +88,12 @@ impl Hold {
         self.end(used);
     }
 
+    /// What it holds.
+    #[cfg(test)]
+    pub(super) fn record_for_tests(&self) -> Arc<Record> {
+        Arc::clone(self.record.as_ref().unwrap())
+    }
+
     fn end(&mut self, used: Used) {
         if let (Some(limiter), Some(record)) = (self.limiter.take(), self.record.take()) {
             limiter.end(&record, used);

@@ -8,9 +8,8 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
 
-use tokio::time::timeout;
+use tokio::time::Instant;
 
 use super::book::{Answer, Books, Outcome, Settlement, Standing, lock};
 use super::door::Door;
@@ -23,17 +22,19 @@ use super::period::ms;
 use super::place::{Away, Place, from_ledger};
 use super::plan::Plan;
 use super::reconcile::Rounds;
-use super::verdict::{allowance, poor, told, unavailable};
+use super::verdict::{allowance, told, unavailable};
 use super::{Allowance, Caller, Denied, Used, Wish};
 use crate::clock::{Clock, UnixMs};
 use crate::config::{RateSettings, TenantSpec};
 use crate::ids::{RequestId, TenantId};
 use crate::shared::{Shared, Unanswered};
-use crate::store::{BudgetAsk, CounterStore, Holding, LedgerStore};
+use crate::store::{CounterStore, LedgerStore};
 use crate::telemetry::metrics::Metrics;
 
-/// Longest wait of a request for the counters in the database.
-pub(super) const COUNTERS: Duration = Duration::from_millis(100);
+/// Settlements under way at once: those for Redis share one connection, and so go out together; those for the database
+/// take turns with requests.
+const TO_REDIS: usize = 16;
+const TO_COUNTERS: usize = 4;
 
 /// What a limiter is made of.
 pub struct LimiterParts {
@@ -70,7 +71,7 @@ pub struct Limiter {
     /// Counters of this process: all of them, or its share while Redis is away.
     pub(super) books: Books,
     pub(super) mirror: Mirror,
-    offline: Offline,
+    pub(super) offline: Offline,
     pub(super) live: Live,
     pub(super) to_redis: Outbox<Settlement>,
     pub(super) to_counters: Outbox<Counted>,
@@ -81,9 +82,11 @@ pub struct Limiter {
     /// Redis did not answer, and this replica took its share by itself since.
     pub(super) alone: AtomicBool,
     /// Budgets that were brought up to the ledger in the database since Redis went away.
-    fresh: Mutex<HashSet<String>>,
-    /// One at a time seeds for a tenant.
-    seeding: Mutex<HashMap<TenantId, Arc<tokio::sync::Mutex<()>>>>,
+    pub(super) fresh: Mutex<HashSet<String>>,
+    /// The counters in the database did not answer, and are left alone until then.
+    pub(super) counters_away: Mutex<Option<Instant>>,
+    /// One at a time seeds for a tenant, and holds in the database.
+    turns: Mutex<HashMap<TenantId, Arc<tokio::sync::Mutex<()>>>>,
     /// Tenants with budgets, for the comparison with the ledger.
     pub(super) watched: Mutex<HashMap<TenantId, Arc<TenantSpec>>>,
     pub(super) rounds: Rounds,
@@ -96,8 +99,8 @@ impl Limiter {
         let LimiterParts { redis, counters, ledger, clock, metrics, settings } = parts;
         let (room, dropped) = (settings.queue, &metrics.limits.dropped);
         Self {
-            to_redis: Outbox::new(room, dropped.clone()),
-            to_counters: Outbox::new(room, dropped.clone()),
+            to_redis: Outbox::new(room, TO_REDIS, dropped.clone()),
+            to_counters: Outbox::new(room, TO_COUNTERS, dropped.clone()),
             door: redis.map(|shared| Door::new(shared, Arc::clone(&metrics))),
             counters,
             ledger,
@@ -112,7 +115,8 @@ impl Limiter {
             replicas: AtomicU64::new(1),
             alone: AtomicBool::new(false),
             fresh: Mutex::default(),
-            seeding: Mutex::default(),
+            counters_away: Mutex::default(),
+            turns: Mutex::default(),
             watched: Mutex::default(),
             rounds: Rounds::default(),
             looked: Mutex::default(),
@@ -147,8 +151,9 @@ impl Limiter {
     ) -> Result<Allowance, Denied> {
         match self.decide_shared(door, &mut plan, now).await {
             Ok(answer) => {
-                self.mirror.leased(&plan, &answer.buckets, answer.outcome == Outcome::Admitted, now);
-                told(caller, &plan, &answer, now)
+                let admitted = answer.outcome == Outcome::Admitted;
+                let buckets = self.mirror.leased(&plan, &answer.buckets, admitted, now);
+                told(caller, &plan, &answer, now).map(|_| allowance(plan.buckets.iter().zip(buckets)))
             }
             Err(_) => {
                 self.mirror.unanswered(&plan);
@@ -229,76 +234,8 @@ impl Limiter {
         told(caller, &plan, &answer, now)
     }
 
-    /// Limits in this process, money in the database.
-    async fn take_apart(
-        &self,
-        caller: &Caller<'_>,
-        record: &Record,
-        counters: &dyn CounterStore,
-        now: UnixMs,
-    ) -> Result<Allowance, Denied> {
-        let allowance = self.take_share(caller, record, now)?;
-        let plan = &record.plan;
-        if plan.budgets.is_empty() {
-            return Ok(allowance);
-        }
-        record.set(|places| places.maybe_counters = true);
-        match self.hold_in_counters(caller, plan, counters, now).await {
-            Ok(None) => {
-                record.set(|places| places.money = Money::Counters);
-                if self.door.is_none() {
-                    self.offline.reset();
-                }
-                Ok(allowance)
-            }
-            Ok(Some((place, standing))) => {
-                record.set(|places| places.maybe_counters = false);
-                Err(plan.budgets.get(place).map_or_else(unavailable, |budget| poor(caller, budget, standing, now)))
-            }
-            Err(Away) => self.take_offline(record).map(|()| allowance),
-        }
-    }
-
-    /// `None` if it is held, else the budget that has no room.
-    async fn hold_in_counters(
-        &self,
-        caller: &Caller<'_>,
-        plan: &Plan,
-        counters: &dyn CounterStore,
-        now: UnixMs,
-    ) -> Result<Option<(usize, Standing)>, Away> {
-        let asks: Vec<BudgetAsk> = plan.budgets.iter().map(|budget| budget.ask.clone()).collect();
-        let Some(request) = plan.request else { return Err(Away) };
-        let place = Place::Counters(counters);
-        if self.door.is_some() {
-            // What Redis counted until now is not in the database; the ledger has it.
-            let stale: Vec<usize> = {
-                let fresh = lock(&self.fresh);
-                let stale = |budget: &super::plan::BudgetPlan| !fresh.contains(&budget.ask.key);
-                (0..).zip(&plan.budgets).filter(|(_, budget)| stale(budget)).map(|(at, _)| at).collect()
-            };
-            if !stale.is_empty() {
-                self.seed(place, caller, plan, &stale, now).await?;
-                lock(&self.fresh).extend(plan.budgets.iter().map(|budget| budget.ask.key.clone()));
-            }
-        }
-        for _ in 0..2 {
-            let expires = now.saturating_add(plan.hold_ms);
-            match timeout(COUNTERS, counters.hold(request, &asks, now, expires)).await {
-                Ok(Ok(Holding::Held(_))) => return Ok(None),
-                Ok(Ok(Holding::Short(at, used))) => {
-                    let standing = Standing { spent: used.spent.into(), held: used.held.into(), first: None };
-                    return Ok(Some((at, standing)));
-                }
-                Ok(Ok(Holding::Unseeded(places))) => self.seed(place, caller, plan, &places, now).await?,
-                Ok(Err(_)) | Err(_) => return Err(Away),
-            }
-        }
-        Err(Away)
-    }
-
     /// This replica's share of the limits.
-    fn take_share(&self, caller: &Caller<'_>, record: &Record, now: UnixMs) -> Result<Allowance, Denied> {
+    pub(super) fn take_share(&self, caller: &Caller<'_>, record: &Record, now: UnixMs) -> Result<Allowance, Denied> {
         let (plan, answer) = self.decide_alone(caller, &record.plan, now);
         let told = told(caller, &plan, &answer, now)?;
         record.set(|places| {
@@ -309,7 +246,7 @@ impl Limiter {
     }
 
     /// Nobody can be asked about money.
-    fn take_offline(&self, record: &Record) -> Result<(), Denied> {
+    pub(super) fn take_offline(&self, record: &Record) -> Result<(), Denied> {
         if record.plan.budgets.is_empty() {
             return Ok(());
         }
@@ -326,6 +263,7 @@ impl Limiter {
         let share = plan.share(caller, replicas);
         let answer = self.books.with(caller.tenant, |book| {
             if self.door.is_some() {
+                self.alone.store(true, Ordering::Relaxed);
                 for ask in &share.buckets {
                     let replicas = i64::try_from(replicas).unwrap_or(i64::MAX);
                     book.put_bucket(ask, &plan.key, || self.mirror.share(&share, ask, replicas, now));
@@ -390,13 +328,13 @@ impl Limiter {
         Err(nothing_done)
     }
 
-    async fn turn(&self, tenant: &TenantId) -> tokio::sync::OwnedMutexGuard<()> {
-        let turns = Arc::clone(lock(&self.seeding).entry(tenant.clone()).or_default());
+    pub(super) async fn turn(&self, tenant: &TenantId) -> tokio::sync::OwnedMutexGuard<()> {
+        let turns = Arc::clone(lock(&self.turns).entry(tenant.clone()).or_default());
         turns.lock_owned().await
     }
 
     /// Brings these budgets up to what the ledger says.
-    async fn seed(
+    pub(super) async fn seed(
         &self,
         place: Place<'_>,
         caller: &Caller<'_>,
@@ -454,9 +392,6 @@ impl Limiter {
     /// Redis answered, or did not.
     pub(super) fn degraded(&self, away: bool) {
         self.metrics.limits.degraded.set(i64::from(away));
-        if away {
-            self.alone.store(true, Ordering::Relaxed);
-        }
     }
 
     /// Redis has decided about money: what counted while it was away is of the past.
@@ -479,6 +414,7 @@ impl Limiter {
 
     pub(super) fn note<T>(&self, caller: &Caller<'_>, told: Result<T, Denied>) -> Result<T, Denied> {
         if let Err(denied) = &told {
+            self.metrics.alerts.refused(caller.tenant, denied.limit().unwrap_or("budget"));
             match denied.limit() {
                 Some(limit) => self.metrics.limits.refused_by_limit(caller.tenant.as_str(), limit),
                 None => self.metrics.limits.refused_by_budget(caller.tenant.as_str()),

@@ -98,9 +98,11 @@ impl Mirror {
         served.then_some(buckets)
     }
 
-    /// Takes in the answer to a plan that [`Mirror::lease`] made: `admitted` or not.
-    pub(super) fn leased(&self, plan: &Plan, answer: &[(Bucket, i64)], admitted: bool, now: UnixMs) {
+    /// Takes in the answer to a plan that [`Mirror::lease`] made, `admitted` or not: how the buckets are with what is on
+    /// lease.
+    pub(super) fn leased(&self, plan: &Plan, answer: &[(Bucket, i64)], admitted: bool, now: UnixMs) -> Vec<Bucket> {
         let mut all = lock(&self.0);
+        let mut buckets = Vec::with_capacity(answer.len());
         let known = all.entry(plan.tenant.clone()).or_default();
         for (ask, (bucket, taken)) in plan.buckets.iter().zip(answer) {
             let seen = known.seen(ask.whose, &plan.key);
@@ -115,7 +117,9 @@ impl Mirror {
                 }
             }
             seen.buckets.insert(ask.kind, (ask.rate, *bucket));
+            buckets.push(Bucket { level: bucket.level.saturating_add(seen.lease), ..*bucket });
         }
+        buckets
     }
 
     /// The plan of [`Mirror::lease`] was not answered: what was to go back may have, and is lost.

@@ -13,6 +13,7 @@
 //! at once.
 #![expect(clippy::result_large_err, reason = "a refusal is large by a little, rare, and moved once")]
 
+mod apart;
 mod book;
 mod bucket;
 mod door;

@@ -16,8 +16,6 @@ use tokio::time::sleep;
 
 use super::book::lock;
 
-/// Settlements under way at once; they share one connection, and so go out together.
-const AT_ONCE: usize = 32;
 const PAUSE: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(2));
 
 /// What became of a try.
@@ -36,12 +34,14 @@ pub(super) struct Outbox<T> {
     under_way: AtomicUsize,
     ready: Notify,
     room: usize,
+    /// Under way at once.
+    at_once: usize,
     dropped: IntCounter,
 }
 
 impl<T: Send + Sync + 'static> Outbox<T> {
-    pub(super) fn new(room: usize, dropped: IntCounter) -> Self {
-        Self { jobs: Mutex::default(), under_way: AtomicUsize::new(0), ready: Notify::new(), room, dropped }
+    pub(super) fn new(room: usize, at_once: usize, dropped: IntCounter) -> Self {
+        Self { jobs: Mutex::default(), under_way: AtomicUsize::new(0), ready: Notify::new(), room, at_once, dropped }
     }
 
     /// Queues; never waits.
@@ -96,7 +96,7 @@ impl<T: Send + Sync + 'static> Outbox<T> {
 
     fn take(&self) -> Vec<Arc<T>> {
         let mut jobs = lock(&self.jobs);
-        let batch: Vec<_> = (0..AT_ONCE).map_while(|_| jobs.pop_front()).collect();
+        let batch: Vec<_> = (0..self.at_once).map_while(|_| jobs.pop_front()).collect();
         self.under_way.store(batch.len(), Ordering::Release);
         batch
     }

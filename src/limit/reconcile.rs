@@ -1,9 +1,10 @@
 //! Counters of budgets against the ledger, which decides.
 //!
 //! A counter that is below the ledger lost something (an emptied Redis, a process that was killed before its settlement
-//! was sent) and is raised at once. One that is above it is left alone as long as anything moves, because rows of the
-//! ledger are written a little after a request is settled; when both have stood still for two rounds and nothing waits
-//! here, it counted something that never was, and is set to the ledger.
+//! was sent) and is raised at once. One that is above it may only be early, because rows of the ledger are written a little
+//! after a request is settled. So what it said a round ago is compared with what the ledger says now: an excess that is
+//! still there, round after round, is no row under way, and the least of it is taken off. That works on budgets that are
+//! never quiet, too.
 
 use std::collections::HashMap;
 use std::sync::Mutex;
@@ -20,8 +21,8 @@ use crate::config::{Budget, NanoUsd, TenantSpec};
 use crate::ids::TenantId;
 use crate::telemetry::limits::BudgetSample;
 
-/// Rounds in which neither may have moved.
-const STILL: u32 = 2;
+/// Rounds in a row with an excess, until it is taken off.
+const IN_A_ROW: u32 = 2;
 /// Times that a counter is set while others change it.
 const TRIES: u32 = 8;
 
@@ -42,28 +43,46 @@ pub struct BudgetStanding {
     pub drift: NanoUsd,
 }
 
-/// A slot in which counter and ledger differ: what both said, and for how many rounds.
-type Difference = (i128, i64, u32);
+/// A slot over the rounds.
+#[derive(Clone, Copy)]
+struct Seen {
+    /// What the counter said in the round before.
+    counter: i128,
+    /// Rounds in a row in which that was more than the ledger says a round later.
+    rounds: u32,
+    /// The least that it was too much by.
+    excess: i128,
+}
 
 /// What was seen in the rounds before.
 #[derive(Default)]
-pub(super) struct Rounds(Mutex<HashMap<(String, UnixMs), Difference>>);
+pub(super) struct Rounds(Mutex<HashMap<(String, UnixMs), Seen>>);
 
 impl Rounds {
-    /// Notes a difference; whether it has stood still for long enough.
-    fn still(&self, key: &str, slot: UnixMs, counter: i128, ledger: i64) -> bool {
+    /// Notes what both say now: what is to be taken off the counter.
+    fn excess(&self, key: &str, slot: UnixMs, counter: i128, ledger: i128) -> i128 {
         let mut all = lock(&self.0);
-        let seen = all.entry((key.to_owned(), slot)).or_insert((counter, ledger, 0));
-        if (seen.0, seen.1) == (counter, ledger) {
-            seen.2 += 1;
-        } else {
-            *seen = (counter, ledger, 1);
+        let Some(seen) = all.get_mut(&(key.to_owned(), slot)) else {
+            if counter > ledger {
+                all.insert((key.to_owned(), slot), Seen { counter, rounds: 0, excess: i128::MAX });
+            }
+            return 0;
+        };
+        let excess = seen.counter.min(counter) - ledger;
+        if excess <= 0 {
+            all.remove(&(key.to_owned(), slot));
+            if counter > ledger {
+                all.insert((key.to_owned(), slot), Seen { counter, rounds: 0, excess: i128::MAX });
+            }
+            return 0;
         }
-        seen.2 > STILL
-    }
-
-    fn forget(&self, key: &str, slot: UnixMs) {
-        lock(&self.0).remove(&(key.to_owned(), slot));
+        *seen = Seen { counter, rounds: seen.rounds + 1, excess: seen.excess.min(excess) };
+        if seen.rounds < IN_A_ROW {
+            return 0;
+        }
+        let least = seen.excess;
+        all.remove(&(key.to_owned(), slot));
+        least
     }
 }
 
@@ -89,6 +108,21 @@ impl Limiter {
             });
         }
         standings
+    }
+
+    /// How a budget stands by its counters alone, without a question to the ledger; `None` where they are not there or
+    /// cannot be reached.
+    pub async fn counted(&self, tenant: &TenantId, budget: &Budget, now: UnixMs) -> Option<BudgetStanding> {
+        let span = Span::of(budget.period, now);
+        let found = self.read_anywhere(tenant, &counter_key(tenant, budget), &span, now).await?;
+        Some(BudgetStanding {
+            budget: budget.clone(),
+            from: span.from,
+            until: span.until,
+            spent: narrow(found.spent.iter().sum()),
+            held: narrow(found.held),
+            drift: NanoUsd(0),
+        })
     }
 
     /// Sets the counters of all budgets of a tenant to what the ledger says. What is held stays.
@@ -172,15 +206,10 @@ impl Limiter {
                 tracing::warn!(%tenant, budget = budget.name, "a budget's counter was below the ledger; raised");
                 counter = wide;
             }
-            if counter <= wide {
-                self.rounds.forget(&key, *slot);
-            } else if self.rounds.still(&key, *slot, counter, *ledger)
-                && !waits
-                && place.correct(tenant, &key, *slot, narrow(counter).0, *ledger).await?
-            {
+            let excess = self.rounds.excess(&key, *slot, counter, wide);
+            if excess > 0 && self.take_off(place, tenant, &key, (*slot, excess), now).await? {
                 tracing::warn!(%tenant, budget = budget.name, "a budget's counter was above the ledger; corrected");
-                self.rounds.forget(&key, *slot);
-                counter = wide;
+                counter -= excess;
             }
             spent += counter;
             booked += wide;
@@ -195,6 +224,27 @@ impl Limiter {
             drift: narrow(spent - booked).as_f64(),
         });
         Ok(())
+    }
+}
+
+impl Limiter {
+    /// Lowers a slot, whatever it is now; whether it could be done among those who raise it.
+    async fn take_off(
+        &self,
+        place: Place<'_>,
+        tenant: &TenantId,
+        key: &str,
+        (slot, excess): (UnixMs, i128),
+        now: UnixMs,
+    ) -> Result<bool, Away> {
+        for _ in 0..TRIES {
+            let Some(found) = place.read(tenant, key, &[slot], now).await? else { return Ok(false) };
+            let there = found.spent.first().copied().unwrap_or(0);
+            if place.correct(tenant, key, slot, narrow(there).0, narrow(there - excess).0).await? {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 }
 

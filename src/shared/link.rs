@@ -143,6 +143,11 @@ impl Link {
         self.width.saturating_sub(self.permits.available_permits())
     }
 
+    /// Operations that may be under way.
+    pub(super) fn width(&self) -> usize {
+        self.width
+    }
+
     /// Follows whether operations are sent.
     pub(super) fn watch(&self) -> watch::Receiver<bool> {
         self.up.subscribe()

@@ -19,7 +19,7 @@ mod seal;
 mod stats;
 mod target;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 mod wake;
 
 use std::sync::Arc;
@@ -179,6 +179,11 @@ impl Shared {
     ) -> Result<T, Unanswered> {
         let asked = self.0.link.ask(Ask::Script(script.invocation(keys, arguments))).await;
         asked.map_err(Unanswered::of)
+    }
+
+    /// Operations that may be under way at once.
+    pub fn width(&self) -> usize {
+        self.0.link.width()
     }
 
     /// How Redis is doing.

@@ -20,14 +20,14 @@ const IN_FLIGHT: usize = 200;
 
 fn home(upstream: &str, redis: bool) -> Home {
     let redis = if redis {
-        format!("[redis]\nurl = \"{}\"\ndeadline = \"2s\"\nin_flight = 1024\n", service("REDIS_URL"))
+        format!("[redis]\nurl = \"{}\"\ndeadline = \"1s\"\nin_flight = 1024\n", service("REDIS_URL"))
     } else {
         String::new()
     };
-    let terms = "[limits]\nhold = \"5s\"\n[[tenant]]\nname = \"acme\"\nlimits = { concurrency = 1000 }\n\
+    let terms = "[limits]\nhold = \"5s\"\n[[tenant]]\nname = \"acme\"\nupstream_api_key_env = \"UPSTREAM_KEY\"\nlimits = { concurrency = 1000 }\n\
                  budgets = [{ period = \"month\", usd = \"100\" }]\n[[tenant.key]]\nname = \"app\"\nsecret_env = \"APP_KEY\"";
     // The secret of both replicas is one, as they share a database.
-    Home::new(upstream).exact().env("APP_KEY", KEY).with(&redis).with(terms)
+    Home::new(upstream).exact().env("APP_KEY", KEY).env("UPSTREAM_KEY", "sk-upstream").with(&redis).with(terms)
 }
 
 async fn budget(running: &Running) -> (i64, i64) {
@@ -53,7 +53,8 @@ async fn killed_with_requests_in_flight(redis: bool) {
     let (survivor, victim) = (home(&quick.url(), redis), home(&slow.url(), redis));
     let url = database.url();
     let secret = survivor.path("secret.key");
-    std::fs::write(&secret, [7_u8; 32].map(|byte| format!("{byte:02x}")).concat()).unwrap();
+    std::fs::write(&secret, [7; 32]).unwrap();
+    std::fs::set_permissions(&secret, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
     let secret = format!("[store]\nsecret_file = \"{}\"", secret.display());
     let (survivor, victim) = (survivor.with(&secret), victim.with(&secret));
     let a = survivor.serve(&["--store", &url]).ready().await;

@@ -1,142 +1,158 @@
-//! Tenants, keys and tokens of the real program: made while it runs, obeyed at once, read again from its file.
+//! Ten tenants from one file into a running proxy, by the command line, as the manual says.
 
-use http::{Method, StatusCode};
+use std::path::Path;
+
+use http::StatusCode;
 use remora::simulate::{self, KeyRule, Options};
-use serde_json::{Value, json};
+use serde_json::Value;
 
-use crate::child::{Home, Running, says, until};
+use crate::child::{Home, Ran, Running, says};
 use crate::rig::chat;
 
-async fn home() -> (simulate::Handle, Home) {
-    let options = Options { require_key: KeyRule::None, ..Options::default() };
-    let sim = simulate::spawn(options, "127.0.0.1:0".parse().unwrap()).await.unwrap();
-    let home = Home::new(&sim.url()).exact();
-    (sim, home)
+struct Onboarded {
+    home: Home,
+    running: Running,
+    _sim: simulate::Handle,
 }
 
-async fn made(running: &Running, path: &str, body: Value) -> Value {
-    let answer = running.admin(Method::POST, path, Some(body)).await;
-    assert_eq!(answer.status, StatusCode::CREATED, "{path}: {}", answer.text());
-    answer.json()
-}
-
-/// Status and code of what a chat request with this key gets.
-async fn asked(running: &Running, key: &str) -> (StatusCode, String) {
-    let answer = running.chat(key, &chat("hello")).await;
-    let code = answer.json()["error"]["code"].as_str().unwrap_or_default().to_owned();
-    (answer.status, code)
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_tenant_made_while_the_program_runs_is_served_billed_and_ended_by_name() {
-    let (_sim, home) = home().await;
-    let running = home.start().await;
-    made(&running, "/admin/v1/tenants", json!({ "name": "acme" })).await;
-    let key = made(&running, "/admin/v1/tenants/acme/keys", json!({ "name": "app", "routes": ["/v1/chat/*"] })).await;
-    let secret = key["secret"].as_str().unwrap();
-    let answer = running.chat(secret, &chat("hello")).await;
-    assert_eq!(answer.status, StatusCode::OK, "{}", answer.text());
-    let row = running.row(&answer).await;
-    assert_eq!((&row["tenant"], &row["key"]), (&json!("acme"), &json!("acme/app")));
-    let metrics = running.admin(Method::GET, "/metrics", None).await.text();
-    assert!(metrics.contains(r#"tenant="acme""#), "a tenant of the directory has series of its own");
-    let elsewhere = running.exchange(crate::child::request(
-        Method::POST,
-        running.data,
-        "/v1/embeddings",
-        &[("authorization", &format!("Bearer {secret}"))],
-        json!({ "model": "m", "input": "x" }).to_string().into(),
-    ));
-    let elsewhere = elsewhere.await;
-    assert_eq!(
-        (elsewhere.status, &elsewhere.json()["error"]["code"]),
-        (StatusCode::FORBIDDEN, &json!("route_not_allowed"))
-    );
-
-    running.admin(Method::PATCH, "/admin/v1/tenants/acme", Some(json!({ "enabled": false }))).await;
-    assert_eq!(asked(&running, secret).await, (StatusCode::FORBIDDEN, "tenant_disabled".to_owned()));
-    running.admin(Method::PATCH, "/admin/v1/tenants/acme", Some(json!({ "enabled": true }))).await;
-    let mut typo = secret.to_owned();
-    let last = if typo.pop() == Some('0') { '1' } else { '0' };
-    typo.push(last);
-    assert_eq!(asked(&running, &typo).await, (StatusCode::UNAUTHORIZED, "mistyped_api_key".to_owned()));
-    running.admin(Method::DELETE, "/admin/v1/tenants/acme/keys/app", None).await;
-    assert_eq!(asked(&running, secret).await, (StatusCode::UNAUTHORIZED, "invalid_api_key".to_owned()));
-    assert_eq!(asked(&running, "sk-of-my-own").await.0, StatusCode::OK, "passthrough goes on beside it");
-    let log = running.stop().await;
-    assert!(!log.contains(&secret[11..54]));
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn the_configuration_is_read_again_whole_or_not_at_all() {
-    const ACME: &str = "[[tenant]]\nname = \"acme\"\n[[tenant.key]]\nname = \"app\"\nsecret_env = \"ACME\"\n";
-    let (_sim, home) = home().await;
-    let home = home.env("ACME", "rk-acme-0123456789abcdef").env("GLOBEX", "rk-globex-0123456789abcdef").with(ACME);
-    let running = home.start().await;
-    let (acme, globex) = ("rk-acme-0123456789abcdef", "rk-globex-0123456789abcdef");
-    assert_eq!(
-        (asked(&running, acme).await.0, asked(&running, globex).await.0),
-        (StatusCode::OK, StatusCode::UNAUTHORIZED)
-    );
-    let before = std::fs::read_to_string(home.path("remora.toml")).unwrap();
-
-    // A file that is not valid changes nothing and is told with its line.
-    home.write("remora.toml", format!("{before}[[tenant]]\nname = \"globex\"\nlimits = {{ rpm = 0 }}\n"));
-    let answer = running.admin(Method::POST, "/admin/v1/reload", None).await;
-    assert_eq!(answer.status, StatusCode::UNPROCESSABLE_ENTITY);
-    says(answer.json()["detail"].as_str().unwrap(), &["remora.toml", "rpm", "fix:"]);
-    assert_eq!(
-        (asked(&running, acme).await.0, asked(&running, globex).await.0),
-        (StatusCode::OK, StatusCode::UNAUTHORIZED)
-    );
-
-    // A valid one is taken over, and what is not is named.
-    let globex_section = ACME.replace("acme", "globex").replace("ACME", "GLOBEX");
-    let more = format!("{before}{globex_section}[telemetry]\nmodels = [\"gpt-4o\"]\n");
-    home.write("remora.toml", &more);
-    let told = running.admin(Method::POST, "/admin/v1/reload", None).await.json();
-    assert_eq!((&told["tenants_changed"], &told["need_restart"]), (&json!(1), &json!(["[telemetry]"])));
-    assert_eq!((asked(&running, acme).await.0, asked(&running, globex).await.0), (StatusCode::OK, StatusCode::OK));
-
-    // By signal: what is declared no longer is refused at once.
-    home.write("remora.toml", before.replace(ACME, ""));
-    running.child.signal("HUP");
-    let gone = || async { (asked(&running, globex).await.0 == StatusCode::UNAUTHORIZED).then_some(()) };
-    until("the signal is obeyed", gone).await;
-    let shown = running.told("/admin/v1/tenants/acme").await;
-    assert_eq!((&shown["declared"], &shown["spec"]["enabled"]), (&json!(false), &json!(false)));
-
-    // And without being told, once the file has changed.
-    home.write("remora.toml", &before);
-    let back = || async { (asked(&running, acme).await.0 == StatusCode::OK).then_some(()) };
-    until("the changed file is read", back).await;
-    let trail = running.told("/admin/v1/audit").await;
-    let actors: Vec<&str> =
-        trail["data"].as_array().unwrap().iter().map(|row| row["actor"].as_str().unwrap()).collect();
-    for actor in ["configuration file", "SIGHUP", "loopback", "start"] {
-        assert!(actors.contains(&actor), "{actor}: {actors:?}");
+impl Onboarded {
+    async fn new() -> Self {
+        let options = Options { require_key: KeyRule::None, ..Options::default() };
+        let sim = simulate::spawn(options, "127.0.0.1:0".parse().unwrap()).await.unwrap();
+        let home =
+            Home::new(&sim.url()).exact().with("[server]\npassthrough = false").env("INITECH_OPENAI_KEY", "sk-canary");
+        let example = Path::new(env!("CARGO_MANIFEST_DIR")).join("config/examples/tenants.toml");
+        home.write("tenants.toml", std::fs::read_to_string(example).unwrap());
+        let running = home.start().await;
+        Self { home, running, _sim: sim }
     }
-    assert_eq!(running.told("/admin/v1/audit/verify").await["ok"], true);
+
+    async fn cli(&self, args: &[&str]) -> Ran {
+        self.home.run(&[args, &["--admin", &self.running.admin_url()]].concat()).await
+    }
+
+    async fn json(&self, args: &[&str]) -> Value {
+        serde_json::from_str(self.cli(&[args, &["--json"]].concat()).await.ok()).unwrap()
+    }
+
+    async fn status(&self, key: &str, prompt: &str) -> StatusCode {
+        self.running.chat(key, &chat(prompt)).await.status
+    }
+
+    /// The secrets that were kept in a file.
+    fn secrets(&self) -> toml::Table {
+        std::fs::read_to_string(self.home.path("new-keys.toml")).unwrap().parse().unwrap()
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn whoever_guesses_admin_tokens_is_made_to_wait() {
-    let (_sim, home) = home().await;
-    let right = "admin-0123456789abcdef";
-    let running = home.with("[admin]\ntoken_env = \"TOKEN\"").env("TOKEN", right).start().await;
-    let ask = async |token: &str| {
-        let bearer = format!("Bearer {token}");
-        running.admin_with(Method::GET, "/admin/v1/tenants", &[("authorization", &bearer)], "").await
-    };
-    assert_eq!(ask(right).await.status, StatusCode::OK);
-    for guess in 0..20 {
-        assert_eq!(ask(&format!("admin-{guess}")).await.status, StatusCode::UNAUTHORIZED);
+async fn ten_tenants_come_in_from_one_file_and_coming_again_changes_nothing() {
+    let on = Onboarded::new().await;
+    let apply = ["tenant", "apply", "tenants.toml", "--secrets", "new-keys.toml"];
+    let dry = on.cli(&["tenant", "apply", "tenants.toml", "--dry-run"]).await;
+    says(dry.ok(), &["+ tenant acme\n", "+ key wonka/trial\n", "26 to make, 0 to change", "Nothing was changed"]);
+    assert!(on.json(&["tenant", "list"]).await["tenants"].as_array().unwrap().is_empty());
+
+    says(
+        on.cli(&apply).await.ok(),
+        &["26 made, 0 changed, 0 as they were.", "16 secrets of new keys are in new-keys.toml"],
+    );
+    let secrets = on.secrets();
+    assert_eq!(secrets.len(), 16);
+    let again = on.cli(&apply).await;
+    says(again.ok(), &["= tenant acme\n", "Nothing to change: all is as the file says."]);
+    assert_eq!(on.secrets(), secrets);
+
+    for (key, secret) in &secrets {
+        let expected = if key.starts_with("tyrell/") { StatusCode::FORBIDDEN } else { StatusCode::OK };
+        let expected = if key == "stark/indexer" { StatusCode::FORBIDDEN } else { expected };
+        let mut body = chat("Who are you?");
+        body["model"] = "gpt-4o-mini".into();
+        let answer = on.running.chat(secret.as_str().unwrap(), &body).await;
+        assert_eq!(answer.status, expected, "{key}: {}", answer.text());
     }
-    let refused = ask("admin-20").await;
-    assert_eq!(refused.status, StatusCode::TOO_MANY_REQUESTS);
-    assert!((1..=60).contains(&refused.header("retry-after").parse::<u64>().unwrap()));
-    assert_eq!(ask(right).await.status, StatusCode::TOO_MANY_REQUESTS, "or a guess could be told by its answer");
-    let nobody = running.admin(Method::GET, "/admin/v1/tenants", None).await;
-    assert_eq!(nobody.status, StatusCode::TOO_MANY_REQUESTS);
-    assert_eq!(running.admin(Method::GET, "/livez", None).await.status, StatusCode::OK);
+    let changed = std::fs::read_to_string(on.home.path("tenants.toml")).unwrap();
+    let changed = changed.replace("rpm = 6000", "rpm = 7000").replace("usd = \"2500\" }]", "usd = \"2600\" }]");
+    on.home.write("tenants.toml", changed.replace("unknown_price = \"deny\"\n", ""));
+    let told = on.cli(&apply).await;
+    says(
+        told.ok(),
+        &[
+            "~ tenant acme\n    limits.rpm  6000 → 7000\n",
+            "~ tenant globex\n    budgets[month].usd  2500.00 → 2600.00\n",
+        ],
+    );
+    says(told.ok(), &["~ tenant hooli\n    unknown_price  deny → –\n", "0 made, 3 changed, 23 as they were."]);
+
+    let listed = on.cli(&["tenant", "list"]).await;
+    says(
+        listed.ok(),
+        &[
+            "initech     enabled   1     own",
+            "tyrell      disabled  1     shared",
+            "rpm=7000 tpm=2000000 concurrency=200",
+        ],
+    );
+    let shown = on.cli(&["tenant", "show", "umbrella"]).await;
+    says(shown.ok(), &["team-search    month   1500.00  tag:team=search", "umbrella/research"]);
+    for ran in [&dry, &again, &told, &listed, &shown] {
+        assert!(!ran.out.contains("canary"), "{ran:?}");
+        assert!(secrets.values().all(|secret| !ran.out.contains(secret.as_str().unwrap())), "{ran:?}");
+    }
+    says(on.cli(&["audit", "verify"]).await.ok(), &["The audit is whole: 29 rows."]);
+    assert_eq!(on.json(&["budget", "show"]).await["tenants"].as_array().unwrap().len(), 10);
+    says(on.cli(&["budget", "show", "umbrella"]).await.ok(), &["team-search    month   1500.00", "0.0"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_tenant_and_its_key_live_and_end_on_the_command_line() {
+    let on = Onboarded::new().await;
+    let made = on
+        .cli(&["tenant", "create", "acme", "--rpm", "600", "--budget", "month=500", "--budget", "day:gpt-4o*=20,soft"])
+        .await;
+    says(made.ok(), &["limits         rpm=600", "day-gpt-4o  day     20.00   gpt-4o*  warns       50/80/100"]);
+    let wrong = on.cli(&["tenant", "set", "acme", "--rpm", "0", "--budget", "month=0"]).await;
+    says(wrong.failed(1), &["422", "limits.rpm: out of range", "budgets[0].usd", "fix: "]);
+    says(
+        on.cli(&["tenant", "set", "acme", "--rpm", "none", "--budget", "month=600", "--cache", "exact"]).await.ok(),
+        &["mode=exact", "month       month   600.00"],
+    );
+
+    let first = on.cli(&["key", "create", "acme/app", "--quiet"]).await.ok().trim().to_owned();
+    assert_eq!(on.status(&first, "one").await, StatusCode::OK);
+    says(on.cli(&["key", "create", "acme/app"]).await.failed(1), &["409", "already"]);
+    let second = on.cli(&["key", "rotate", "acme/app", "--overlap", "1h", "--quiet"]).await.ok().trim().to_owned();
+    assert_ne!(first, second);
+    assert_eq!((on.status(&first, "two").await, on.status(&second, "three").await), (StatusCode::OK, StatusCode::OK));
+    let listed = on.cli(&["key", "list"]).await;
+    says(listed.ok(), &["acme/app", "replaced by"]);
+    assert_eq!(listed.out.lines().count(), 3);
+    says(
+        on.cli(&["key", "set", "acme/app", "--model", "gpt-5", "--right", "cache:inspect"]).await.ok(),
+        &["models     gpt-5", "rights     cache:inspect"],
+    );
+    assert_eq!(on.status(&second, "four").await, StatusCode::FORBIDDEN);
+    on.cli(&["key", "set", "acme/app", "--model", "*"]).await.ok();
+    on.cli(&["tenant", "disable", "acme"]).await.ok();
+    assert_eq!(on.status(&second, "five").await, StatusCode::FORBIDDEN);
+    on.cli(&["tenant", "enable", "acme"]).await.ok();
+    assert_eq!(on.status(&second, "six").await, StatusCode::OK);
+    on.cli(&["key", "revoke", "acme/app"]).await.ok();
+    assert_eq!(on.status(&second, "seven").await, StatusCode::UNAUTHORIZED);
+
+    let token = on.cli(&["token", "create", "acme-team", "--role", "viewer", "--tenant", "acme", "--quiet"]).await;
+    assert!(token.ok().starts_with("ra-"), "{token:?}");
+    says(on.cli(&["token", "list"]).await.ok(), &["acme-team", "viewer", "acme"]);
+    on.cli(&["token", "remove", "acme-team"]).await.ok();
+    on.cli(&["tenant", "upstream-key", "set", "acme", "--env", "INITECH_OPENAI_KEY"]).await.ok();
+    says(on.cli(&["tenant", "show", "acme"]).await.ok(), &["upstream key   own"]);
+    on.cli(&["tenant", "upstream-key", "remove", "acme"]).await.ok();
+    says(on.cli(&["reload"]).await.ok(), &["reloaded"]);
+    on.cli(&["tenant", "remove", "acme"]).await.ok();
+    says(on.cli(&["tenant", "show", "acme"]).await.failed(1), &["404"]);
+    says(
+        on.cli(&["audit", "list"]).await.ok(),
+        &["tenant.create", "key.rotate", "key.revoke", "token.create", "tenant.delete"],
+    );
+    on.cli(&["audit", "verify"]).await.ok();
 }

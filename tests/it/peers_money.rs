@@ -40,9 +40,14 @@ fn tenant(name: &str, keys: &[(&str, &str)], spec: TenantSpec) -> Tenant {
     Tenant { name: name.to_owned(), keys: keys.iter().map(key).collect(), upstream_api_key: None, spec }
 }
 
+fn declare(config: &mut Config, tenants: Vec<Tenant>) {
+    config.tenants = tenants;
+    config.upstream.api_key = Some(Secret::new("sk-upstream".to_owned()));
+}
+
 async fn rig(simulate: Options, spec: TenantSpec) -> Rig {
     let change = move |config: &mut Config| {
-        config.tenants = vec![tenant("acme", &[("app", KEY)], spec.clone())];
+        declare(config, vec![tenant("acme", &[("app", KEY)], spec.clone())]);
         config.server.passthrough = false;
         config.server.limits.connections_per_ip = 10_000;
     };
@@ -203,8 +208,10 @@ async fn what_was_streamed_before_the_upstream_broke_off_is_paid_for() {
     .await;
     let address: SocketAddr = upstream.addr;
     let change = move |config: &mut Config| {
-        config.tenants =
-            vec![tenant("acme", &[("app", KEY)], TenantSpec { budgets: vec![budget("1")], ..TenantSpec::default() })];
+        declare(
+            config,
+            vec![tenant("acme", &[("app", KEY)], TenantSpec { budgets: vec![budget("1")], ..TenantSpec::default() })],
+        );
         config.upstream.url = format!("http://{address}/v1");
     };
     let rig = Rig::with(Plan { change: Arc::new(change), ..Plan::default() }).await;
@@ -219,10 +226,13 @@ async fn what_was_streamed_before_the_upstream_broke_off_is_paid_for() {
 #[tokio::test(flavor = "multi_thread")]
 async fn litellm_29955_bifrost_5769_nobody_chooses_to_see_the_answers_of_others() {
     let change = |config: &mut Config| {
-        config.tenants = vec![
-            tenant("acme", &[("app", KEY), ("batch", OTHER)], TenantSpec::default()),
-            tenant("rival", &[("app", "rk-rival-0123456789abcdef")], TenantSpec::default()),
-        ];
+        declare(
+            config,
+            vec![
+                tenant("acme", &[("app", KEY), ("batch", OTHER)], TenantSpec::default()),
+                tenant("rival", &[("app", "rk-rival-0123456789abcdef")], TenantSpec::default()),
+            ],
+        );
     };
     let rig = Rig::with(Plan { change: Arc::new(change), ..Plan::default() }).await;
     let named = [("x-remora-namespace", "shared"), ("x-remora-user", "same"), ("x-bf-cache-key", "same")];
@@ -262,7 +272,7 @@ async fn litellm_27736_bifrost_3547_two_replicas_have_one_limit_and_one_budget()
     };
     let redis = service("REDIS_URL");
     let fleet = Fleet::start(2, Options::default(), move |_, config: &mut Config| {
-        config.tenants = vec![tenant("acme", &[("app", KEY)], spec.clone())];
+        declare(config, vec![tenant("acme", &[("app", KEY)], spec.clone())]);
         let overrides = remora::config::Overrides { redis: Some(redis.clone()), ..Default::default() };
         config.redis = Config::load(None, std::iter::empty(), &overrides).ok().and_then(|config| config.redis);
     })
@@ -309,7 +319,7 @@ async fn litellm_34299_without_redis_requests_go_on_and_limits_still_hold() {
         ..TenantSpec::default()
     };
     let fleet = Fleet::start(1, Options::default(), move |_, config: &mut Config| {
-        config.tenants = vec![tenant("acme", &[("app", KEY)], spec.clone())];
+        declare(config, vec![tenant("acme", &[("app", KEY)], spec.clone())]);
         let overrides = remora::config::Overrides { redis: Some(redis.clone()), ..Default::default() };
         config.redis = Config::load(None, std::iter::empty(), &overrides).ok().and_then(|config| config.redis);
     })
@@ -335,7 +345,7 @@ async fn litellm_34299_without_redis_requests_go_on_and_limits_still_hold() {
 async fn litellm_27989_many_requests_of_one_tenant_on_two_replicas_lose_no_spend() {
     let spec = TenantSpec { budgets: vec![budget("100")], ..TenantSpec::default() };
     let fleet = Fleet::start(2, Options::default(), move |_, config: &mut Config| {
-        config.tenants = vec![tenant("acme", &[("app", KEY)], spec.clone())];
+        declare(config, vec![tenant("acme", &[("app", KEY)], spec.clone())]);
     })
     .await;
     let fleet = Arc::new(fleet);

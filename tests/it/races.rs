@@ -77,6 +77,7 @@ async fn fleet(replicas: usize, shared: Shared) -> Fleet {
     let options = Options { latency: Duration::from_secs(4), ..Options::default() };
     Fleet::start(replicas, options, move |_, config: &mut Config| {
         config.tenants.clone_from(&tenants);
+        config.upstream.api_key = Some(Secret::new("sk-upstream".to_owned()));
         config.server.limits.connections_per_ip = 10_000;
         config.upstream.max_in_flight = 10_000;
         // Everybody asks at once; what a busy machine takes for a decision is not what is tested.

@@ -13,6 +13,7 @@ use serde_json::Value;
 use tower_service::Service as _;
 
 use super::{Admin, Guesses, Readiness};
+use crate::alert::{self, Alerts, Live};
 use crate::cache::decide::Guards;
 use crate::cache::{self, Cache};
 use crate::call::SecretKey;
@@ -113,6 +114,15 @@ impl Plane {
             metrics: Arc::clone(&metrics),
             shutdown: Shutdown::new(),
         }));
+        let alerts = Alerts::new(alert::Parts {
+            settings: config.alerts.clone(),
+            store: Arc::clone(&stores.alerts),
+            notes: Arc::clone(&stores.notes),
+            source: Arc::new(Live::new(Arc::clone(&directory), Arc::clone(&limiter), &stores)),
+            clock: clock.clone(),
+            metrics: Arc::clone(&metrics),
+        });
+        let alerts = alerts.unwrap();
         let state = Admin {
             readiness: Readiness::default(),
             standing: None,
@@ -126,7 +136,8 @@ impl Plane {
             clock: clock.clone(),
             token: Some(Secret::new(TOKEN.to_owned())),
             directory: Arc::clone(&directory),
-            limiter,
+            limiter: Arc::clone(&limiter),
+            alerts,
             reload: None,
             guesses: Arc::new(Guesses::default()),
         };

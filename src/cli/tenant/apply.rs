@@ -85,6 +85,10 @@ fn body(plans: &[TenantPlan], dry_run: bool) -> Value {
     };
     let tenant = |plan: &TenantPlan| {
         let mut body = json!(plan.spec);
+        // The API leaves alone what is not named, but the file is all that is to be.
+        if plan.spec.unknown_price.is_none() {
+            put(&mut body, "unknown_price", Value::Null);
+        }
         put(&mut body, "name", plan.name.as_str());
         put(&mut body, "keys", plan.keys.iter().map(key).collect::<Value>());
         if let Some(credential) = &plan.upstream_api_key {

@@ -15,11 +15,11 @@ use super::*;
 /// Long enough for a loaded machine; what is about deadlines sets its own.
 const PATIENT: Duration = Duration::from_secs(1);
 
-fn space() -> Digest {
+pub(crate) fn space() -> Digest {
     std::array::from_fn(|_| fastrand::u8(..))
 }
 
-fn settings(url: &str) -> config::Redis {
+pub(crate) fn settings(url: &str) -> config::Redis {
     config::Redis {
         url: url.parse().unwrap(),
         password: None,
@@ -34,20 +34,20 @@ fn settings(url: &str) -> config::Redis {
 }
 
 /// The server that all tests share.
-fn common() -> config::Redis {
+pub(crate) fn common() -> config::Redis {
     let url = std::env::var("REDIS_URL").expect("REDIS_URL is not set: run `eval \"$(scripts/services.sh start)\"`");
     settings(&url)
 }
 
 /// Connected.
-async fn ready(settings: &config::Redis, space: &Digest) -> Shared {
+pub(crate) async fn ready(settings: &config::Redis, space: &Digest) -> Shared {
     let shared = Shared::connect(settings, space).unwrap();
     eventually("it is up", || shared.stats().up).await;
     shared
 }
 
 /// Waits until it holds, which must not take half a minute.
-async fn eventually(what: &str, holds: impl Fn() -> bool) {
+pub(crate) async fn eventually(what: &str, holds: impl Fn() -> bool) {
     for _ in 0..3000 {
         if holds() {
             return;
@@ -87,7 +87,7 @@ async fn shares(shared: &Shared, key: Digest, value: &Bytes) {
 }
 
 /// A server of one test's own.
-struct Server {
+pub(crate) struct Server {
     port: u16,
     extra: Vec<String>,
     dir: tempfile::TempDir,
@@ -95,7 +95,7 @@ struct Server {
 }
 
 impl Server {
-    fn start(extra: &[&str]) -> Self {
+    pub(crate) fn start(extra: &[&str]) -> Self {
         let port = free_port();
         let dir = tempfile::tempdir().unwrap();
         let extra: Vec<String> = extra.iter().map(|part| (*part).to_owned()).collect();
@@ -110,12 +110,12 @@ impl Server {
     }
 
     /// With a deadline that a stopped server breaks soon.
-    fn settings(&self) -> config::Redis {
+    pub(crate) fn settings(&self) -> config::Redis {
         config::Redis { deadline: Duration::from_millis(200), ..settings(&self.url()) }
     }
 
     /// One command, on a connection of its own.
-    fn order<T: redis::FromRedisValue>(&self, command: &str) -> T {
+    pub(crate) fn order<T: redis::FromRedisValue>(&self, command: &str) -> T {
         let mut parts = command.split(' ');
         let mut cmd = redis::cmd(parts.next().unwrap());
         for part in parts {
@@ -126,18 +126,18 @@ impl Server {
     }
 
     /// Stops or continues the process, or ends it.
-    fn signal(&self, signal: &str) {
+    pub(crate) fn signal(&self, signal: &str) {
         let status = Command::new("kill").args([signal, &self.child.id().to_string()]).status().unwrap();
         assert!(status.success());
     }
 
-    fn kill(&mut self) {
+    pub(crate) fn kill(&mut self) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
     }
 
     /// Starts again on the same port, empty.
-    fn restart(&mut self) {
+    pub(crate) fn restart(&mut self) {
         self.child = launch(self.port, &self.extra, &self.dir);
         self.wait();
     }
