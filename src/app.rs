@@ -7,6 +7,7 @@
 mod open;
 mod reload;
 mod secret;
+mod semantic;
 mod shadow;
 mod upkeep;
 
@@ -20,14 +21,15 @@ use self::reload::Reloader;
 pub use self::reload::Source;
 use self::secret::Held;
 pub use self::secret::SecretError;
+use self::semantic::{embedder, guards, warm, weights};
 use self::shadow::Mirroring;
 use self::upkeep::{Gauges, Replicas, sweep, upkeep};
 use crate::admin::{self, Admin, Guesses, Readiness, Reload};
 use crate::alert::{self, Alerts, Live};
-use crate::cache::decide::{Guard, Guards, UnknownGuard, Weights, WeightsError};
+use crate::cache::decide::{UnknownGuard, WeightsError};
 use crate::cache::{self, Cache, Follower, LoadError, SharedTier};
 use crate::clock::Clock;
-use crate::config::{CacheMode, Config};
+use crate::config::Config;
 use crate::embed::Embedder;
 use crate::ids::TenantId;
 use crate::limit::{Limiter, LimiterParts};
@@ -225,7 +227,9 @@ impl App {
         }));
         let (shutdown, admin_shutdown) = (Shutdown::new(), Shutdown::new());
         let readiness = Readiness::default();
-        let directory = Directory::new(&config, secret).with_store(Arc::clone(&stores.directory), clock.clone());
+        let directory = Directory::new(&config, secret)
+            .with_store(Arc::clone(&stores.directory), clock.clone())
+            .with_labels(metrics.tenants.clone());
         let directory = Arc::new(directory);
         let reloader = replace.source.map(|source| {
             let (directory, audit) = (Arc::clone(&directory), Arc::clone(&stores.audit));
@@ -448,33 +452,6 @@ async fn closed(plane: &'static str, serving: JoinHandle<DrainReport>) {
     }
 }
 
-fn guards(off: &[String]) -> Result<Guards, UnknownGuard> {
-    let off: Vec<Guard> = off.iter().map(|name| name.parse()).collect::<Result<_, _>>()?;
-    Ok(Guards::without(&off))
-}
-
-/// An embedder that cannot be made costs the semantic tier, not the start.
-fn embedder(config: &Config) -> Embedder {
-    Embedder::new(&config.embedding).unwrap_or_else(|error| {
-        tracing::error!(%error, "no embedder: the semantic tier is bypassed");
-        Embedder::failing(error)
-    })
-}
-
-fn warm(config: &Config, embedder: Embedder) -> Option<impl Future<Output = ()> + use<>> {
-    if config.cache.mode < CacheMode::Shadow {
-        return None;
-    }
-    let warming = tokio::task::spawn_blocking(move || embedder.warm());
-    Some(async move {
-        match warming.await {
-            Ok(Ok(())) => {}
-            Ok(Err(error)) => tracing::error!(%error, "the embedder does not work: the semantic tier is bypassed"),
-            Err(error) => tracing::error!(%error, "the embedder does not work: the semantic tier is bypassed"),
-        }
-    })
-}
-
 async fn declare(config: &Config, stores: &Stores, clock: &Clock) -> Result<(), StoreError> {
     let now = clock.now_ms();
     let row = |name: &str| TenantRow { tenant: TenantId::new(name), declared: true, created_at: now, updated_at: now };
@@ -489,11 +466,4 @@ fn serve_data(listener: Listener, plane: Arc<DataPlane>, shutdown: Shutdown) -> 
 fn serve_admin(listener: Listener, state: Admin, shutdown: Shutdown) -> JoinHandle<DrainReport> {
     let router = admin::router(state);
     tokio::spawn(listener.serve(move |request, from| admin::serve(router.clone(), request, from.peer.ip()), shutdown))
-}
-
-/// The weights of the configuration, or those that come with the program for this embedder.
-fn weights(config: &Config, embedder: &Embedder) -> Result<Option<Weights>, WeightsError> {
-    let space = embedder.space().to_string();
-    let Some(file) = &config.cache.weights_file else { return Ok(Weights::shipped(&space)) };
-    Weights::load(file, &space).map(Some)
 }

@@ -212,7 +212,8 @@ pub struct AuditRow {
     pub id: AuditId,
     /// When the change was made.
     pub at: UnixMs,
-    /// Who: a short hash of the admin token, or `loopback` where none is needed.
+    /// Who: the name of an admin token, a short hash of the configured one, `loopback` where none is needed, or what caused
+    /// it, as in `start` and `SIGHUP`.
     pub actor: String,
     /// What kind of change, as in `cache.invalidate`.
     pub action: Cow<'static, str>,

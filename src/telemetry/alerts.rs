@@ -2,12 +2,13 @@
 //!
 //! The count is here, below everything that refuses, and is taken over by whoever raises alerts.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap};
 use std::sync::{Mutex, PoisonError};
 
 use prometheus::{IntCounter, IntCounterVec, IntGauge};
 
 use super::metrics::{Make, MetricsError, OTHER};
+use super::tenants::TenantLabels;
 use crate::ids::TenantId;
 
 /// Most tenants whose refusals are counted between two takings.
@@ -20,7 +21,7 @@ pub type Refusals = BTreeMap<&'static str, u64>;
 
 /// See the module.
 pub struct AlertSeries {
-    tenants: HashSet<String>,
+    tenants: TenantLabels,
     budgets: IntCounterVec,
     raised: IntCounterVec,
     failures: IntCounterVec,
@@ -32,7 +33,7 @@ pub struct AlertSeries {
 }
 
 impl AlertSeries {
-    pub(super) fn new(make: &Make<'_>, tenants: HashSet<String>) -> Result<Self, MetricsError> {
+    pub(super) fn new(make: &Make<'_>, tenants: TenantLabels) -> Result<Self, MetricsError> {
         Ok(Self {
             tenants,
             budgets: make.counters(

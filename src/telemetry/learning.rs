@@ -1,14 +1,15 @@
 //! The series that say how often the cache is wrong, and what it does about it.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::BTreeMap;
 
 use prometheus::{GaugeVec, IntCounter, IntCounterVec, IntGaugeVec, Opts};
 
 use super::metrics::{Make, MetricsError, OTHER, full};
+use super::tenants::TenantLabels;
 
 /// See the module.
 pub struct Learning {
-    tenants: HashSet<String>,
+    tenants: TenantLabels,
     ratio: GaugeVec,
     checked: IntCounterVec,
     stages: IntGaugeVec,
@@ -40,7 +41,7 @@ pub struct LearnerSample {
 }
 
 impl Learning {
-    pub(super) fn new(make: &Make<'_>, tenants: HashSet<String>) -> Result<Self, MetricsError> {
+    pub(super) fn new(make: &Make<'_>, tenants: TenantLabels) -> Result<Self, MetricsError> {
         let help = "Audited semantic hits that were wrong, as a share of those audited; bound is the estimate or an end \
                     of its 95 % interval.";
         Ok(Self {

@@ -1,14 +1,13 @@
 //! The series about rate limits and budgets.
 
-use std::collections::HashSet;
-
 use prometheus::{GaugeVec, IntCounter, IntCounterVec, IntGauge, Opts};
 
 use super::metrics::{Make, MetricsError, OTHER, full};
+use super::tenants::TenantLabels;
 
 /// See the module.
 pub struct LimitSeries {
-    tenants: HashSet<String>,
+    tenants: TenantLabels,
     budgets: GaugeVec,
     drift: GaugeVec,
     budget_rejections: IntCounterVec,
@@ -45,7 +44,7 @@ pub struct BudgetSample<'a> {
 }
 
 impl LimitSeries {
-    pub(super) fn new(make: &Make<'_>, tenants: HashSet<String>) -> Result<Self, MetricsError> {
+    pub(super) fn new(make: &Make<'_>, tenants: TenantLabels) -> Result<Self, MetricsError> {
         let labels = ["tenant", "budget", "period", "state"];
         let budgets = Opts::new(full("budget_usd"), "Budgets by state (limit, spent, reserved), dollars.");
         let drift = Opts::new(full("budget_drift_usd"), "By how much a budget's counter is above the ledger, dollars.");

@@ -18,6 +18,7 @@ use super::alerts::AlertSeries;
 use super::learning::Learning;
 use super::limits::LimitSeries;
 use super::replicas::ReplicaSeries;
+use super::tenants::TenantLabels;
 use crate::store::LedgerRow;
 
 pub(super) const OTHER: &str = "other";
@@ -32,7 +33,8 @@ const COSINE: [f64; 14] = [0.5, 0.6, 0.7, 0.75, 0.8, 0.85, 0.88, 0.9, 0.92, 0.94
 /// All series of one process.
 pub struct Metrics {
     registry: Registry,
-    tenants: HashSet<String>,
+    /// Tenants with a label of their own.
+    pub tenants: TenantLabels,
     models: HashSet<String>,
     requests: IntCounterVec,
     cache_requests: IntCounterVec,
@@ -159,7 +161,9 @@ impl Metrics {
         let make = Make(&registry);
         let build = make.gauges("build_info", "Always 1; the version is in the label.", &["version"])?;
         build.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
-        let tenants: HashSet<String> = tenants.into_iter().collect();
+        let named = TenantLabels::default();
+        named.set(tenants);
+        let tenants = named;
         let embedding = HistogramOpts::new(full("embedding_seconds"), "Time to get the vector of a prompt, seconds.");
         Ok(Self {
             requests: make.counters(

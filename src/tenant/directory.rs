@@ -25,6 +25,7 @@ use crate::ids::{KeyId, TenantId};
 use crate::json::tagged;
 use crate::limit::Terms;
 use crate::store::{Digest, DirectoryImage, DirectoryStore, StoreError};
+use crate::telemetry::tenants::TenantLabels;
 
 /// How often the store is asked for changes.
 pub const LOOK_EVERY: Duration = Duration::from_millis(250);
@@ -47,6 +48,7 @@ pub struct Directory {
     seal: SealKey,
     pub(super) clock: Clock,
     store: Option<Arc<dyn DirectoryStore>>,
+    labels: Option<TenantLabels>,
     snapshot: ArcSwap<Snapshot>,
     /// Held while a new snapshot is made, so that an older one never takes the place of a newer one.
     pub(super) inputs: Mutex<Inputs>,
@@ -70,6 +72,7 @@ impl Directory {
             seal,
             clock: Clock::default(),
             store: None,
+            labels: None,
             looked_at: AtomicU64::new(0),
             unbound: (Arc::default(), Arc::default()),
         }
@@ -82,6 +85,12 @@ impl Directory {
         self.store = Some(store);
         self.clock = clock;
         self
+    }
+
+    /// Gives all tenants, as they come and go, labels of their own in the metrics.
+    #[must_use]
+    pub fn with_labels(self, labels: TenantLabels) -> Self {
+        Self { labels: Some(labels), ..self }
     }
 
     /// Finds out who sent these headers.
@@ -182,7 +191,11 @@ impl Directory {
             image: &inputs.image,
             before: Some(&before),
         };
-        self.snapshot.store(Arc::new(builder.build()));
+        let snapshot = builder.build();
+        if let Some(labels) = &self.labels {
+            labels.set(snapshot.tenants.keys().map(|tenant| tenant.as_str().to_owned()));
+        }
+        self.snapshot.store(Arc::new(snapshot));
     }
 
     /// Notes in the store when keys and tokens were last used.

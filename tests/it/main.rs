@@ -23,6 +23,7 @@ mod coalesce;
 mod controls;
 mod conversations;
 mod crowd;
+mod directory;
 mod embeddings;
 mod feedback;
 mod fleet;

@@ -117,3 +117,22 @@ async fn changes_made_at_the_same_time_all_happen() {
     }
     assert_eq!(plane.get("/tenants/acme").await["keys"], made.len());
 }
+
+#[tokio::test]
+async fn limits_and_budgets_are_shown_as_they_stand_and_can_be_counted_anew() {
+    let plane = Plane::new().await;
+    plane.post("/tenants/apply", ten()).await;
+    let limits = plane.get("/tenants/team-3/limits").await;
+    assert_eq!(limits["limits"], json!({ "rpm": 180 }));
+    assert_eq!(limits["keys"].as_array().unwrap().len(), 2);
+    for standing in
+        [plane.get("/tenants/team-3/budgets").await, plane.post("/tenants/team-3/budgets/rebuild", json!({})).await]
+    {
+        let budget = &standing["budgets"][0];
+        let shown = ["name", "period", "usd", "spent", "held", "left", "drift"].map(|member| text(&budget[member]));
+        assert_eq!(shown, ["month", "month", "500.00", "0.00", "0.00", "500.00", "0.00"]);
+        assert!(budget["from"].as_u64() <= Some(START) && budget["until"].as_u64() > Some(START));
+    }
+    assert_eq!(plane.get("/audit").await["data"][0]["action"], "budget.rebuild");
+    plane.refused(404, Method::GET, "/tenants/nobody/budgets", Value::Null).await;
+}

@@ -13,13 +13,16 @@ use serde_json::Value;
 use tower_service::Service as _;
 
 use super::{Admin, Guesses, Readiness};
+use crate::alert::{self, Alerts, Live};
 use crate::cache::decide::Guards;
 use crate::cache::{self, Cache};
 use crate::call::SecretKey;
 use crate::clock::Clock;
 use crate::config::{Config, KeySpec, Overrides, Secret, Tenant, TenantKey, TenantSpec};
 use crate::embed::Embedder;
+use crate::limit::{Limiter, LimiterParts};
 use crate::pipeline::{DataPlane, Parts};
+use crate::price::PriceBook;
 use crate::server::Shutdown;
 use crate::store::{Database, Stores, Writer, WriterSizes};
 use crate::telemetry::metrics::Metrics;
@@ -87,8 +90,16 @@ impl Plane {
         }));
         let directory =
             Directory::new(&config, secret.clone()).with_store(Arc::clone(&stores.directory), clock.clone());
-        let directory = Arc::new(directory);
+        let directory = Arc::new(directory.with_labels(metrics.tenants.clone()));
         directory.declare(&config, "start").await.unwrap();
+        let limiter = Arc::new(Limiter::new(LimiterParts {
+            redis: None,
+            counters: None,
+            ledger: Arc::clone(&stores.ledger),
+            clock: clock.clone(),
+            metrics: Arc::clone(&metrics),
+            settings: config.limits.clone(),
+        }));
         let plane = Arc::new(DataPlane::new(Parts {
             directory: Arc::clone(&directory),
             cache: Arc::clone(&cache),
@@ -97,9 +108,21 @@ impl Plane {
             clock: clock.clone(),
             ledger: Arc::clone(&stores.ledger),
             writer,
+            limiter: Arc::clone(&limiter),
+            prices: Arc::new(PriceBook::load(None).unwrap()),
+            pricing: config.prices.clone(),
             metrics: Arc::clone(&metrics),
             shutdown: Shutdown::new(),
         }));
+        let alerts = Alerts::new(alert::Parts {
+            settings: config.alerts.clone(),
+            store: Arc::clone(&stores.alerts),
+            notes: Arc::clone(&stores.notes),
+            source: Arc::new(Live::new(Arc::clone(&directory), Arc::clone(&limiter), &stores)),
+            clock: clock.clone(),
+            metrics: Arc::clone(&metrics),
+        });
+        let alerts = alerts.unwrap();
         let state = Admin {
             readiness: Readiness::default(),
             standing: None,
@@ -113,7 +136,8 @@ impl Plane {
             clock: clock.clone(),
             token: Some(Secret::new(TOKEN.to_owned())),
             directory: Arc::clone(&directory),
-            limiter: None,
+            limiter: Arc::clone(&limiter),
+            alerts,
             reload: None,
             guesses: Arc::new(Guesses::default()),
         };
