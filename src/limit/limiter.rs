@@ -9,6 +9,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
+use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use super::book::{Answer, Books, Outcome, Settlement, Standing, lock};
@@ -21,7 +22,7 @@ use super::outbox::Outbox;
 use super::period::ms;
 use super::place::{Away, Place, from_ledger};
 use super::plan::Plan;
-use super::reconcile::Rounds;
+use super::reconcile::{ROUNDS, Rounds};
 use super::verdict::{allowance, told, unavailable};
 use super::{Allowance, Caller, Denied, Used, Wish};
 use crate::clock::{Clock, UnixMs};
@@ -87,8 +88,10 @@ pub struct Limiter {
     pub(super) counters_away: Mutex<Option<Instant>>,
     /// One at a time seeds for a tenant, and holds in the database.
     turns: Mutex<HashMap<TenantId, Arc<tokio::sync::Mutex<()>>>>,
-    /// Tenants with budgets, for the comparison with the ledger.
-    pub(super) watched: Mutex<HashMap<TenantId, Arc<TenantSpec>>>,
+    /// Tenants whose budgets are in use, and for how many rounds they are still compared with the ledger.
+    pub(super) watched: Mutex<HashMap<TenantId, (Arc<TenantSpec>, u32)>>,
+    /// Some have been in use only since the last round.
+    pub(super) newcomers: Notify,
     pub(super) rounds: Rounds,
     pub(super) looked: Mutex<HashMap<String, (UnixMs, Standing)>>,
 }
@@ -118,6 +121,7 @@ impl Limiter {
             counters_away: Mutex::default(),
             turns: Mutex::default(),
             watched: Mutex::default(),
+            newcomers: Notify::new(),
             rounds: Rounds::default(),
             looked: Mutex::default(),
         }
@@ -406,9 +410,16 @@ impl Limiter {
     pub(super) fn watch(&self, tenant: &TenantId, spec: &Arc<TenantSpec>) {
         let mut watched = lock(&self.watched);
         match watched.get_mut(tenant) {
-            Some(known) if Arc::ptr_eq(known, spec) => {}
-            Some(known) => *known = Arc::clone(spec),
-            None => drop(watched.insert(tenant.clone(), Arc::clone(spec))),
+            Some((known, rounds)) => {
+                *rounds = ROUNDS;
+                if !Arc::ptr_eq(known, spec) {
+                    *known = Arc::clone(spec);
+                }
+            }
+            None => {
+                watched.insert(tenant.clone(), (Arc::clone(spec), ROUNDS + 1));
+                self.newcomers.notify_one();
+            }
         }
     }
 

@@ -237,7 +237,7 @@ async fn counters_are_compared_with_the_ledger_and_rebuilt_from_it() {
     // The row is not there yet, and comes: nothing is corrected.
     rig.limiter.reconcile().await;
     rig.ledger.add(&who, NOON, 900);
-    for _ in 0..5 {
+    for _ in 0..3 {
         rig.limiter.reconcile().await;
     }
     assert_eq!(rig.standing(&who).await, (900, 0));

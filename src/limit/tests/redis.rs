@@ -17,7 +17,7 @@ async fn two_replicas_admit_exactly_what_the_budget_is_for_and_count_every_nano_
     let (one, two) = pair().await;
     for _ in 0..3 {
         let who = Arc::new(Who::budget(vec![budget("month", 100_000)]));
-        let holds = all_at_once(&[&one, &two], &who, 100).await;
+        let holds = all_at_once(&[&one, &two], &who, 500).await;
         assert_eq!(holds.len(), 100);
         let mut spent = 0;
         for (number, hold) in (0..).zip(holds) {
