@@ -176,6 +176,23 @@ async fn what_a_replica_that_was_killed_held_expires() {
 }
 
 #[tokio::test]
+async fn what_was_lost_while_nobody_looked_is_made_good_when_a_budget_comes_into_use() {
+    let (one, two) = pair().await;
+    let who = Who::budget(vec![budget("month", 10_000)]);
+    drop(one.admit(&who, 0, 1_000).await.unwrap());
+    // Of a replica that was killed with it: its row is in the ledger, its settlement was never sent.
+    one.ledger.add(&who, NOON, 4_000);
+    drop(two.admit(&who, 0, 1_000).await.unwrap());
+    for _ in 0..1_000 {
+        if two.standing(&who).await.0 == 4_000 {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    panic!("never made good: {:?}", two.standing(&who).await);
+}
+
+#[tokio::test]
 async fn every_key_expires() {
     let server = Server::start(&[]);
     let rig = Rig::of(Some(ready(&server.settings(), &space()).await), None).running();
