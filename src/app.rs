@@ -5,6 +5,7 @@
 //! answers → the admin plane closes → queued writes reach the store.
 
 mod open;
+mod reload;
 mod secret;
 mod shadow;
 mod upkeep;
@@ -15,18 +16,23 @@ use std::time::{Duration, Instant};
 
 use tokio::task::JoinHandle;
 
+use self::reload::Reloader;
+pub use self::reload::Source;
 use self::secret::Held;
 pub use self::secret::SecretError;
 use self::shadow::Mirroring;
 use self::upkeep::{Gauges, Replicas, sweep, upkeep};
-use crate::admin::{self, Admin, Readiness};
+use crate::admin::{self, Admin, Guesses, Readiness, Reload};
+use crate::alert::{self, Alerts, Live};
 use crate::cache::decide::{Guard, Guards, UnknownGuard, Weights, WeightsError};
 use crate::cache::{self, Cache, Follower, LoadError, SharedTier};
 use crate::clock::Clock;
 use crate::config::{CacheMode, Config};
 use crate::embed::Embedder;
 use crate::ids::TenantId;
+use crate::limit::{Limiter, LimiterParts};
 use crate::pipeline::{self, DataPlane};
+use crate::price::{PriceBook, PriceError};
 use crate::server::{BindError, DrainReport, Listener, Shutdown};
 use crate::shared::{Shared, SharedError};
 use crate::store::{
@@ -35,7 +41,7 @@ use crate::store::{
 };
 use crate::task;
 use crate::telemetry::metrics::{Metrics, MetricsError};
-use crate::tenant::Directory;
+use crate::tenant::{Directory, Noted};
 use crate::upstream::{SetupError, Upstream};
 
 /// Ledger rows that may wait to be written: over a minute of the fastest traffic measured.
@@ -46,6 +52,9 @@ const ENTRY_QUEUE: usize = 8_192;
 const DECISION_QUEUE: usize = 8_192;
 /// Time left for open requests to the admin plane once the data plane has drained.
 const ADMIN_DRAIN: Duration = Duration::from_secs(1);
+
+/// Time for counting what the last requests have used.
+const SETTLE: Duration = Duration::from_secs(2);
 
 /// Why the program cannot start. Every text says what to do.
 #[derive(Debug, thiserror::Error)]
@@ -62,6 +71,9 @@ pub enum StartError {
     /// The upstream cannot be used as configured.
     #[error(transparent)]
     Upstream(#[from] SetupError),
+    /// `[prices] file` cannot be used.
+    #[error(transparent)]
+    Prices(#[from] PriceError),
     /// The metrics cannot be set up.
     #[error(transparent)]
     Metrics(#[from] MetricsError),
@@ -71,6 +83,9 @@ pub enum StartError {
     /// `cache.weights_file` cannot be used.
     #[error("cache.weights_file: {0}")]
     Weights(#[from] WeightsError),
+    /// Somebody cannot be told as configured.
+    #[error(transparent)]
+    Alerts(#[from] alert::SetupError),
     /// Redis cannot be used as configured.
     #[error("[redis] {0}")]
     Shared(#[from] SharedError),
@@ -105,9 +120,12 @@ pub struct App {
     data_plane: JoinHandle<DrainReport>,
     admin_plane: JoinHandle<DrainReport>,
     tasks: Vec<JoinHandle<()>>,
+    limiter: Arc<Limiter>,
     writer: WriterHandle,
     writing: JoinHandle<Unwritten>,
     mirroring: Option<Mirroring>,
+    directory: Arc<Directory>,
+    reloader: Option<Arc<Reloader>>,
     database: Database,
     /// Held until everything else has stopped.
     _secret: Held,
@@ -120,6 +138,8 @@ pub struct Replacements {
     pub clock: Option<Clock>,
     /// Embedder.
     pub embedder: Option<Embedder>,
+    /// Where the configuration can be read again; nowhere if `None`.
+    pub source: Option<Source>,
 }
 
 impl App {
@@ -146,6 +166,7 @@ impl App {
             Listener::bind(config.admin.listen, config.admin.tls.as_ref(), &admin_limits, &config.server.deadlines)?
                 .with_error_body(admin::problem, admin::PROBLEM_TYPE);
         let upstream = Arc::new(Upstream::new(&config.upstream)?);
+        let prices = Arc::new(PriceBook::load(config.prices.file.as_deref())?);
         let metrics = Arc::new(Metrics::new(
             config.tenants.iter().map(|tenant| tenant.name.clone()),
             config.telemetry.models.iter().cloned(),
@@ -204,8 +225,22 @@ impl App {
         }));
         let (shutdown, admin_shutdown) = (Shutdown::new(), Shutdown::new());
         let readiness = Readiness::default();
+        let directory = Directory::new(&config, secret).with_store(Arc::clone(&stores.directory), clock.clone());
+        let directory = Arc::new(directory);
+        let reloader = replace.source.map(|source| {
+            let (directory, audit) = (Arc::clone(&directory), Arc::clone(&stores.audit));
+            Arc::new(Reloader::new(source, config.clone(), directory, audit, clock.clone()))
+        });
+        let limiter = Arc::new(Limiter::new(LimiterParts {
+            redis: shared.clone(),
+            counters: stores.counters.clone(),
+            ledger: Arc::clone(&stores.ledger),
+            clock: clock.clone(),
+            metrics: Arc::clone(&metrics),
+            settings: config.limits.clone(),
+        }));
         let plane = Arc::new(DataPlane::new(pipeline::Parts {
-            directory: Arc::new(Directory::new(&config, secret)),
+            directory: Arc::clone(&directory),
             cache: Arc::clone(&cache),
             upstream,
             limits: limits.clone(),
@@ -213,6 +248,9 @@ impl App {
             ledger: Arc::clone(&stores.ledger),
             writer: writer.clone(),
             metrics: Arc::clone(&metrics),
+            limiter: Arc::clone(&limiter),
+            prices,
+            pricing: config.prices.clone(),
             shutdown: shutdown.clone(),
         }));
         // Before the cache is loaded, so that no change falls between.
@@ -223,6 +261,14 @@ impl App {
             }
             None => None,
         };
+        let alerts = Alerts::new(alert::Parts {
+            settings: config.alerts.clone(),
+            store: Arc::clone(&stores.alerts),
+            notes: Arc::clone(&stores.notes),
+            source: Arc::new(Live::new(Arc::clone(&directory), Arc::clone(&limiter), &stores)),
+            clock: clock.clone(),
+            metrics: Arc::clone(&metrics),
+        })?;
         let admin_state = Admin {
             readiness: readiness.clone(),
             standing: follower.as_ref().map(Follower::standing),
@@ -235,12 +281,18 @@ impl App {
             plane: Arc::clone(&plane),
             clock: clock.clone(),
             token: config.admin.token.clone(),
+            directory: Arc::clone(&directory),
+            limiter: Arc::clone(&limiter),
+            alerts: Arc::clone(&alerts),
+            reload: reloader.clone().map(|reloader| reloader as Arc<dyn Reload>),
+            guesses: Arc::new(Guesses::default()),
         };
         let (data_address, admin_address) = (data.local_addr(), admin.local_addr());
         let (data_stats, admin_stats) = (data.stats(), admin.stats());
         let admin_plane = serve_admin(admin, admin_state, admin_shutdown.clone());
 
         open::patiently(&config.store, || declare(&config, &stores, &clock)).await?;
+        open::patiently(&config.store, || directory.declare(&config, "start")).await?;
         let warming = warm(&config, embedder.clone());
         let learners = cache.load_learners().await?;
         let loaded = cache.load().await?;
@@ -276,6 +328,13 @@ impl App {
                 }),
             ),
         ];
+        tasks.push(task::spawn("limits", &metrics, Arc::clone(&limiter).run(admin_shutdown.clone())));
+        // Until the admin plane ends, for a drain may take long.
+        tasks.push(task::spawn("alerts", &metrics, alerts.run(admin_shutdown.clone())));
+        tasks.push(task::spawn("directory", &metrics, Arc::clone(&directory).run()));
+        if let Some(reloader) = &reloader {
+            tasks.push(task::spawn("reload", &metrics, Arc::clone(reloader).watch()));
+        }
         if let Some(follower) = follower {
             let woken = move || {
                 let shared = shared.clone();
@@ -303,9 +362,12 @@ impl App {
             data_plane,
             admin_plane,
             tasks,
+            limiter,
             writer,
             writing,
             mirroring,
+            directory,
+            reloader,
             database,
             _secret: held,
         })
@@ -328,6 +390,15 @@ impl App {
         self.writer.flush(Duration::from_secs(10)).await.is_ok()
     }
 
+    /// Reads the configuration again; the log says what came of it.
+    pub async fn reload(&self, actor: &str) {
+        match &self.reloader {
+            // What came of it is in the log.
+            Some(reloader) => drop(reloader.reload(actor).await),
+            None => tracing::warn!(actor, "there is no configuration to read again"),
+        }
+    }
+
     /// The handle that ends everything, for whoever waits for signals.
     pub fn shutdown(&self) -> Shutdown {
         self.shutdown.clone()
@@ -339,12 +410,19 @@ impl App {
         self.trigger(drain);
         tracing::info!(bound_s = drain.as_secs(), "draining: no new connections, open requests run on");
         closed("data", self.data_plane).await;
+        // What has ended is counted where the others see it; what is not now, they learn from the ledger.
+        if !self.limiter.flush(SETTLE).await {
+            tracing::warn!("not all that requests have used is counted yet; the ledger has it");
+        }
         self.admin_shutdown.trigger(ADMIN_DRAIN);
         closed("admin", self.admin_plane).await;
         for task in self.tasks {
             task.abort();
         }
         self.cache.save_learners().await;
+        if let Err(error) = self.directory.note_used(&mut Noted::default()).await {
+            tracing::warn!(%error, "it could not be noted which keys were used last");
+        }
         self.writer.close();
         if let Ok(unwritten) = self.writing.await {
             let Unwritten { rows, entries, decisions, spooled } = unwritten;
@@ -410,7 +488,7 @@ fn serve_data(listener: Listener, plane: Arc<DataPlane>, shutdown: Shutdown) -> 
 
 fn serve_admin(listener: Listener, state: Admin, shutdown: Shutdown) -> JoinHandle<DrainReport> {
     let router = admin::router(state);
-    tokio::spawn(listener.serve(move |request, _| admin::serve(router.clone(), request), shutdown))
+    tokio::spawn(listener.serve(move |request, from| admin::serve(router.clone(), request, from.peer.ip()), shutdown))
 }
 
 /// The weights of the configuration, or those that come with the program for this embedder.

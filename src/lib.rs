@@ -5,6 +5,7 @@
 
 pub mod account;
 pub mod admin;
+pub mod alert;
 pub mod app;
 pub mod cache;
 pub mod call;

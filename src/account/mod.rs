@@ -1,6 +1,6 @@
 //! What a request cost: its record while it runs and the ledger row it leaves.
 //!
-//! Prices come with a later version; the row has the columns.
+//! The cost in the row is what the hold of the request is settled with, so that budgets count what the ledger says.
 
 mod record;
 

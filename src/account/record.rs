@@ -10,8 +10,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::cache::outcome::{Outcome, Reason, Tier};
-use crate::clock::Clock;
+use crate::clock::{Clock, UnixMs};
+use crate::config::NanoUsd;
 use crate::ids::{EntryId, RequestId};
+use crate::limit::{Allowance, Hold, Used};
+use crate::price::Price;
 use crate::store::{LedgerRow, LedgerSlot, Tokens, WriterHandle};
 use crate::telemetry::metrics::Metrics;
 
@@ -28,6 +31,9 @@ struct Inner {
 struct State {
     row: LedgerRow,
     slot: Option<LedgerSlot>,
+    price: Option<Price>,
+    hold: Option<Hold>,
+    allowance: Allowance,
     cacheable: bool,
     upstream_wait: Duration,
     upstream_sent: Option<Instant>,
@@ -82,6 +88,9 @@ impl Record {
         let state = State {
             row,
             slot,
+            price: None,
+            hold: None,
+            allowance: Allowance::default(),
             cacheable: false,
             upstream_wait: Duration::ZERO,
             upstream_sent: None,
@@ -95,6 +104,11 @@ impl Record {
     /// Identity of the request.
     pub fn id(&self) -> RequestId {
         self.state().row.request
+    }
+
+    /// When it began.
+    pub fn started_at(&self) -> UnixMs {
+        self.state().row.started_at
     }
 
     /// Fills in parts of the row.
@@ -118,6 +132,29 @@ impl Record {
     /// The entry served or stored.
     pub fn entry(&self, entry: EntryId) {
         self.state().row.entry = Some(entry);
+    }
+
+    /// How much of its limits the caller has left, for the reply's headers. What is not told now stays as it was.
+    pub fn allow(&self, allowance: Allowance) {
+        let mut state = self.state();
+        let before = state.allowance;
+        state.allowance =
+            Allowance { requests: allowance.requests.or(before.requests), tokens: allowance.tokens.or(before.tokens) };
+    }
+
+    /// What was said by [`Record::allow`].
+    pub fn allowance(&self) -> Allowance {
+        self.state().allowance
+    }
+
+    /// What upstream takes for this request, and what is held for it. The hold is settled with the cost in the row, when the
+    /// row is written: so counters and ledger say the same.
+    pub fn charge(&self, price: Option<(Price, &str)>, hold: Hold) {
+        self.allow(hold.allowance());
+        let mut state = self.state();
+        state.price = price.map(|(price, _)| price);
+        state.row.price_version = price.map(|(_, version)| version.to_owned());
+        state.hold = Some(hold);
     }
 
     /// The request goes upstream now.
@@ -197,6 +234,7 @@ impl State {
         let Self { row, .. } = self;
         row.latency_us = micros(self.finished.unwrap_or(total));
         row.ttft_us = self.first_byte.map(micros);
+        row.cost_nano_usd = cost(row, self.price);
         row.overhead_us = micros(self.replied.unwrap_or(total).saturating_sub(self.upstream_wait));
         if self.slot.is_some() {
             for text in [&mut row.user, &mut row.model_asked, &mut row.model_answered].into_iter().flatten() {
@@ -223,7 +261,30 @@ impl Drop for Inner {
         if let Some(slot) = state.slot.take() {
             slot.send(state.row.clone());
         }
+        // After the row is in the journal: what is counted as spent has a row, whenever the process ends.
+        if let Some(hold) = state.hold.take() {
+            let cost = NanoUsd(state.row.cost_nano_usd.unwrap_or(0));
+            hold.settle(Used { tokens: upstream_tokens(&state.row), cost });
+        }
     }
+}
+
+/// What the request cost. Nothing if upstream was not asked; not known (`None`) if there is no price.
+fn cost(row: &LedgerRow, price: Option<Price>) -> Option<i64> {
+    if row.upstream.is_none() {
+        return Some(0);
+    }
+    let used = matches!(row.tokens_source.as_deref(), Some("billed" | "estimated"));
+    price.map(|price| if used { price.cost(&row.tokens).0 } else { 0 })
+}
+
+/// Tokens that upstream has worked on.
+fn upstream_tokens(row: &LedgerRow) -> u64 {
+    let t = row.tokens;
+    if row.upstream.is_none() {
+        return 0;
+    }
+    [t.input, t.cache_read, t.cache_write, t.output, t.reasoning].into_iter().fold(0, u64::saturating_add)
 }
 
 /// Longest text of callers or of upstream in a row, bytes. Anybody may send megabytes as the `user` of a request; a row

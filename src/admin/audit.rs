@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use super::{Admin, Problem};
 use crate::ids::AuditId;
-use crate::store::AuditRow;
+use crate::store::{AuditRow, AuditVerdict, verify_audit};
 
 /// Most rows of one answer.
 const MOST: u32 = 1_000;
@@ -34,6 +34,13 @@ pub(super) async fn trail(
     let full = u32::try_from(rows.len()).is_ok_and(|count| count == limit);
     let next = rows.last().filter(|_| full).map(|row| row.id.to_string());
     Ok(Json(json!({ "data": rows.iter().map(view).collect::<Vec<_>>(), "next_cursor": next })))
+}
+
+/// `GET /admin/v1/audit/verify`: whether every row is the one that was written, and none is missing.
+pub(super) async fn verify(State(state): State<Admin>) -> Result<Json<Value>, Problem> {
+    let AuditVerdict { ok, rows, head, broken_at, why } = verify_audit(&*state.stores.audit).await?;
+    let head = head.map(|head| blake3::Hash::from_bytes(head.hash).to_hex().to_string());
+    Ok(Json(json!({ "ok": ok, "rows": rows, "head": head, "broken_at": broken_at, "why": why })))
 }
 
 fn view(row: &AuditRow) -> Value {

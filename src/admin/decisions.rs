@@ -9,6 +9,7 @@ use http::StatusCode;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
+use super::auth::Who;
 use super::invalidate::reason;
 use super::{Admin, Problem};
 use crate::cache::decide::INPUT_NAMES;
@@ -53,6 +54,7 @@ pub(super) struct Page {
 /// `POST /admin/v1/cache/feedback`
 pub(super) async fn feedback(
     State(state): State<Admin>,
+    who: Who,
     said: Result<Json<Said>, JsonRejection>,
 ) -> Result<Json<Value>, Problem> {
     let Json(Said { request_id, verdict, within_hours, reason: why }) = said?;
@@ -63,7 +65,7 @@ pub(super) async fn feedback(
     let (done, result) = tokio::sync::oneshot::channel();
     let (plane, own) = (state.clone(), feedback.clone());
     task::spawn("feedback", &state.metrics, async move {
-        let taken = take_in(&plane, &own, why).await;
+        let taken = take_in(&plane, &own, who.actor, why).await;
         // Nobody waits any more; the audit row says what was done.
         let _ = done.send(taken);
     });
@@ -77,13 +79,18 @@ pub(super) async fn feedback(
     Ok(Json(told))
 }
 
-async fn take_in(state: &Admin, feedback: &Feedback, why: Option<String>) -> Result<(Consequences, AuditId), Problem> {
+async fn take_in(
+    state: &Admin,
+    feedback: &Feedback,
+    actor: String,
+    why: Option<String>,
+) -> Result<(Consequences, AuditId), Problem> {
     let done = state.cache.feedback(feedback, state.stores.ledger.as_ref()).await?;
     let now = state.clock.now_ms();
     let row = AuditRow {
         id: AuditId::at(now),
         at: now,
-        actor: state.actor(),
+        actor,
         action: "cache.feedback".into(),
         reason: why,
         what: json!({ "request_id": feedback.request.to_string(), "verdict": feedback.opinion.as_str() }).to_string(),

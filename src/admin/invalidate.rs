@@ -10,6 +10,7 @@ use http::StatusCode;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
+use super::auth::Who;
 use super::cache::{entry_id, find, tag, view};
 use super::{Admin, Problem};
 use crate::cache::outcome::Tier;
@@ -94,6 +95,7 @@ pub(super) struct Why {
 /// `POST /admin/v1/cache/invalidate`. With `dry_run` nothing is removed.
 pub(super) async fn invalidate(
     State(state): State<Admin>,
+    who: Who,
     ask: Result<Json<Wanted>, JsonRejection>,
 ) -> Result<Json<Value>, Problem> {
     let Json(mut ask) = ask?;
@@ -115,7 +117,7 @@ pub(super) async fn invalidate(
         expect: ask.expect,
         expect_count: ask.expect_count,
         action: "cache.invalidate",
-        actor: state.actor(),
+        actor: who.actor,
         reason,
         what,
     };
@@ -140,6 +142,7 @@ pub(super) async fn invalidate(
 pub(super) async fn delete(
     State(state): State<Admin>,
     Path(id): Path<String>,
+    who: Who,
     why: Result<Query<Why>, QueryRejection>,
 ) -> Result<Json<Value>, Problem> {
     let Query(why) = why?;
@@ -151,7 +154,7 @@ pub(super) async fn delete(
         expect: None,
         expect_count: None,
         action: "cache.delete",
-        actor: state.actor(),
+        actor: who.actor,
         reason: why.reason.map(reason).transpose()?,
         what: json!({ "tenant": meta.tenant.as_str(), "id": meta.id.to_string() }).to_string(),
     };

@@ -1,40 +1,54 @@
 //! The admin plane: health, metrics, and questions about requests and the cache.
 //!
-//! Served by our own listener on its own port; axum only routes. Needs the admin token unless none is configured, which
-//! the configuration allows on loopback only. Errors are RFC 9457 problem details.
+//! Served by our own listener on its own port; axum only routes. Every route is a line of one table ([`routes`]), which says
+//! whom it needs; [`auth`] sees to it. Errors are RFC 9457 problem details.
 
+mod alerts;
+mod apply;
 mod audit;
+mod auth;
+mod budgets;
 mod cache;
+mod change;
 mod decisions;
+mod forms;
 mod health;
 mod invalidate;
+mod keys;
+mod reload;
 mod requests;
+mod routes;
 mod shadow;
 mod store;
+mod tenant_data;
 mod tenants;
+mod tokens;
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use axum::Router;
 use axum::body::Body;
 use axum::extract::rejection::{JsonRejection, QueryRejection};
-use axum::extract::{Request, State};
-use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{delete, get, post};
 use bytes::Bytes;
 use http::{StatusCode, header};
 use serde_json::json;
-use subtle::ConstantTimeEq;
 
+pub use self::auth::Guesses;
+use self::auth::Peer;
+pub use self::reload::{NotReloaded, Reload, Reloaded, Reloading};
+use crate::alert::Alerts;
 use crate::cache::{Cache, Standing};
 use crate::clock::Clock;
-use crate::config::{Limits, Secret, StoreUrl};
+use crate::config::{Limits, Secret, StoreUrl, Wrong};
+use crate::limit::Limiter;
 use crate::pipeline::DataPlane;
 use crate::server::{BodyError, RequestBody};
 use crate::store::{Sealed, ShadowHandle, Stores};
 use crate::telemetry::metrics::Metrics;
+use crate::tenant::Directory;
 
 /// Bytes of an admin request body.
 const BODY_BYTES: usize = 1 << 20;
@@ -80,17 +94,18 @@ pub struct Admin {
     pub plane: Arc<DataPlane>,
     /// Wall-clock time.
     pub clock: Clock,
-    /// Bearer token.
+    /// Bearer token of the configuration.
     pub token: Option<Secret>,
-}
-
-impl Admin {
-    /// Who makes changes, for the audit: the start of the token's keyed hash, which tells tokens apart and gives none away.
-    fn actor(&self) -> String {
-        let Some(token) = &self.token else { return "loopback".to_owned() };
-        let hash = blake3::Hash::from_bytes(self.cache.secret().digest("admin token", token.expose().as_bytes()));
-        hash.to_hex().chars().take(8).collect()
-    }
+    /// Tenants, keys and tokens.
+    pub directory: Arc<Directory>,
+    /// Budgets as they stand, where they are kept.
+    pub limiter: Arc<Limiter>,
+    /// Who is told of what.
+    pub alerts: Arc<Alerts>,
+    /// Reads the configuration again.
+    pub reload: Option<Arc<dyn Reload>>,
+    /// Wrong tokens.
+    pub guesses: Arc<Guesses>,
 }
 
 /// An error as RFC 9457 problem details.
@@ -98,11 +113,22 @@ impl Admin {
 struct Problem {
     status: StatusCode,
     detail: String,
+    /// What is wrong with what was sent, place by place.
+    wrong: Vec<Wrong>,
 }
 
 impl Problem {
     fn new(status: StatusCode, detail: impl Into<String>) -> Self {
-        Self { status, detail: detail.into() }
+        Self { status, detail: detail.into(), wrong: Vec::new() }
+    }
+
+    /// The same, said of a part of what was sent.
+    fn at(mut self, place: &str) -> Self {
+        self.detail = format!("{place}: {}", self.detail);
+        for wrong in &mut self.wrong {
+            wrong.place = format!("{place}.{}", wrong.place);
+        }
+        self
     }
 
     fn not_found(what: &str) -> Self {
@@ -112,7 +138,7 @@ impl Problem {
 
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
-        let body = problem(self.status, "", &self.detail);
+        let body = document(self.status, "", &self.detail, &self.wrong);
         (self.status, [(header::CONTENT_TYPE, PROBLEM_TYPE)], body).into_response()
     }
 }
@@ -121,6 +147,14 @@ impl From<crate::store::StoreError> for Problem {
     fn from(error: crate::store::StoreError) -> Self {
         tracing::error!(%error, "an admin request found the store failing");
         Self::new(StatusCode::SERVICE_UNAVAILABLE, "the store cannot be read or written now; see the log")
+    }
+}
+
+impl From<Vec<Wrong>> for Problem {
+    fn from(wrong: Vec<Wrong>) -> Self {
+        let told = |wrong: &Wrong| format!("`{}`: {}: {}", wrong.place, wrong.what, wrong.fix);
+        let detail = wrong.iter().map(told).collect::<Vec<_>>().join("; ");
+        Self { status: StatusCode::UNPROCESSABLE_ENTITY, detail, wrong }
     }
 }
 
@@ -147,10 +181,18 @@ impl From<JsonRejection> for Problem {
 
 /// A problem document; also used for what the listener refuses by itself.
 pub fn problem(status: StatusCode, code: &'static str, detail: &str) -> Bytes {
+    document(status, code, detail, &[])
+}
+
+fn document(status: StatusCode, code: &'static str, detail: &str, wrong: &[Wrong]) -> Bytes {
     let title = status.canonical_reason().unwrap_or("error");
     let mut body = json!({ "type": "about:blank", "title": title, "status": status.as_u16(), "detail": detail });
     if let (false, Some(members)) = (code.is_empty(), body.as_object_mut()) {
         members.insert("code".to_owned(), code.into());
+    }
+    if let (false, Some(members)) = (wrong.is_empty(), body.as_object_mut()) {
+        let told = |wrong: &Wrong| json!({ "place": wrong.place, "what": wrong.what, "fix": wrong.fix });
+        members.insert("errors".to_owned(), wrong.iter().map(told).collect());
     }
     body.to_string().into()
 }
@@ -162,95 +204,20 @@ pub fn limits(data: &Limits) -> Limits {
 
 /// All routes.
 pub fn router(state: Admin) -> Router {
-    let api = Router::new()
-        .route("/requests", get(requests::recent))
-        .route("/requests/{id}", get(requests::one))
-        .route("/cache/stats", get(cache::stats))
-        .route("/cache/entries", get(cache::entries))
-        .route("/cache/entries/{id}", get(cache::entry).delete(invalidate::delete))
-        .route("/cache/search", get(cache::search))
-        .route("/cache/explain", post(cache::explain))
-        .route("/cache/invalidate", post(invalidate::invalidate))
-        .route("/cache/feedback", post(decisions::feedback))
-        .route("/cache/learners", get(decisions::learners))
-        .route("/cache/decisions", get(decisions::list))
-        .route("/cache/decisions/{request}", get(decisions::one))
-        .route("/cache/probing", get(decisions::probing))
-        .route("/cache/shadow", get(shadow::report))
-        .route("/store", get(store::report))
-        .route("/tenants/{name}/data", delete(tenants::delete))
-        .route("/audit", get(audit::trail));
-    Router::new()
-        .route("/metrics", get(health::metrics))
-        .nest("/admin/v1", api)
-        .route_layer(middleware::from_fn_with_state(state.clone(), authorise))
-        .route("/livez", get(health::live))
-        .route("/readyz", get(health::ready))
-        .fallback(|| async { Problem::not_found("page; see /livez, /readyz, /metrics and /admin/v1/…") })
-        .method_not_allowed_fallback(|| async {
-            Problem::new(StatusCode::METHOD_NOT_ALLOWED, "this page does not take that method; see the `allow` header")
-        })
-        .with_state(state)
+    routes::router(state)
 }
 
 /// Serves one request of our listener.
-pub async fn serve(router: Router, request: http::Request<RequestBody>) -> Response {
+pub async fn serve(router: Router, request: http::Request<RequestBody>, peer: IpAddr) -> Response {
     use tower_service::Service;
     let mut router = router;
-    match router.call(request.map(Body::new)).await {
+    let mut request = request.map(Body::new);
+    request.extensions_mut().insert(Peer(peer));
+    match router.call(request).await {
         Ok(response) => response,
         Err(never) => match never {},
     }
 }
 
-/// The token, where one is configured. Without one the listener is on loopback, where a web page must still not get in:
-/// it could only do so under a foreign host name.
-async fn authorise(State(state): State<Admin>, request: Request, next: Next) -> Response {
-    let allowed = match &state.token {
-        Some(token) => bearer(&request).is_some_and(|sent| sent.as_bytes().ct_eq(token.expose().as_bytes()).into()),
-        None => local_host(&request),
-    };
-    if allowed {
-        return next.run(request).await;
-    }
-    let hint = match state.token {
-        Some(_) => "send the admin token as `Authorization: Bearer …`",
-        None => "without an admin token this listener answers to a loopback address or `localhost` only",
-    };
-    let challenge = [(header::WWW_AUTHENTICATE, "Bearer")];
-    (challenge, Problem::new(StatusCode::UNAUTHORIZED, hint)).into_response()
-}
-
-fn bearer(request: &Request) -> Option<&str> {
-    let value = request.headers().get(header::AUTHORIZATION)?.to_str().ok()?;
-    value.strip_prefix("Bearer ").map(str::trim)
-}
-
-fn local_host(request: &Request) -> bool {
-    let header = request.headers().get(header::HOST).and_then(|h| h.to_str().ok());
-    let host = request.uri().authority().map(http::uri::Authority::as_str).or(header).unwrap_or_default();
-    let name = match host.strip_prefix('[') {
-        Some(v6) => v6.split(']').next().unwrap_or_default(),
-        None => host.rsplit_once(':').map_or(host, |(name, _)| name),
-    };
-    name == "localhost" || name.parse::<std::net::IpAddr>().is_ok()
-}
-
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn host(host: &str) -> bool {
-        local_host(&Request::builder().header(header::HOST, host).body(Body::empty()).unwrap())
-    }
-
-    #[test]
-    fn a_web_page_under_a_foreign_name_does_not_get_in() {
-        for good in ["localhost:8081", "127.0.0.1:8081", "127.0.0.1", "[::1]:8081", "localhost"] {
-            assert!(host(good), "{good}");
-        }
-        for bad in ["evil.example", "evil.example:8081", "localhost.evil.example", ""] {
-            assert!(!host(bad), "{bad}");
-        }
-    }
-}
+mod tests;

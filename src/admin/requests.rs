@@ -7,6 +7,7 @@ use http::StatusCode;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
+use super::auth::Who;
 use super::{Admin, Problem};
 use crate::ids::{RequestId, TenantId};
 use crate::store::LedgerRow;
@@ -22,20 +23,22 @@ pub(super) struct Recent {
 }
 
 /// `GET /admin/v1/requests/{id}`. A row is written some milliseconds after its request has ended.
-pub(super) async fn one(State(state): State<Admin>, Path(id): Path<String>) -> Result<Json<Value>, Problem> {
+pub(super) async fn one(State(state): State<Admin>, Path(id): Path<String>, who: Who) -> Result<Json<Value>, Problem> {
     let id: RequestId =
         id.parse().map_err(|error| Problem::new(StatusCode::BAD_REQUEST, format!("`{id}` is {error}")))?;
     let row = state.stores.ledger.request(id).await?;
+    let row = row.filter(|row| who.sees(row.tenant.as_ref()));
     row.map(|row| Json(view(&row))).ok_or_else(|| Problem::not_found("request"))
 }
 
 /// `GET /admin/v1/requests`, newest first.
 pub(super) async fn recent(
     State(state): State<Admin>,
+    who: Who,
     ask: Result<Query<Recent>, QueryRejection>,
 ) -> Result<Json<Value>, Problem> {
     let Query(ask) = ask?;
-    let tenant = ask.tenant.as_deref().map(TenantId::new);
+    let tenant = who.narrowed(ask.tenant.as_deref().map(TenantId::new))?;
     let rows = state.stores.ledger.recent(tenant.as_ref(), ask.limit.unwrap_or(50).min(MOST)).await?;
     Ok(Json(json!({ "data": rows.iter().map(view).collect::<Vec<_>>() })))
 }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{Method, Request, header};
+use http::{Method, Request, StatusCode, header};
 use http_body_util::{BodyExt, Full};
 use hyper_util::client::legacy::Client;
 use hyper_util::rt::TokioExecutor;
@@ -47,8 +47,54 @@ pub(super) async fn ask(at: &AdminAt, method: Method, path: &str, body: Option<&
     if status.is_success() {
         return Ok(value);
     }
-    let detail = value.get("detail").and_then(Value::as_str).unwrap_or_default();
-    Err(format!("{status}: {detail}"))
+    Err(refusal(status, &value))
+}
+
+/// Asks for all pages of a list; `plural` is the member that holds them.
+pub(super) async fn list(at: &AdminAt, path: &str, plural: &str) -> Result<Vec<Value>, String> {
+    let (mut rows, mut next) = (Vec::new(), None);
+    loop {
+        let sign = if path.contains('?') { '&' } else { '?' };
+        let page = next.map_or_else(|| path.to_owned(), |next: String| format!("{path}{sign}cursor={}", escape(&next)));
+        let mut answer = ask(at, Method::GET, &page, None).await?;
+        let found = answer.get_mut(plural).map(Value::take);
+        match found {
+            Some(Value::Array(found)) => rows.extend(found),
+            _ => return Err(format!("{}{page} answered without `{plural}`; is it the admin plane?", at.admin)),
+        }
+        next = match answer.get("next") {
+            None | Some(Value::Null) => return Ok(rows),
+            Some(Value::String(next)) => Some(next.clone()),
+            Some(other) => Some(other.to_string()),
+        };
+    }
+}
+
+/// The path of a tenant, with what stands behind it.
+pub(super) fn tenant_path(tenant: &str, rest: &str) -> String {
+    format!("/admin/v1/tenants/{}{rest}", escape(tenant))
+}
+
+/// What a refusal says, with everything that was found wrong, each on a line of its own.
+fn refusal(status: StatusCode, problem: &Value) -> String {
+    let member = |value: &Value, name: &str| value.get(name).and_then(Value::as_str).map(str::to_owned);
+    let errors = problem.get("errors").and_then(Value::as_array).cloned().unwrap_or_default();
+    if errors.is_empty() {
+        return format!("{status}: {}", member(problem, "detail").unwrap_or_default());
+    }
+    // The detail says the same in one line.
+    let mut text = status.to_string();
+    for error in &errors {
+        let what = member(error, "what").unwrap_or_else(|| error.to_string());
+        match member(error, "place") {
+            Some(place) => text.push_str(&format!("\n{place}: {what}")),
+            None => text.push_str(&format!("\n{what}")),
+        }
+        if let Some(fix) = member(error, "fix") {
+            text.push_str(&format!("\n    fix: {fix}"));
+        }
+    }
+    text
 }
 
 /// Escapes a query value.

@@ -1,16 +1,24 @@
 //! The command line. Exit codes: 0 done, 1 failed, 2 wrong usage.
 
+mod alerts;
 mod api;
 mod audit;
+mod budget;
 mod cache;
 mod check;
 mod explain;
 mod invalidate;
+mod key;
 mod learning;
 mod migrate;
+mod reload;
 mod replay;
+mod secrets;
 mod serve;
+mod table;
 mod tenant;
+mod terms;
+mod token;
 mod transfer;
 
 use std::process::ExitCode;
@@ -43,7 +51,7 @@ enum Command {
     /// Look into the cache of a running proxy, or take things out of it.
     #[command(subcommand)]
     Cache(cache::Command),
-    /// Show what was changed through the admin plane, by whom and why.
+    /// Show what was changed through the admin plane, by whom and why, and prove that it is all there.
     #[command(subcommand)]
     Audit(audit::Command),
     /// Show the ledger row of a request, or the latest rows.
@@ -64,9 +72,24 @@ enum Command {
     /// Write what is in a backup to a database.
     #[command(after_help = transfer::RESTORE_EXAMPLES)]
     Restore(transfer::Restore),
-    /// Delete a tenant's data and shred its key.
+    /// Make and change tenants of a running proxy, one by one or many from a file; delete a tenant's data.
     #[command(subcommand)]
-    Tenant(tenant::Command),
+    Tenant(Box<tenant::Command>),
+    /// Make, change, rotate and revoke the virtual keys of tenants.
+    #[command(subcommand)]
+    Key(Box<key::Command>),
+    /// Make and remove admin tokens.
+    #[command(subcommand)]
+    Token(token::Command),
+    /// Show what is spent and left of budgets.
+    #[command(subcommand)]
+    Budget(budget::Command),
+    /// Show alerts, or send one to try the channels out.
+    #[command(subcommand)]
+    Alerts(alerts::Command),
+    /// Have a running proxy read its configuration file again.
+    #[command(after_help = reload::EXAMPLE)]
+    Reload(reload::Reload),
     /// Wrap the data keys of sealed tenants by a new master key.
     #[command(after_help = tenant::ROTATE_EXAMPLE)]
     RotateMaster(tenant::RotateMaster),
@@ -104,6 +127,11 @@ pub fn run() -> ExitCode {
             Command::Backup(backup) => backup.run().await,
             Command::Restore(restore) => restore.run().await,
             Command::Tenant(command) => command.run().await,
+            Command::Key(command) => command.run().await,
+            Command::Token(command) => command.run().await,
+            Command::Budget(command) => command.run().await,
+            Command::Alerts(command) => command.run().await,
+            Command::Reload(reload) => reload.run().await,
             Command::RotateMaster(rotate) => rotate.run().await,
         }
     });
@@ -118,4 +146,40 @@ fn failed(message: &str) -> ExitCode {
         eprintln!("remora: {message}");
     }
     ExitCode::FAILURE
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    /// Every command without commands of its own, with its name as it is typed.
+    fn leaves(command: &clap::Command, name: &str, found: &mut Vec<(String, clap::Command)>) {
+        if !command.has_subcommands() {
+            found.push((name.to_owned(), command.clone()));
+        }
+        for inner in command.get_subcommands() {
+            leaves(inner, &format!("{name} {}", inner.get_name()), found);
+        }
+    }
+
+    #[test]
+    fn every_command_that_asks_the_admin_plane_has_json_and_an_example_of_itself() {
+        let mut found = Vec::new();
+        Cli::command().debug_assert();
+        leaves(&Cli::command(), "remora", &mut found);
+        let new = ["tenant", "key", "token", "budget", "alerts", "audit", "reload"];
+        found.retain(|(name, command)| {
+            let asks = command.get_arguments().any(|argument| argument.get_id() == "admin");
+            asks && name.split(' ').nth(1).is_some_and(|first| new.contains(&first))
+        });
+        assert!(found.len() >= 25, "{}", found.len());
+        for (name, command) in found {
+            assert!(command.get_arguments().any(|argument| argument.get_id() == "json"), "{name}");
+            let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+            let example = help.split("Example").last().unwrap_or_default();
+            assert!(example.contains(&format!("\n  {name}")) || example.contains(&name), "{name}: {help}");
+        }
+    }
 }

@@ -6,13 +6,16 @@ use std::time::Duration;
 use clap::Args;
 use tokio::signal::unix::{SignalKind, signal};
 
-use super::check::load;
-use crate::app::App;
+use super::check::{environment, load};
+use crate::app::{App, Replacements, Source};
 use crate::config::{Config, Overrides};
 use crate::telemetry::log;
 
 /// Time left for open requests after a second signal.
 const HURRY: Duration = Duration::from_secs(1);
+
+/// The signal to read the configuration again.
+const HANG_UP: &str = "SIGHUP";
 
 #[derive(Args)]
 pub(super) struct Serve {
@@ -66,17 +69,25 @@ impl Serve {
             tracing::warn!("--rem-listen: the REM sidecar is not part of this version");
         }
         let banner = banner(&config);
+        let source =
+            Source { path: self.config.clone(), env: environment().collect(), overrides: self.flags.overrides() };
+        let replace = Replacements { source: Some(source), ..Replacements::default() };
         // The handlers stand before anything is opened, so that a signal during start-up ends it in order, too.
         let mut signals = Signals::new().map_err(|error| format!("signals cannot be handled: {error}"))?;
         let app = tokio::select! {
-            started = App::start(config) => started.map_err(|error| error.to_string())?,
-            name = signals.next() => {
+            started = App::start_with(config, replace) => started.map_err(|error| error.to_string())?,
+            name = signals.end() => {
                 tracing::info!(signal = name, "stopped while starting");
                 return Ok(());
             }
         };
         eprintln!("{}", banner.replace("{data}", &app.data.to_string()).replace("{admin}", &app.admin.to_string()));
-        let name = signals.next().await;
+        let name = loop {
+            match signals.next().await {
+                HANG_UP => app.reload(HANG_UP).await,
+                name => break name,
+            }
+        };
         tracing::info!(signal = name, "signal received; send it again to hurry");
         let shutdown = app.shutdown();
         let stop = app.stop();
@@ -84,14 +95,14 @@ impl Serve {
         loop {
             tokio::select! {
                 () = &mut stop => return Ok(()),
-                _ = signals.next() => shutdown.trigger(HURRY),
+                _ = signals.end() => shutdown.trigger(HURRY),
             }
         }
     }
 }
 
 fn banner(config: &Config) -> String {
-    let mode = if config.tenants.is_empty() { "passthrough: each caller's own key" } else { "virtual keys" };
+    let mode = if config.server.passthrough { "passthrough: each caller's own key" } else { "virtual keys" };
     format!(
         "remora {}: http://{{data}}/v1 → {} ({mode}); store {}; admin http://{{admin}}",
         env!("CARGO_PKG_VERSION"),
@@ -103,17 +114,33 @@ fn banner(config: &Config) -> String {
 struct Signals {
     terminate: tokio::signal::unix::Signal,
     interrupt: tokio::signal::unix::Signal,
+    hang_up: tokio::signal::unix::Signal,
 }
 
 impl Signals {
     fn new() -> std::io::Result<Self> {
-        Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            hang_up: signal(SignalKind::hangup())?,
+        })
     }
 
     async fn next(&mut self) -> &'static str {
         tokio::select! {
             _ = self.terminate.recv() => "SIGTERM",
             _ = self.interrupt.recv() => "SIGINT",
+            _ = self.hang_up.recv() => HANG_UP,
+        }
+    }
+
+    /// The next one that ends the program.
+    async fn end(&mut self) -> &'static str {
+        loop {
+            let name = self.next().await;
+            if name != HANG_UP {
+                return name;
+            }
         }
     }
 }

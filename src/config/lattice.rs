@@ -19,7 +19,6 @@ pub(super) fn check(config: &Config, root: &Map, problems: &mut Problems) {
     check.listeners(config);
     check.shadow(config);
     check.admin_token(config);
-    check.somebody_may_call(config);
 }
 
 struct Check<'a> {
@@ -91,14 +90,6 @@ impl Check<'_> {
             let message = format!("the admin plane listens on {listen}, which others can reach, and has no token");
             let fix = "name the token in admin.token_env or admin.token_file, or listen on 127.0.0.1".to_owned();
             self.report("admin.token_env", "admin.listen", ProblemKind::Missing, message, fix);
-        }
-    }
-
-    fn somebody_may_call(&mut self, config: &Config) {
-        if !config.server.passthrough && config.tenants.is_empty() {
-            let message = "passthrough is off and no tenant is declared, so nobody could call".to_owned();
-            let fix = "declare a [[tenant]] with a [[tenant.key]], or set server.passthrough to true".to_owned();
-            self.report("server.passthrough", "tenant", ProblemKind::Conflict, message, fix);
         }
     }
 

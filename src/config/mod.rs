@@ -9,6 +9,7 @@
 //! without a single doubt in it, or every problem at once. It must never panic on what people write, and never repeat a
 //! secret.
 
+mod alerts;
 mod credential;
 mod glob;
 mod lattice;
@@ -16,14 +17,18 @@ mod limits;
 mod master_key;
 mod model;
 mod money;
+mod onboard;
 mod problem;
 mod reader;
 mod redis_url;
 mod render;
 mod secret;
 mod sections;
+mod spec;
 mod store_url;
 mod tenants;
+#[cfg(test)]
+mod tenants_tests;
 mod terms;
 #[cfg(test)]
 mod tests;
@@ -35,11 +40,13 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
+pub use alerts::{Alerts, Email, MailTls, Webhook, WebhookFormat};
 pub use glob::glob_matches;
 pub use limits::RateSettings;
 pub use master_key::{MasterKey, Seal};
 pub use model::*;
 pub use money::{BadMoney, NanoUsd};
+pub use onboard::{KeyPlan, TenantPlan};
 pub use problem::{Problem, ProblemKind, Problems, Source, check_report};
 pub use redis_url::{BadRedisUrl, RedisUrl};
 pub use secret::Secret;

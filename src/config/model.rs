@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::{KeySpec, MasterKey, RateSettings, RedisUrl, Seal, Secret, StoreUrl, TenantSpec};
+use super::{Alerts, KeySpec, MasterKey, RateSettings, RedisUrl, Seal, Secret, StoreUrl, TenantSpec, UnknownPrice};
 
 /// Everything `remora serve` needs to run.
 #[derive(Clone)]
@@ -27,6 +27,10 @@ pub struct Config {
     pub cache: Cache,
     /// Where requests are forwarded.
     pub upstream: Upstream,
+    /// What models cost.
+    pub prices: Prices,
+    /// Whom to tell of what.
+    pub alerts: Alerts,
     /// Declared tenants. Empty means passthrough mode.
     pub tenants: Vec<Tenant>,
     /// Logs and metric labels.
@@ -34,7 +38,7 @@ pub struct Config {
 }
 
 /// `[server]`
-#[derive(Clone)]
+#[derive(Clone, PartialEq)]
 pub struct Server {
     /// Address of the data plane.
     pub listen: SocketAddr,
@@ -118,7 +122,7 @@ pub struct Deadlines {
 }
 
 /// `[admin]`
-#[derive(Clone)]
+#[derive(Clone, PartialEq)]
 pub struct Admin {
     /// Address of the admin plane.
     pub listen: SocketAddr,
@@ -171,7 +175,7 @@ pub enum Migrate {
 }
 
 /// `[redis]`
-#[derive(Clone)]
+#[derive(Clone, PartialEq)]
 pub struct Redis {
     /// Where it is.
     pub url: RedisUrl,
@@ -194,7 +198,7 @@ pub struct Redis {
 }
 
 /// `[embedding]`
-#[derive(Clone)]
+#[derive(Clone, PartialEq)]
 pub struct Embedding {
     /// Which embedder.
     pub kind: EmbeddingKind,
@@ -209,7 +213,7 @@ pub struct Embedding {
 }
 
 /// `[embedding] kind`
-#[derive(Clone)]
+#[derive(Clone, PartialEq)]
 pub enum EmbeddingKind {
     /// The model inside the binary.
     Builtin,
@@ -311,7 +315,7 @@ pub struct Audit {
 }
 
 /// `[[upstream]]`; exactly one for now.
-#[derive(Clone)]
+#[derive(Clone, PartialEq)]
 pub struct Upstream {
     /// Name in metrics and logs.
     pub name: String,
@@ -336,7 +340,7 @@ pub struct Upstream {
 }
 
 /// `[[tenant]]`
-#[derive(Clone)]
+#[derive(Clone, PartialEq)]
 pub struct Tenant {
     /// Unique name; is the tenant id.
     pub name: String,
@@ -349,7 +353,7 @@ pub struct Tenant {
 }
 
 /// `[[tenant.key]]`
-#[derive(Clone)]
+#[derive(Clone, PartialEq)]
 pub struct TenantKey {
     /// Unique within the tenant; is the key id, as `tenant/name`.
     pub name: String,
@@ -378,6 +382,17 @@ pub struct TenantCache {
     /// See [`Cache::share`].
     #[serde(skip_serializing_if = "Option::is_none")]
     pub share: Option<Share>,
+}
+
+/// `[prices]`
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Prices {
+    /// Price list of the operator, laid over the shipped one.
+    pub file: Option<PathBuf>,
+    /// What to do with a model without a price, where the tenant says nothing.
+    pub unknown: UnknownPrice,
+    /// Output tokens that are taken for an answer without a limit of a model whose longest answer is not known.
+    pub assumed_output: u32,
 }
 
 /// `[telemetry]`

@@ -8,8 +8,10 @@ use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
+use super::money::NanoUsd;
 use super::problem::{Problem, ProblemKind, Problems, Source, quote};
-use super::tree::{Map, Node, Value};
+use super::terms::Wrong;
+use super::tree::{self, Map, Node, Value};
 use super::units::{parse_duration, parse_size, show_duration, show_size};
 use super::unknown;
 
@@ -147,6 +149,11 @@ impl<'a> Reader<'a> {
 
     /// A whole number between the two, both allowed.
     pub(super) fn count(&mut self, key: &str, least: u32, most: u32) -> u32 {
+        u32::try_from(self.whole(key, least.into(), most.into())).unwrap_or(least)
+    }
+
+    /// The same for numbers that may be larger.
+    pub(super) fn whole(&mut self, key: &str, least: u64, most: u64) -> u64 {
         let Some(node) = self.require(key) else { return least };
         let number = match &node.value {
             Value::Integer(number) => Some(*number),
@@ -157,13 +164,62 @@ impl<'a> Reader<'a> {
             self.wrong_type(key, node, "a whole number", "write digits only, without quotes");
             return least;
         };
-        match u32::try_from(number) {
+        match u64::try_from(number) {
             Ok(value) if (least..=most).contains(&value) => value,
             _ => {
                 self.out_of_range(key, &node.source, &number.to_string(), &least.to_string(), &most.to_string());
                 least
             }
         }
+    }
+
+    /// An amount of dollars. A number with a point is taken as it was written, as long as a float holds all its digits.
+    pub(super) fn money(&mut self, key: &str) -> NanoUsd {
+        const ADVICE: &str = "write dollars with at most nine digits behind the point, as in \"12.50\"";
+        const EXACT: usize = 15;
+        let Some(node) = self.require(key) else { return NanoUsd(0) };
+        let text = match &node.value {
+            Value::Text(text) | Value::Raw(text) => text.clone(),
+            Value::Integer(number) => number.to_string(),
+            Value::Float(number) => {
+                let shown = number.to_string();
+                if shown.bytes().filter(u8::is_ascii_digit).count() > EXACT {
+                    let message = "the number has more digits than are kept without quotes".to_owned();
+                    self.note(key, &node.source, ProblemKind::BadValue, message, ADVICE.to_owned());
+                    return NanoUsd(0);
+                }
+                shown
+            }
+            _ => {
+                self.wrong_type(key, node, "an amount of dollars", ADVICE);
+                return NanoUsd(0);
+            }
+        };
+        text.parse().unwrap_or_else(|_| {
+            let message = not_a("amount of dollars", &text);
+            self.note(key, &node.source, ProblemKind::BadValue, message, ADVICE.to_owned());
+            NanoUsd(0)
+        })
+    }
+
+    /// A list of numbers.
+    pub(super) fn numbers(&mut self, key: &str) -> Vec<f64> {
+        const ADVICE: &str = "write a list of numbers, as in [0.5, 0.8, 1.0]";
+        let Some(node) = self.require(key) else { return Vec::new() };
+        let Value::Array(items) = &node.value else {
+            self.wrong_type(key, node, "a list", ADVICE);
+            return Vec::new();
+        };
+        let mut numbers = Vec::with_capacity(items.len());
+        for item in items {
+            match &item.value {
+                Value::Float(number) => numbers.push(*number),
+                #[expect(clippy::cast_precision_loss, reason = "shares are far below the point where it matters")]
+                Value::Integer(number) => numbers.push(*number as f64),
+                _ => self.wrong_type(key, item, "a list of numbers", ADVICE),
+            }
+        }
+        numbers
     }
 
     /// A number between the two, both allowed.
@@ -322,6 +378,22 @@ impl<'a> Reader<'a> {
     pub(super) fn note(&mut self, key: &str, source: &Source, kind: ProblemKind, message: String, fix: String) {
         let problem = Problem { source: source.clone(), key: self.path_of(key), kind, message, fix, suggestion: None };
         self.context.problems.push(problem);
+    }
+
+    /// Notes what is wrong with terms that were read here, each at its place. Says nothing where something was found before,
+    /// and nothing of a name that was made from something that is itself in doubt.
+    pub(super) fn note_wrong(&mut self, wrong: &[Wrong]) {
+        for Wrong { place, what, fix } in wrong {
+            let made_from = place.strip_suffix(".name").map(|place| self.path_of(&format!("{place}.period")));
+            let doubted = made_from.is_some_and(|place| self.context.problems.touch(&place));
+            if doubted || self.context.problems.touch(&self.path_of(place)) {
+                continue;
+            }
+            let outer = place.rsplit_once('.').map_or(place.as_str(), |(outer, _)| outer);
+            let node = tree::find(self.map, place).or_else(|| tree::find(self.map, outer));
+            let source = node.map_or_else(|| self.source.clone(), |node| node.source.clone());
+            self.note(place, &source, ProblemKind::BadValue, what.clone(), (*fix).to_owned());
+        }
     }
 
     /// Marks a key that must never be written, so that it is not reported as unknown as well.

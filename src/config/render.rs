@@ -2,19 +2,34 @@
 //!
 //! Every struct is taken apart field by field, so that a new field does not compile until it is printed.
 
+mod tenants;
+
 use std::fmt::{Display, Write as _};
 use std::path::Path;
 use std::time::Duration;
 
 use super::model::*;
 use super::units::{show_duration, show_size};
-use super::{RateSettings, Seal, Secret};
+use super::{Alerts, Email, RateSettings, Seal, Secret, UnknownPrice, Webhook, WebhookFormat};
 
 impl Config {
     /// The configuration as it runs, defaults and overrides included, as TOML. Without secrets in it, the text can be
     /// loaded again and gives the same configuration.
     pub fn render(&self) -> String {
-        let Self { server, admin, store, redis, limits, embedding, cache, upstream, tenants, telemetry } = self;
+        let Self {
+            server,
+            admin,
+            store,
+            redis,
+            limits,
+            embedding,
+            cache,
+            upstream,
+            prices,
+            alerts,
+            tenants,
+            telemetry,
+        } = self;
         let mut out = Out(String::new());
         out.server(server);
         out.admin(admin);
@@ -24,6 +39,8 @@ impl Config {
         out.embedding(embedding);
         out.cache(cache);
         out.upstream(upstream);
+        out.prices(prices);
+        out.alerts(alerts);
         out.telemetry(telemetry);
         for tenant in tenants {
             out.tenant(tenant);
@@ -280,6 +297,51 @@ impl Out {
         self.raw("max_in_flight", max_in_flight);
     }
 
+    fn prices(&mut self, prices: &Prices) {
+        let Prices { file, unknown, assumed_output } = prices;
+        self.head("[prices]");
+        if let Some(file) = file {
+            self.path("file", file);
+        }
+        let policy = match unknown {
+            UnknownPrice::Deny => "deny",
+            UnknownPrice::Allow => "allow",
+            UnknownPrice::AssumeMax => "assume_max",
+        };
+        self.text("unknown", policy);
+        self.raw("assumed_output", assumed_output);
+    }
+
+    fn alerts(&mut self, alerts: &Alerts) {
+        let Alerts { webhook, slack, email, rejections, forecast, anomaly, anomaly_floor, retry, keep } = alerts;
+        self.head("[alerts]");
+        let format = webhook.as_ref().map_or(WebhookFormat::Remora, |webhook| webhook.format);
+        self.text("webhook", webhook.as_ref().map_or("", |webhook| webhook.url.as_str()));
+        self.text("webhook_format", format.as_str());
+        if let Some(Webhook { url: _, format: _, secret }) = webhook {
+            self.secret("webhook_secret", Some(secret));
+        }
+        self.secret("slack", slack.as_ref());
+        self.raw("rejections", rejections.unwrap_or_default());
+        self.raw("forecast", forecast);
+        self.raw("anomaly", format_args!("{:?}", anomaly.unwrap_or_default()));
+        self.text("anomaly_floor", anomaly_floor);
+        self.duration("retry", *retry);
+        self.duration("keep", *keep);
+        self.head("[alerts.email]");
+        let Some(Email { host, port, tls, login, from, to }) = email else {
+            self.text("smtp", "");
+            return;
+        };
+        let bracketed = if host.contains(':') { format!("[{host}]") } else { host.clone() };
+        self.text("smtp", format_args!("{bracketed}:{port}"));
+        self.text("tls", tls.as_str());
+        self.text("user", login.as_ref().map_or("", |(user, _)| user.as_str()));
+        self.secret("password", login.as_ref().map(|(_, password)| password));
+        self.text("from", from);
+        self.list("to", to);
+    }
+
     fn telemetry(&mut self, telemetry: &Telemetry) {
         let Telemetry { log, format, models } = telemetry;
         self.head("[telemetry]");
@@ -292,39 +354,6 @@ impl Out {
             },
         );
         self.list("models", models);
-    }
-
-    fn tenant(&mut self, tenant: &Tenant) {
-        let Tenant { name, keys, upstream_api_key, spec } = tenant;
-        self.head("[[tenant]]");
-        self.text("name", name);
-        self.secret("upstream_api_key", upstream_api_key.as_ref());
-        let TenantCache { mode, ttl, similarity, max_error_rate, share } = &spec.cache;
-        self.head("[tenant.cache]");
-        if let Some(mode) = mode {
-            self.text("mode", mode_name(*mode));
-        }
-        if let Some(ttl) = ttl {
-            self.duration("ttl", *ttl);
-        }
-        if let Some(similarity) = similarity {
-            self.raw("similarity", format_args!("{similarity:?}"));
-        }
-        if let Some(rate) = max_error_rate {
-            self.raw("max_error_rate", format_args!("{rate:?}"));
-        }
-        if let Some(share) = share {
-            self.text("share", share_name(*share));
-        }
-        for key in keys {
-            let TenantKey { name, secret, spec } = key;
-            self.head("[[tenant.key]]");
-            self.text("name", name);
-            self.secret("secret", Some(secret));
-            self.list("models", &spec.models);
-            let rights: Vec<String> = spec.rights.iter().map(|right| right.as_str().to_owned()).collect();
-            self.list("rights", &rights);
-        }
     }
 
     fn tls(&mut self, head: &str, tls: Option<&Tls>) {

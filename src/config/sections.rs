@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use tracing_subscriber::EnvFilter;
 
+use super::alerts;
 use super::credential::{self, Purpose};
 use super::master_key::{MasterKey, Seal};
 use super::model::*;
@@ -15,6 +16,7 @@ use super::reader::Reader;
 use super::redis_url::{BadRedisUrl, RedisUrl};
 use super::store_url::{BadStoreUrl, StoreUrl};
 use super::tenants;
+use super::terms::UnknownPrice;
 
 const KIB: u64 = 1 << 10;
 const MIB: u64 = 1 << 20;
@@ -40,6 +42,8 @@ pub(super) fn config(root: &mut Reader<'_>) -> Config {
         embedding: root.section("embedding", embedding),
         cache: root.section("cache", cache),
         upstream: the_upstream(root),
+        prices: root.section("prices", prices),
+        alerts: root.section("alerts", alerts::read),
         tenants,
         telemetry: root.section("telemetry", telemetry),
     }
@@ -371,6 +375,16 @@ fn upstream(reader: &mut Reader<'_>) -> Upstream {
     }
 }
 
+fn prices(reader: &mut Reader<'_>) -> Prices {
+    let policies =
+        [("deny", UnknownPrice::Deny), ("allow", UnknownPrice::Allow), ("assume_max", UnknownPrice::AssumeMax)];
+    Prices {
+        file: readable_file(reader, "file"),
+        unknown: reader.choice("unknown", UnknownPrice::Allow, &policies),
+        assumed_output: reader.count("assumed_output", 1, MILLION),
+    }
+}
+
 fn telemetry(reader: &mut Reader<'_>) -> Telemetry {
     let log = reader.checked("log", |text| match EnvFilter::try_new(text) {
         Ok(_) => Ok(text.to_owned()),
@@ -410,7 +424,7 @@ fn model_name(reader: &mut Reader<'_>, key: &str) -> String {
 }
 
 /// An absolute http or https URL, without the trailing slash. Not quoted in problems: there may be a password in it.
-fn base_url(reader: &mut Reader<'_>, key: &str) -> String {
+pub(super) fn base_url(reader: &mut Reader<'_>, key: &str) -> String {
     let fix = "write scheme, host and path only, as in \"https://api.openai.com/v1\"";
     let bad = |why: &str| Err((why.to_owned(), fix.to_owned()));
     let read = reader.checked(key, |text| {

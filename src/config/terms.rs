@@ -126,9 +126,8 @@ fn yes() -> bool {
     true
 }
 
-/// Half of it, most of it, all of it.
 fn usual_alerts() -> Vec<f64> {
-    vec![0.5, 0.8, 1.0]
+    Budget::USUAL_ALERTS.to_vec()
 }
 
 /// What to do with a request whose price is not known.
@@ -248,6 +247,7 @@ impl TenantSpec {
     /// Everything that cannot be. Names must have been given before.
     pub fn wrong(&self) -> Vec<Wrong> {
         let mut found = wrong_limits("limits", &self.limits);
+        wrong_cache(&self.cache, &mut found);
         for (index, budget) in self.budgets.iter().enumerate() {
             budget.wrong(&format!("budgets[{index}]"), &mut found);
             if self.budgets.iter().take(index).any(|other| other.name == budget.name) {
@@ -267,6 +267,13 @@ impl KeySpec {
     pub fn wrong(&self) -> Vec<Wrong> {
         let mut found = wrong_limits("limits", &self.limits);
         for (name, globs) in [("models", &self.models), ("routes", &self.routes)] {
+            if globs.is_empty() {
+                found.push(Wrong {
+                    place: name.to_owned(),
+                    what: "an empty list allows nothing".to_owned(),
+                    fix: "write [\"*\"] for all; a key that nobody may use is `enabled = false`",
+                });
+            }
             if globs.iter().any(|glob| glob.is_empty() || glob.len() > 256 || glob.chars().any(char::is_control)) {
                 found.push(Wrong {
                     place: name.to_owned(),
@@ -280,6 +287,9 @@ impl KeySpec {
 }
 
 impl Budget {
+    /// Half of it, most of it, all of it.
+    pub const USUAL_ALERTS: [f64; 3] = [0.5, 0.8, 1.0];
+
     fn wrong(&self, place: &str, found: &mut Vec<Wrong>) {
         let mut note = |member: &str, what: &str, fix: &'static str| {
             found.push(Wrong { place: format!("{place}.{member}"), what: what.to_owned(), fix });
@@ -303,6 +313,24 @@ impl Budget {
         if self.tag.as_ref().is_some_and(|tag| tag.split_once('=').is_none_or(|(name, _)| name.is_empty())) {
             note("tag", "not a tag", "write it as name=value");
         }
+    }
+}
+
+/// The ranges of `[tenant.cache]`.
+fn wrong_cache(cache: &TenantCache, found: &mut Vec<Wrong>) {
+    let TenantCache { mode: _, ttl, similarity, max_error_rate, share: _ } = cache;
+    let mut note = |member: &str, fix: &'static str| {
+        found.push(Wrong { place: format!("cache.{member}"), what: "out of range".to_owned(), fix });
+    };
+    let lives = Duration::from_secs(1)..=Duration::from_secs(365 * 24 * 60 * 60);
+    if ttl.is_some_and(|ttl| !lives.contains(&ttl)) {
+        note("ttl", "write a duration of 1s to 365d");
+    }
+    if similarity.is_some_and(|share| !(0.0..=1.0).contains(&share)) {
+        note("similarity", "write a number from 0 to 1");
+    }
+    if max_error_rate.is_some_and(|share| !(0.0..=1.0).contains(&share)) {
+        note("max_error_rate", "write a number from 0 to 1");
     }
 }
 

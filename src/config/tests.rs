@@ -7,9 +7,9 @@ use proptest::prelude::*;
 
 use super::*;
 
-const KEY: &str = "rk-0123456789abcdefghij";
+pub(super) const KEY: &str = "rk-0123456789abcdefghij";
 
-fn load_with(text: &str, env: &[(&str, &str)], overrides: &Overrides) -> Result<Config, Problems> {
+pub(super) fn load_with(text: &str, env: &[(&str, &str)], overrides: &Overrides) -> Result<Config, Problems> {
     let env = env.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
     Config::from_text(Some((Arc::from("remora.toml"), text)), env, overrides)
 }
@@ -140,24 +140,31 @@ fn the_tenant_example_in_the_manual_is_valid() {
     assert_eq!(config.tenants.len(), 1);
     let tenant = config.tenants.first().unwrap();
     assert_eq!(tenant.spec.cache.mode, Some(CacheMode::Exact));
-    assert_eq!(tenant.keys.first().unwrap().spec.rights, [Right::CacheInspect]);
+    assert_eq!((tenant.spec.limits.rpm, tenant.spec.budgets.len()), (Some(600), 2));
+    let key = &tenant.keys.first().unwrap().spec;
+    assert_eq!((key.rights.as_slice(), key.limits.rpm), ([Right::CacheInspect].as_slice(), Some(120)));
     assert!(!config.server.passthrough, "passthrough is off once a tenant is declared");
 }
 
 #[test]
 fn every_example_is_valid() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("config/examples");
-    let env = ["OPENAI_API_KEY", "REMORA_KEY_WEB", "REMORA_KEY_BATCH", "REMORA_KEY_RESEARCH"];
+    let env = ["OPENAI_API_KEY", "REMORA_KEY_WEB", "REMORA_KEY_BATCH", "REMORA_KEY_RESEARCH", "INITECH_OPENAI_KEY"];
     let mut seen = 0;
     for entry in std::fs::read_dir(folder).unwrap() {
         let path = entry.unwrap().path();
         let env = env.iter().map(|name| ((*name).to_owned(), format!("{KEY}-{name}")));
-        if let Err(problems) = Config::load(Some(&path), env, &Overrides::default()) {
+        let read = if path.ends_with("tenants.toml") {
+            TenantPlan::load(&path, env).map(|tenants| assert_eq!(tenants.len(), 10))
+        } else {
+            Config::load(Some(&path), env, &Overrides::default()).map(|_| ())
+        };
+        if let Err(problems) = read {
             panic!("{}\n{problems}", path.display());
         }
         seen += 1;
     }
-    assert!(seen >= 2);
+    assert!(seen >= 3);
 }
 
 #[test]
@@ -309,38 +316,11 @@ fn secrets_come_from_variables_and_files() {
 }
 
 #[test]
-fn tenants_and_keys_are_told_apart() {
-    let head = "[[tenant]]\nname = \"t\"\n[[tenant.key]]\nname = \"k\"\nsecret_env = \"A\"\n";
-    let cases = [
-        (format!("{head}[[tenant.key]]\nname = \"k\"\nsecret_env = \"B\"\n"), "tenant[0].key[1].name duplicate"),
-        (format!("{head}[[tenant.key]]\nname = \"l\"\nsecret_env = \"A\"\n"), "tenant[0].key[1].name duplicate"),
-        (format!("{head}[[tenant.key]]\nname = \"l\"\n"), "tenant[0].key[1].secret_env missing"),
-        (
-            format!("{head}[[tenant.key]]\nname = \"l\"\nsecret_env = \"SHORT\"\n"),
-            "tenant[0].key[1].secret_env bad_secret",
-        ),
-        (format!("{head}rights = [\"root\"]\n"), "tenant[0].key[0].rights bad_value"),
-        (format!("{head}[[tenant]]\nname = \"u\"\n"), "tenant[1].key missing"),
-        (
-            format!("{}[[tenant]]\nname = \"t\"\n{}", head, "[[tenant.key]]\nname = \"k\"\nsecret_env = \"B\"\n"),
-            "tenant[1].name duplicate",
-        ),
-    ];
-    let env = [("A", KEY), ("B", "rk-another-key-that-is-long"), ("SHORT", "rk-short")];
-    for (text, expected) in cases {
-        let problems = load_with(&text, &env, &Overrides::default()).err().unwrap_or_default();
-        let shown: Vec<_> = problems.iter().map(|p| format!("{} {}", p.key, p.kind.as_str())).collect();
-        assert_eq!(shown, [expected], "{text}");
-    }
-}
-
-#[test]
 fn values_that_cannot_hold_together_are_refused() {
     for (text, expected) in [
         ("[admin]\nlisten = \"0.0.0.0:8081\"\n", "remora.toml:2:1 admin.token_env missing"),
         ("[admin]\nlisten = \"127.0.0.1:8080\"\n", "remora.toml:2:1 admin.listen conflict"),
         ("[store]\nurl = \"sqlite://a\"\nshadow = \"sqlite://a\"\n", "remora.toml:3:1 store.shadow conflict"),
-        ("[server]\npassthrough = false\n", "remora.toml:2:1 server.passthrough conflict"),
         ("[[upstream]]\nfirst_byte = \"10m\"\n", "remora.toml:2:1 upstream[0].total conflict"),
         ("[server.deadlines]\nbody = \"11s\"\n", "remora.toml:2:1 server.deadlines.body conflict"),
         ("[embedding]\ndeadline = \"30s\"\n", "remora.toml:2:1 upstream[0].first_byte_stream conflict"),

@@ -80,6 +80,14 @@ impl Assembler {
         self.usage.as_deref()
     }
 
+    /// Appends what the model has written so far, in all choices.
+    pub(super) fn write_texts(&self, out: &mut String) {
+        for choice in &self.choices {
+            choice.message.write_texts(out);
+            choice.rest.write_texts(out);
+        }
+    }
+
     /// The document as JSON text.
     pub(super) fn document(mut self) -> Vec<u8> {
         self.choices.sort_by_key(|choice| choice.index);

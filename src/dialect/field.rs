@@ -94,6 +94,18 @@ impl Fields {
             .any(|(known, slot)| matches!(slot, Slot::Object(fields) if **known == *nested && fields.has_text(name)))
     }
 
+    /// Appends all text that grew: what the model wrote.
+    pub(super) fn write_texts(&self, out: &mut String) {
+        for (_, slot) in &self.0 {
+            match slot {
+                Slot::Text(text) => out.push_str(text),
+                Slot::Object(fields) => fields.write_texts(out),
+                Slot::Calls(calls) => calls.write_texts(out),
+                Slot::Unset | Slot::Null | Slot::Items(_) | Slot::Raw(_) => {}
+            }
+        }
+    }
+
     /// Appends the members, each with a comma before it if `out` does not end in `{`.
     pub(super) fn write_members(&self, out: &mut Vec<u8>) {
         for (name, slot) in &self.0 {

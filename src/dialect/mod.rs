@@ -30,7 +30,7 @@ mod tests;
 pub use error::{ErrorKind, error_body, error_event};
 pub use kind::Dialect;
 pub use replay::{BadBody, Replay, SseOptions};
-pub use stream::{Rendered, StreamReader, UsageView};
+pub use stream::{Rendered, StreamReader, UsageView, Written};
 pub use text::answer_text;
 pub use usage::Usage;
 pub use verdict::{Finish, Finished, NotStorable, inspect_whole};

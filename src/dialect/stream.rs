@@ -46,13 +46,33 @@ pub struct StreamReader {
     /// The answer grew over `max_bytes` and is no longer gathered.
     over: bool,
     fault: Option<NotStorable>,
+    /// Events with choices that came after `over`.
+    unread: u64,
+}
+
+/// What the model has written up to some moment of a stream.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Written {
+    /// Text, reasoning and tool arguments of all choices; empty once the answer was too long to be kept.
+    pub text: String,
+    /// Bytes of text that are not in `text`, and events that were not read at all.
+    pub unkept: (u64, u64),
 }
 
 impl StreamReader {
     /// A reader at the start of a stream. An answer of over `max_bytes` is not kept (and not storable). For dialects other
     /// than chat and completions it looks only for usage and errors.
     pub fn new(dialect: Dialect, view: UsageView, max_bytes: usize) -> Self {
-        Self { dialect, view, max_bytes, assembler: Assembler::new(dialect), done: false, over: false, fault: None }
+        Self {
+            dialect,
+            view,
+            max_bytes,
+            assembler: Assembler::new(dialect),
+            done: false,
+            over: false,
+            fault: None,
+            unread: 0,
+        }
     }
 
     /// Takes the next event and says what the client gets for it.
@@ -86,6 +106,19 @@ impl StreamReader {
         self.done
     }
 
+    /// What has been written so far, for an estimate where upstream does not tell.
+    pub fn written(&self) -> Written {
+        let mut text = String::new();
+        self.assembler.write_texts(&mut text);
+        let kept = text.len() as u64;
+        Written { text, unkept: (self.assembler.meter.output_bytes.saturating_sub(kept), self.unread) }
+    }
+
+    /// What upstream has told so far of what was used.
+    pub fn usage(&self) -> Option<Usage> {
+        self.assembler.usage().and_then(Usage::from_text)
+    }
+
     /// Why the answer can already be known not to be storable, such as an error in the stream.
     pub fn fault(&self) -> Option<NotStorable> {
         self.fault
@@ -99,7 +132,7 @@ impl StreamReader {
         };
         let doubt = self.assembler.meter.doubt.then_some(NotStorable::Ambiguous);
         let fault = self.fault.or((!self.done).then_some(unfinished)).or(doubt);
-        let usage = self.assembler.usage().and_then(Usage::from_text);
+        let usage = self.usage();
         let model = self.assembler.model();
         let output_bytes = self.assembler.meter.output_bytes;
         let not_stored = |reason| Finished {
@@ -134,6 +167,7 @@ impl StreamReader {
                 "error" if *value != "null" => self.set_fault(NotStorable::ErrorMember),
                 // Clients stop reading at the terminator; only usage is still of interest.
                 "usage" => self.assembler.take_usage(value),
+                "choices" if self.over && !self.done => self.unread += 1,
                 _ if self.over || self.done || !matches!(self.dialect, Dialect::Chat | Dialect::Completions) => {}
                 _ => self.assembler.take(name, value),
             }

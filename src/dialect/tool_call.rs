@@ -49,6 +49,13 @@ impl ToolCalls {
         out.push(b']');
     }
 
+    /// Appends names and arguments: what the model wrote.
+    pub(super) fn write_texts(&self, out: &mut String) {
+        for call in &self.calls {
+            call.fields.write_texts(out);
+        }
+    }
+
     fn merge_entry(&mut self, members: &[Member<'_>], meter: &mut Meter) {
         let index = get(members, "index").and_then(unsigned);
         let id = get(members, "id").and_then(string).filter(|id| !id.is_empty());

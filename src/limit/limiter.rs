@@ -438,6 +438,7 @@ impl Limiter {
 
     pub(super) fn note<T>(&self, caller: &Caller<'_>, told: Result<T, Denied>) -> Result<T, Denied> {
         if let Err(denied) = &told {
+            self.metrics.alerts.refused(caller.tenant, denied.limit().unwrap_or("budget"));
             match denied.limit() {
                 Some(limit) => self.metrics.limits.refused_by_limit(caller.tenant.as_str(), limit),
                 None => self.metrics.limits.refused_by_budget(caller.tenant.as_str()),

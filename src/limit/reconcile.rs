@@ -118,6 +118,21 @@ impl Limiter {
         standings
     }
 
+    /// How a budget stands by its counters alone, without a question to the ledger; `None` where they are not there or
+    /// cannot be reached.
+    pub async fn counted(&self, tenant: &TenantId, budget: &Budget, now: UnixMs) -> Option<BudgetStanding> {
+        let span = Span::of(budget.period, now);
+        let found = self.read_anywhere(tenant, &counter_key(tenant, budget), &span, now).await?;
+        Some(BudgetStanding {
+            budget: budget.clone(),
+            from: span.from,
+            until: span.until,
+            spent: narrow(found.spent.iter().sum()),
+            held: narrow(found.held),
+            drift: NanoUsd(0),
+        })
+    }
+
     /// Sets the counters of all budgets of a tenant to what the ledger says. What is held stays.
     ///
     /// # Errors

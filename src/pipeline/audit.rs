@@ -15,6 +15,7 @@ use tokio::sync::Semaphore;
 use super::DataPlane;
 use super::completion::Asked;
 use super::forward::Job;
+use super::limits::Needs;
 use crate::account::Record;
 use crate::cache::flight::Next;
 use crate::cache::outcome::Outcome;
@@ -132,7 +133,19 @@ impl DataPlane {
         let job = Job { record: record.clone(), audit: true, ..self.job(asked, vector, Some(considered)) };
         let (pilot, seat) = self.flights.alone();
         let plane = Arc::clone(self);
+        let (principal, tags) = (principal.clone(), asked.exchange.controls.tags.clone());
+        let (model, needs) = (asked.call.model.clone(), Needs::of(&asked.call));
         task::spawn("audit", &self.metrics, async move {
+            // An audit is paid for like any other call; without room for it the hit goes unchecked.
+            if let Err(refusal) = plane.admit_for(&principal, &tags, &record, &model, needs).await {
+                record.outcome(Outcome::Refused, None, None);
+                record.with(|row| {
+                    row.reason = Some(refusal.code().into());
+                    row.status = refusal.status.as_u16();
+                });
+                record.finished();
+                return;
+            }
             let drained = async {
                 // An event that is read is forgotten; nobody else has a seat.
                 while let Next::Frame(_) = poll_fn(|cx| seat.poll_next(cx)).await {}

@@ -9,6 +9,7 @@ use http::{Response, StatusCode};
 use tokio::time::Instant;
 
 use super::forward::Job;
+use super::limits::Needs;
 use super::refusal::Refusal;
 use super::reply::{AnswerHead, Body, Served, Whole, json, stream_headers};
 use super::{DataPlane, End, Exchange, Head};
@@ -80,6 +81,7 @@ impl DataPlane {
         let call = Call::read(exchange.dialect, &body, &self.limits, settings.max_temperature)?;
         exchange.principal.may_use(&call.model)?;
         let (asked, _) = self.decide(exchange, call);
+        self.may_hit(&asked.exchange, &asked.call.model).await?;
         let record = &asked.exchange.record;
         record.with(|row| {
             row.model_asked = Some(asked.call.model.clone());
@@ -264,6 +266,7 @@ impl DataPlane {
         seat: Seat<Head, End>,
     ) -> Result<Response<Body>, Refusal> {
         let outcome = if missed.reason == Some(Reason::Shadow) { Outcome::Shadow } else { outcome };
+        self.admit(&asked.exchange, &asked.call.model, Needs::of(&asked.call)).await?;
         asked.exchange.record.outcome(outcome, None, missed.reason);
         let job = Job { lease: missed.lease, ..self.job(&asked, missed.vector, missed.considered) };
         task::spawn("forward", &self.metrics, Arc::clone(self).fly(pilot, job));
@@ -293,6 +296,7 @@ impl DataPlane {
         });
         Job {
             dialect: call.dialect,
+            model: call.model.clone(),
             path: exchange.path.clone(),
             headers: towards_upstream(&exchange.headers, &exchange.principal.credential, &exchange.method, true),
             body: call.body.clone(),
@@ -370,6 +374,7 @@ impl DataPlane {
         });
         if let Some(tokens) = hit.meta.completion_tokens {
             record.tokens(crate::store::Tokens { output: tokens, ..Default::default() }, "replayed");
+            self.count_hit(&asked.exchange, tokens);
         }
         let mut reply = json(StatusCode::OK, bytes, record);
         if asked.call.stream {

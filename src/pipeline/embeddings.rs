@@ -10,8 +10,10 @@ use http::{Response, StatusCode};
 use http_body_util::{BodyExt, Full};
 use tokio::time::{Instant, timeout, timeout_at};
 
+use super::limits::Needs;
 use super::refusal::Refusal;
 use super::reply::{Body, Served, json};
+use super::tab::Tab;
 use super::{DataPlane, Exchange};
 use crate::cache::outcome::{Outcome, Reason, Tier};
 use crate::cache::policy::{Plan, Traits, share};
@@ -50,6 +52,7 @@ impl DataPlane {
         exchange.principal.may_use(&call.model)?;
         exchange.controls = std::mem::take(&mut exchange.controls).or(call.controls.clone());
         let asked = self.plan_items(exchange, call);
+        self.may_hit(&asked.exchange, &asked.call.model).await?;
         let record = asked.exchange.record.clone();
         record.with(|row| row.model_asked = Some(asked.call.model.clone()));
         if !asked.plan.is_bypass() {
@@ -66,6 +69,9 @@ impl DataPlane {
         if asked.plan.only_if_cached {
             return Err(Refusal::only_if_cached());
         }
+        // Twice, because what is known may not go with the fresh items, and then all are asked for.
+        self.admit(&asked.exchange, &asked.call.model, Needs::of_bytes(asked.call.body.len().saturating_mul(2)))
+            .await?;
         let total = self.total(&asked.exchange);
         timeout(total, self.fetch_items(asked, known, missing)).await.unwrap_or(Err(UpstreamError::TotalTimeout.into()))
     }
@@ -124,6 +130,7 @@ impl DataPlane {
         record.outcome(Outcome::Hit, Some(Tier::Exact), None);
         record.entry(oldest.meta.id);
         record.tokens(Tokens { input: tokens, ..Tokens::default() }, "replayed");
+        self.count_hit(&asked.exchange, tokens);
         record.with(|row| row.model_answered = Some(first.model.clone()));
         let mut reply = json(StatusCode::OK, body, record);
         let served = Served {
@@ -146,14 +153,24 @@ impl DataPlane {
     ) -> Result<Response<Body>, Refusal> {
         let all = missing.len() == known.len() || missing.is_empty();
         let body = if all { asked.call.body.clone() } else { asked.call.body_for(&missing) };
+        let record = asked.exchange.record.clone();
+        let mut tab = Tab::open(record.clone(), asked.call.model.clone(), body.clone());
         let outgoing = Outgoing::new(Full::new(body).map_err(|never| match never {}));
-        let answer = self.ask(&asked.exchange, outgoing, true).await?;
+        let answer = match self.ask(&asked.exchange, outgoing, true).await {
+            Ok(answer) => answer,
+            Err(error) => {
+                tab.failed(error);
+                return Err(error.into());
+            }
+        };
         let (head, body) = answer.response.into_parts();
+        if !head.status.is_success() {
+            tab.close();
+        }
         let coded = head.headers.contains_key(http::header::CONTENT_ENCODING);
         let began = Instant::now();
         let whole = self.read_whole(body).await?;
         drop(answer.permit);
-        let record = &asked.exchange.record;
         record.upstream_waited(began.elapsed());
         let (outcome, reason) = match (asked.plan.why_not, asked.plan.refresh) {
             (Some(reason), true) => (Outcome::Refresh, Some(reason)),
@@ -168,6 +185,7 @@ impl DataPlane {
         }
         let body = match fresh {
             Some(Ok(list)) => {
+                tab.answered(list.usage, &[]);
                 self.take_in_items(&asked, if all { None } else { Some(&missing) }, &list, &mut served);
                 match if all { Some(whole) } else { merge(&known, &missing, &list) } {
                     Some(body) => body,
@@ -184,9 +202,9 @@ impl DataPlane {
             }
             None => whole,
         };
-        let mut reply = json(head.status, body, record);
+        let mut reply = json(head.status, body, &record);
         *reply.headers_mut() = towards_client(&head.headers);
-        served.write(reply.headers_mut(), record);
+        served.write(reply.headers_mut(), &record);
         Ok(reply)
     }
 
@@ -200,9 +218,6 @@ impl DataPlane {
     fn take_in_items(&self, asked: &Asked, missing: Option<&[usize]>, list: &EmbeddingList, served: &mut Served) {
         let record = &asked.exchange.record;
         record.with(|row| row.model_answered = Some(list.model.clone()));
-        if let Some(usage) = list.usage {
-            record.tokens(usage.tokens, "billed");
-        }
         let asked_for: Vec<usize> = missing.map_or_else(|| (0..asked.keys.len()).collect(), <[usize]>::to_vec);
         if !asked.plan.store || asked_for.len() != list.items.len() {
             return;

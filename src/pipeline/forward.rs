@@ -14,6 +14,7 @@ use hyper::body::Incoming;
 use tokio::time::{timeout, timeout_at};
 
 use super::reply::{AnswerHead, Whole};
+use super::tab::Tab;
 use super::{DataPlane, End, Head};
 use crate::account::Record;
 use crate::cache::flight::{Frame, Pilot};
@@ -33,6 +34,8 @@ const HELD_BYTES: usize = 64 << 10;
 /// One completion on its way upstream.
 pub(super) struct Job {
     pub(super) dialect: Dialect,
+    /// Model asked for.
+    pub(super) model: String,
     pub(super) path: String,
     pub(super) headers: HeaderMap,
     pub(super) body: Bytes,
@@ -103,20 +106,27 @@ impl DataPlane {
     }
 
     async fn call(&self, pilot: &Pilot<Head, End>, job: &mut Job) -> Landing {
+        let mut tab = Tab::open(job.record.clone(), job.model.clone(), job.body.clone());
         let answer = match self.send(job).await {
             Ok(answer) => answer,
-            Err(error) => return Landing::Failed(error),
+            Err(error) => {
+                tab.failed(error);
+                return Landing::Failed(error);
+            }
         };
         let status = answer.response.status();
+        if !status.is_success() {
+            tab.close();
+        }
         let (parts, body) = answer.response.into_parts();
         let head = AnswerHead { status, headers: headers::towards_client(&parts.headers) };
         let is_stream = is_event_stream(&parts.headers, job.stream);
         let coded = parts.headers.contains_key(header::CONTENT_ENCODING);
         let landing = if is_stream && status == StatusCode::OK && !coded {
             pilot.head(Head::Stream(Arc::new(head)));
-            self.stream(pilot, job, body).await
+            self.stream(pilot, job, body, tab).await
         } else {
-            self.whole(job, head, body, coded).await
+            self.whole(job, head, body, coded, tab).await
         };
         drop(answer.permit);
         landing
@@ -133,7 +143,7 @@ impl DataPlane {
         answer
     }
 
-    async fn whole(&self, job: &mut Job, head: AnswerHead, body: Incoming, coded: bool) -> Landing {
+    async fn whole(&self, job: &mut Job, head: AnswerHead, body: Incoming, coded: bool, mut tab: Tab) -> Landing {
         let began = Instant::now();
         let read = self.read_whole(body).await;
         job.record.upstream_waited(began.elapsed());
@@ -147,6 +157,7 @@ impl DataPlane {
             if finished.model.is_none() && serde_json::from_slice::<serde::de::IgnoredAny>(&whole.body).is_err() {
                 return Landing::Failed(UpstreamError::Rubbish);
             }
+            tab.answered(finished.usage, &whole.body);
             match self.settle(job, finished) {
                 Ok(entry) => whole.stored = entry,
                 Err(reason) => whole.not_stored = Some(reason),
@@ -181,11 +192,13 @@ impl DataPlane {
         Ok(if rest.is_empty() { first } else { rest.into() })
     }
 
-    async fn stream(&self, pilot: &Pilot<Head, End>, job: &mut Job, mut body: Incoming) -> Landing {
+    async fn stream(&self, pilot: &Pilot<Head, End>, job: &mut Job, mut body: Incoming, mut tab: Tab) -> Landing {
         let limits = SseLimits { line_bytes: self.limits.sse_line_bytes, event_bytes: self.limits.sse_event_bytes };
         let mut framer = Framer::new(limits);
         let view = if job.hide_usage { UsageView::Hidden } else { UsageView::AsSent };
-        let mut reader = StreamReader::new(job.dialect, view, self.cache.settings().max_entry_bytes);
+        let reader = StreamReader::new(job.dialect, view, self.cache.settings().max_entry_bytes);
+        // Held by the tab, which has to count when this is cancelled.
+        let reader = tab.reader.insert(reader);
         let idle = self.upstream.settings().idle;
         let mut held = Vec::new();
         let mut linger = None;
@@ -202,13 +215,13 @@ impl DataPlane {
                 }
                 Ok(None) => {
                     framer.end();
-                    break self.hand_out(pilot, &mut framer, &mut reader, &mut held).await.err();
+                    break self.hand_out(pilot, &mut framer, reader, &mut held).await.err();
                 }
                 _ if reader.is_done() => break None,
                 Ok(Some(Err(_))) => break Some(UpstreamError::BrokenOff),
                 Err(_) => break Some(UpstreamError::IdleTimeout),
             }
-            if let Err(error) = self.hand_out(pilot, &mut framer, &mut reader, &mut held).await {
+            if let Err(error) = self.hand_out(pilot, &mut framer, reader, &mut held).await {
                 break Some(error);
             }
             let held_bytes: usize = held.iter().map(|event| event.raw.len()).sum();
@@ -217,7 +230,7 @@ impl DataPlane {
             }
         };
         let tail = framer.finish();
-        self.end_stream(pilot, job, reader, tail, held, broken).await
+        self.end_stream(pilot, job, tab, tail, held, broken).await
     }
 
     /// Hands out every whole event. The terminator and what follows it is held back until the answer is stored, so that
@@ -251,11 +264,13 @@ impl DataPlane {
         &self,
         pilot: &Pilot<Head, End>,
         job: &mut Job,
-        reader: StreamReader,
+        mut tab: Tab,
         tail: Tail,
         held: Vec<Event>,
         broken: Option<UpstreamError>,
     ) -> Landing {
+        let Some(reader) = tab.reader.take() else { return Landing::Failed(UpstreamError::BrokenOff) };
+        tab.streamed(&reader);
         let done = reader.is_done();
         let failed = reader.fault() == Some(crate::dialect::NotStorable::ErrorMember);
         let finished = reader.finish(&tail).expecting(job.choices);
@@ -289,7 +304,6 @@ impl DataPlane {
     /// Accounts for a finished answer and stores it if it is fit for that.
     fn settle(&self, job: &mut Job, finished: Finished) -> Result<Option<crate::ids::EntryId>, Reason> {
         if let Some(usage) = finished.usage {
-            job.record.tokens(usage.tokens, "billed");
             if let (true, Some(considered)) = (job.audit, &job.considered) {
                 let tokens = usage.tokens;
                 let all = [tokens.input, tokens.cache_read, tokens.cache_write, tokens.output, tokens.reasoning];

@@ -15,9 +15,11 @@ mod embeddings;
 mod explain;
 mod feedback;
 mod forward;
+mod limits;
 mod pass;
 mod refusal;
 mod reply;
+mod tab;
 
 use std::sync::Arc;
 
@@ -34,8 +36,10 @@ use crate::cache::outcome::{Outcome, Reason};
 use crate::cache::{Cache, Hit};
 use crate::call::Controls;
 use crate::clock::Clock;
-use crate::config::Limits;
+use crate::config::{self, Limits, UnknownPrice};
 use crate::dialect::Dialect;
+use crate::limit::Limiter;
+use crate::price::PriceBook;
 use crate::server::{RequestBody, Shutdown};
 use crate::store::{LedgerStore, WriterHandle};
 use crate::telemetry::metrics::Metrics;
@@ -83,6 +87,10 @@ pub struct DataPlane {
     clock: Clock,
     writer: WriterHandle,
     metrics: Arc<Metrics>,
+    limiter: Arc<Limiter>,
+    prices: Arc<PriceBook>,
+    unknown_price: UnknownPrice,
+    assumed_output: u64,
     shutdown: Shutdown,
 }
 
@@ -104,6 +112,12 @@ pub struct Parts {
     pub writer: WriterHandle,
     /// Counts.
     pub metrics: Arc<Metrics>,
+    /// What callers are held to.
+    pub limiter: Arc<Limiter>,
+    /// What models cost.
+    pub prices: Arc<PriceBook>,
+    /// What to do about models without a price.
+    pub pricing: config::Prices,
     /// Tells when to end.
     pub shutdown: Shutdown,
 }
@@ -123,10 +137,23 @@ struct Exchange {
 impl DataPlane {
     /// Puts a data plane together.
     pub fn new(parts: Parts) -> Self {
-        let Parts { directory, cache, upstream, limits, clock, ledger, writer, metrics, shutdown } = parts;
-        let flights = Flights::new(SHARED_BYTES);
-        let background = Background::default();
-        Self { directory, cache, upstream, flights, background, ledger, limits, clock, writer, metrics, shutdown }
+        Self {
+            directory: parts.directory,
+            cache: parts.cache,
+            upstream: parts.upstream,
+            flights: Flights::new(SHARED_BYTES),
+            background: Background::default(),
+            ledger: parts.ledger,
+            limits: parts.limits,
+            clock: parts.clock,
+            writer: parts.writer,
+            metrics: parts.metrics,
+            limiter: parts.limiter,
+            prices: parts.prices,
+            unknown_price: parts.pricing.unknown,
+            assumed_output: parts.pricing.assumed_output.into(),
+            shutdown: parts.shutdown,
+        }
     }
 
     /// Serves one request. Every path leaves exactly one ledger row, through the [`Record`].
@@ -144,6 +171,7 @@ impl DataPlane {
         if reply.headers().get("x-remora-request-id").is_none() {
             Served::default().write(reply.headers_mut(), &record);
         }
+        limits::write_allowance(reply.headers_mut(), &record.allowance());
         record.replied(reply.status().as_u16());
         if bodiless || reply.body().is_empty() {
             // The body of such a reply is dropped unread, which is no sign of a client that left; its head is the end of it.
@@ -184,6 +212,7 @@ impl DataPlane {
             controls,
             record: record.clone(),
         };
+        self.count_request(&exchange).await?;
         if feedback::is_route(&exchange) {
             return self.feedback(exchange, body).await;
         }
@@ -249,7 +278,15 @@ fn refuse(refusal: &Refusal, record: &Record) -> Response<Body> {
     record.with(|row| row.reason = Some(refusal.code().into()));
     let mut reply = json(refusal.status, refusal.body(), record);
     if let Some(wait) = refusal.retry_after {
-        reply.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(wait.as_secs().max(1)));
+        // Rounded up: who comes back at that time is served.
+        let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
+        reply.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds.max(1)));
+    }
+    if refusal.in_vain {
+        reply.headers_mut().insert("x-should-retry", HeaderValue::from_static("false"));
+    }
+    if let Some(allowance) = refusal.allowance {
+        record.allow(allowance);
     }
     if let Ok(reason) = HeaderValue::from_str(refusal.code()) {
         reply.headers_mut().insert("x-remora-reason", reason);

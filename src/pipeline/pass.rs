@@ -9,6 +9,7 @@ use http_body_util::{BodyExt, Empty, Full};
 use serde_json::Value;
 use tokio::time::timeout;
 
+use super::limits::Needs;
 use super::refusal::Refusal;
 use super::reply::Body;
 use super::{DataPlane, Exchange, bypass, json};
@@ -27,6 +28,9 @@ impl DataPlane {
         exchange: Exchange,
         body: RequestBody,
     ) -> Result<Response<Body>, Refusal> {
+        if !exchange.method.is_safe() {
+            self.admit(&exchange, "", Needs::of_bytes(0)).await?;
+        }
         // What ends a body that is passed on while it comes; upstream only sees a request that was broken off.
         let broken = Arc::new(OnceLock::new());
         let body = if exchange.principal.is_limited() && !exchange.method.is_safe() {

@@ -8,6 +8,7 @@ use http::StatusCode;
 
 use crate::call::{BadCall, BadControl};
 use crate::dialect::{ErrorKind, error_body, error_event};
+use crate::limit::{Allowance, Denied};
 use crate::server::BodyError;
 use crate::tenant::AuthError;
 use crate::upstream::UpstreamError;
@@ -23,11 +24,25 @@ pub(super) struct Refusal {
     pub(super) retry_after: Option<Duration>,
     /// Whether upstream is to blame.
     pub(super) upstream: bool,
+    /// Whether to try again at once is of no use, which SDKs are told.
+    pub(super) in_vain: bool,
+    /// What is left of the caller's limits.
+    pub(super) allowance: Option<Allowance>,
 }
 
 impl Refusal {
     pub(super) fn new(status: StatusCode, kind: ErrorKind, code: &'static str, message: impl Into<String>) -> Self {
-        Self { status, kind, code, message: message.into(), param: None, retry_after: None, upstream: false }
+        Self {
+            status,
+            kind,
+            code,
+            message: message.into(),
+            param: None,
+            retry_after: None,
+            upstream: false,
+            in_vain: false,
+            allowance: None,
+        }
     }
 
     pub(super) fn bad_request(code: &'static str, message: impl Into<String>) -> Self {
@@ -74,6 +89,15 @@ impl Refusal {
         Self::bad_request("invalid_path", "the path must not have `.` or `..` segments; write it out")
     }
 
+    pub(super) fn unpriced(model: &str) -> Self {
+        let text = if model.is_empty() {
+            "this endpoint has no price here, and requests without a price are refused (`unknown_price`)".to_owned()
+        } else {
+            format!("the model `{model}` has no price here, and requests without a price are refused (`unknown_price`)")
+        };
+        Self::new(StatusCode::FORBIDDEN, ErrorKind::Permission, "model_not_priced", text)
+    }
+
     pub(super) fn only_if_cached() -> Self {
         let text = "the request asks for a cached answer only (`only-if-cached`), and there is none";
         Self::new(StatusCode::GATEWAY_TIMEOUT, ErrorKind::Api, "not_cached", text)
@@ -100,6 +124,62 @@ impl From<AuthError> for Refusal {
         };
         let retry_after = (error == AuthError::Unavailable).then_some(Duration::from_secs(1));
         Self { retry_after, ..Self::new(status, kind, code, error.to_string()) }
+    }
+}
+
+impl From<Denied> for Refusal {
+    fn from(denied: Denied) -> Self {
+        let limited =
+            |text: String| Self::new(StatusCode::TOO_MANY_REQUESTS, ErrorKind::RateLimit, "rate_limit_exceeded", text);
+        match denied {
+            Denied::Requests { whose, limit, retry_after, allowance } => Self {
+                retry_after: Some(retry_after),
+                allowance: Some(allowance),
+                ..limited(format!("rate limit of the {whose} reached: {limit} requests per minute"))
+            },
+            Denied::Tokens { whose, per, limit, asked, retry_after: Some(wait), allowance } => Self {
+                retry_after: Some(wait),
+                allowance: Some(allowance),
+                ..limited(format!(
+                    "rate limit of the {whose} reached: {limit} tokens per {per}, and this request may need {asked}"
+                ))
+            },
+            Denied::Tokens { whose, per, limit, asked, retry_after: None, allowance } => Self {
+                in_vain: true,
+                allowance: Some(allowance),
+                ..limited(format!(
+                    "this request may need {asked} tokens, more than the {whose} has per {per} ({limit}); ask for less with \
+                     `max_tokens` or a shorter prompt"
+                ))
+            },
+            Denied::Concurrency { whose, limit } => Self {
+                retry_after: Some(Duration::from_secs(1)),
+                ..limited(format!("limit of the {whose} reached: {limit} requests at the same time"))
+            },
+            Denied::Budget { name, usd, used, resets_in } => Self {
+                retry_after: Some(resets_in),
+                in_vain: true,
+                ..Self::new(
+                    StatusCode::TOO_MANY_REQUESTS,
+                    ErrorKind::InsufficientQuota,
+                    "budget_exceeded",
+                    format!(
+                        "the budget `{name}` of ${usd} has no room for what this request may cost (${used} is spent or held \
+                         for requests under way); it resets in {} s",
+                        resets_in.as_secs()
+                    ),
+                )
+            },
+            Denied::Unavailable { retry_after } => Self {
+                retry_after: Some(retry_after),
+                ..Self::new(
+                    StatusCode::SERVICE_UNAVAILABLE,
+                    ErrorKind::Overloaded,
+                    "limits_unavailable",
+                    "limits cannot be checked now, and this tenant must not go on without; try again",
+                )
+            },
+        }
     }
 }
 

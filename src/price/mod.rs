@@ -4,6 +4,8 @@
 //! rounded once, half to even. A model without a price is *unpriced*, which is not the same as free: what then happens is a
 //! policy.
 
+pub mod count;
+
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 

@@ -14,6 +14,7 @@ use prometheus::{
     Registry, TextEncoder,
 };
 
+use super::alerts::AlertSeries;
 use super::learning::Learning;
 use super::limits::LimitSeries;
 use super::replicas::ReplicaSeries;
@@ -91,6 +92,8 @@ pub struct Metrics {
     pub limits: LimitSeries,
     /// How this replica stands to the others.
     pub replicas: ReplicaSeries,
+    /// Who was told of what.
+    pub alerts: AlertSeries,
     in_flight: AtomicU64,
 }
 
@@ -256,6 +259,7 @@ impl Metrics {
             learning: Learning::new(&make, tenants.clone())?,
             limits: LimitSeries::new(&make, tenants.clone())?,
             replicas: ReplicaSeries::new(&make)?,
+            alerts: AlertSeries::new(&make, tenants.clone())?,
             tenants,
             models: models.into_iter().collect(),
             in_flight: AtomicU64::new(0),

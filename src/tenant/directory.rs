@@ -46,7 +46,7 @@ pub struct Directory {
     secret: SecretKey,
     seal: SealKey,
     pub(super) clock: Clock,
-    pub(super) store: Option<Arc<dyn DirectoryStore>>,
+    store: Option<Arc<dyn DirectoryStore>>,
     snapshot: ArcSwap<Snapshot>,
     /// Held while a new snapshot is made, so that an older one never takes the place of a newer one.
     pub(super) inputs: Mutex<Inputs>,
@@ -132,6 +132,11 @@ impl Directory {
     /// All tenants that are declared or stored, by name.
     pub fn tenants(&self) -> Vec<(TenantId, Known)> {
         self.snapshot.load().tenants.iter().map(|(tenant, known)| (tenant.clone(), known.clone())).collect()
+    }
+
+    /// What the configuration declares.
+    pub fn declared(&self) -> Arc<Declared> {
+        Arc::clone(&self.snapshot.load().configured)
     }
 
     /// Seals and opens upstream credentials.

@@ -10,6 +10,7 @@
 
 mod credential;
 mod directory;
+mod reconcile;
 mod role;
 mod snapshot;
 mod virtual_key;
@@ -20,12 +21,13 @@ use http::{HeaderMap, header};
 
 use crate::config::{KeySpec, Right, Secret, TenantCache, glob_matches};
 use crate::ids::{KeyId, TenantId};
-use crate::limit::Terms;
+use crate::limit::{Caller, Terms};
 
 pub use self::credential::{SealKey, Unsealed};
 pub use self::directory::{Directory, LOOK_EVERY, Noted};
+pub use self::reconcile::Reconciled;
 pub use self::role::{Role, TokenError, TokenHolder};
-pub use self::snapshot::Known;
+pub use self::snapshot::{Declared, Known};
 pub use self::virtual_key::{Kind, Minted, Mistake, Parsed, mint, parse};
 
 /// The caller.
@@ -129,6 +131,11 @@ impl Principal {
     /// [`AuthError::Route`]
     pub fn may_call(&self, path: &str) -> Result<(), AuthError> {
         if self.spec.routes.iter().any(|glob| glob_matches(glob, path)) { Ok(()) } else { Err(AuthError::Route) }
+    }
+
+    /// Who asks, for limits and budgets.
+    pub fn caller(&self) -> Caller<'_> {
+        Caller { tenant: &self.tenant, key: &self.key, terms: &self.terms }
     }
 
     /// Checks that the key may use the model.

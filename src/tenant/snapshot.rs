@@ -23,7 +23,7 @@ use crate::store::{Digest, DirectoryImage, KeyRow, TenantRecord, TokenRow};
 
 /// What the configuration says about who may call.
 #[derive(Clone)]
-pub(super) struct Declared {
+pub struct Declared {
     pub(super) tenants: Vec<Tenant>,
     /// Upstream credential of tenants that have none of their own.
     shared: Option<Secret>,
@@ -39,7 +39,8 @@ impl Declared {
         }
     }
 
-    pub(super) fn tenant(&self, tenant: &TenantId) -> Option<&Tenant> {
+    /// The declared tenant of this name.
+    pub fn tenant(&self, tenant: &TenantId) -> Option<&Tenant> {
         self.tenants.iter().find(|declared| declared.name == tenant.as_str())
     }
 
@@ -120,6 +121,8 @@ pub(super) enum Looked {
 
 /// Everybody who may call.
 pub(super) struct Snapshot {
+    /// What the configuration declares.
+    pub(super) configured: Arc<Declared>,
     pub(super) passthrough: bool,
     /// Whether there are stored tenants, so that the form of virtual keys means something here.
     pub(super) issues: bool,
@@ -133,7 +136,7 @@ pub(super) struct Snapshot {
 pub(super) struct Builder<'a> {
     pub(super) secret: &'a SecretKey,
     pub(super) seal: &'a SealKey,
-    pub(super) declared: &'a Declared,
+    pub(super) declared: &'a Arc<Declared>,
     pub(super) image: &'a DirectoryImage,
     /// The snapshot before, for what was used.
     pub(super) before: Option<&'a Snapshot>,
@@ -185,6 +188,7 @@ impl Snapshot {
 impl Builder<'_> {
     pub(super) fn build(&self) -> Snapshot {
         let mut snapshot = Snapshot {
+            configured: Arc::clone(self.declared),
             passthrough: self.declared.passthrough,
             issues: !self.image.keys.is_empty() || self.image.tenants.iter().any(|tenant| !tenant.declared),
             declared: HashMap::new(),

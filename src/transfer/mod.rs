@@ -17,6 +17,7 @@ mod backup;
 mod codec;
 mod copy;
 mod data_keys;
+mod directory;
 mod records;
 mod rows;
 pub(crate) mod secret;

@@ -6,7 +6,10 @@ use bytes::Bytes;
 
 use super::codec::{BadBytes, Reader, Writer};
 use crate::ids::{AuditId, EntryId, KeyId, PointId, RequestId, TenantId};
-use crate::store::{AuditRow, DecisionRow, Entry, Exported, LearnedRow, LedgerRow, Loaded, Point, TenantRow, Tokens};
+use crate::store::{
+    AuditRow, DecisionRow, Entry, Exported, KeyRow, LearnedRow, LedgerRow, Loaded, Point, TenantRecord, TenantRow,
+    TokenRow, Tokens,
+};
 
 pub(super) fn put_tenant(out: &mut Writer, row: &TenantRow) {
     let TenantRow { tenant, declared, created_at, updated_at } = row;
@@ -22,6 +25,81 @@ pub(super) fn tenant(reader: &mut Reader<'_>) -> Result<TenantRow, BadBytes> {
         declared: reader.flag()?,
         created_at: reader.number()?,
         updated_at: reader.number()?,
+    })
+}
+
+pub(super) fn put_spec(out: &mut Writer, row: &TenantRecord) {
+    let TenantRecord { tenant, declared, spec, credential, created_at, updated_at } = row;
+    out.text(tenant.as_str());
+    out.flag(*declared);
+    out.text(spec);
+    out.maybe(credential.as_deref(), Writer::bytes);
+    out.number(*created_at);
+    out.number(*updated_at);
+}
+
+pub(super) fn spec(reader: &mut Reader<'_>) -> Result<TenantRecord, BadBytes> {
+    Ok(TenantRecord {
+        tenant: TenantId::new(reader.text()?),
+        declared: reader.flag()?,
+        spec: reader.string()?,
+        credential: reader.maybe(Reader::bytes)?.map(Bytes::copy_from_slice),
+        created_at: reader.number()?,
+        updated_at: reader.number()?,
+    })
+}
+
+pub(super) fn put_key(out: &mut Writer, row: &KeyRow) {
+    let KeyRow { id, tenant, name, hash, spec, expires_at, replaced_by, created_at, updated_at, used_at } = row;
+    out.text(id);
+    out.text(tenant.as_str());
+    out.text(name);
+    out.raw(hash);
+    out.text(spec);
+    out.maybe(*expires_at, Writer::number);
+    out.maybe(replaced_by.as_deref(), Writer::text);
+    out.number(*created_at);
+    out.number(*updated_at);
+    out.maybe(*used_at, Writer::number);
+}
+
+pub(super) fn key(reader: &mut Reader<'_>) -> Result<KeyRow, BadBytes> {
+    Ok(KeyRow {
+        id: reader.string()?,
+        tenant: TenantId::new(reader.text()?),
+        name: reader.string()?,
+        hash: reader.array()?,
+        spec: reader.string()?,
+        expires_at: reader.maybe(Reader::number)?,
+        replaced_by: reader.maybe(Reader::string)?,
+        created_at: reader.number()?,
+        updated_at: reader.number()?,
+        used_at: reader.maybe(Reader::number)?,
+    })
+}
+
+pub(super) fn put_token(out: &mut Writer, row: &TokenRow) {
+    let TokenRow { id, name, hash, role, tenant, expires_at, created_at, used_at } = row;
+    out.text(id);
+    out.text(name);
+    out.raw(hash);
+    out.text(role);
+    out.maybe(tenant.as_ref(), |out, tenant| out.text(tenant.as_str()));
+    out.maybe(*expires_at, Writer::number);
+    out.number(*created_at);
+    out.maybe(*used_at, Writer::number);
+}
+
+pub(super) fn token(reader: &mut Reader<'_>) -> Result<TokenRow, BadBytes> {
+    Ok(TokenRow {
+        id: reader.string()?,
+        name: reader.string()?,
+        hash: reader.array()?,
+        role: reader.string()?,
+        tenant: reader.maybe(|reader| reader.text().map(TenantId::new))?,
+        expires_at: reader.maybe(Reader::number)?,
+        created_at: reader.number()?,
+        used_at: reader.maybe(Reader::number)?,
     })
 }
 

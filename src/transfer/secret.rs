@@ -13,7 +13,8 @@ use std::path::{Path, PathBuf};
 use super::{TransferError, data_keys};
 use crate::call::SecretKey;
 use crate::config::StoreUrl;
-use crate::store::{StoreError, Stores};
+use crate::ids::TenantId;
+use crate::store::{DirectoryImage, StoreError, Stores};
 
 /// Note that says which secret the hashes in a database were made with.
 pub(crate) const CHECK_NOTE: &str = "secret check";
@@ -105,7 +106,14 @@ fn from_file(path: &Path) -> Result<Option<[u8; 32]>, TransferError> {
 pub(super) async fn has_data(stores: &Stores) -> Result<bool, StoreError> {
     Ok(stores.entries.counts().await?.entries > 0
         || !stores.ledger.page(None, 1).await?.is_empty()
-        || !stores.decisions.since(None, 0, None, 1).await?.is_empty())
+        || !stores.decisions.since(None, 0, None, 1).await?.is_empty()
+        || has_keys(&stores.directory.directory().await?))
+}
+
+/// Whether there are tokens or virtual keys. Those of tenants that the configuration declares are made from it anew.
+fn has_keys(directory: &DirectoryImage) -> bool {
+    let declared = |name: &TenantId| directory.tenants.iter().any(|row| row.declared && row.tenant == *name);
+    !directory.tokens.is_empty() || directory.keys.iter().any(|row| !declared(&row.tenant))
 }
 
 /// Whether a database can take rows that were made with this secret.

@@ -24,12 +24,27 @@ pub enum Table {
     Learned,
     /// The audit of admin changes.
     Audit,
+    /// What tenants are held to.
+    Specs,
+    /// Virtual keys.
+    Keys,
+    /// Admin tokens.
+    Tokens,
 }
 
 impl Table {
     /// All, in the order in which they are carried.
-    pub const ALL: [Self; 6] =
-        [Self::Tenants, Self::Entries, Self::Requests, Self::Decisions, Self::Learned, Self::Audit];
+    pub const ALL: [Self; 9] = [
+        Self::Tenants,
+        Self::Entries,
+        Self::Requests,
+        Self::Decisions,
+        Self::Learned,
+        Self::Audit,
+        Self::Specs,
+        Self::Keys,
+        Self::Tokens,
+    ];
 
     /// Name in reports and checkpoints.
     pub fn as_str(self) -> &'static str {
@@ -40,6 +55,9 @@ impl Table {
             Self::Decisions => "decisions",
             Self::Learned => "learned",
             Self::Audit => "audit",
+            Self::Specs => "specs",
+            Self::Keys => "keys",
+            Self::Tokens => "tokens",
         }
     }
 
@@ -51,7 +69,15 @@ impl Table {
             Self::Decisions => 4,
             Self::Learned => 5,
             Self::Audit => 6,
+            Self::Specs => 7,
+            Self::Keys => 8,
+            Self::Tokens => 9,
         }
+    }
+
+    /// Whether it has few rows, which are read all at once.
+    pub(super) fn is_small(self) -> bool {
+        matches!(self, Self::Tenants | Self::Learned | Self::Specs | Self::Keys | Self::Tokens)
     }
 
     pub(super) fn from_code(code: u8) -> Option<Self> {

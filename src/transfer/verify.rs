@@ -4,13 +4,15 @@
 //! a little later, one by one, because the source and its shadow are never quite at the same point while requests are
 //! served. Counts and digests are of the rows as they were compared, so for equal stores they are equal.
 //!
-//! Of tenants the times are not compared: they say when a database heard of the tenant. Decisions that are older than
+//! Of tenants the times are not compared: they say when a database heard of the tenant. Nor is the time at which a key was
+//! last used: each database notes it for itself. Decisions that are older than
 //! the oldest of the source are not compared either: the source has forgotten them by its own rule.
 
 use std::collections::{BTreeSet, HashMap};
 use std::time::Duration;
 
 use super::answers::Entries;
+use super::directory::{Keys, Specs, Tokens};
 use super::records::{Audit, Decisions, Learned, Requests, Tenants};
 use super::secret::{self, Place};
 use super::sum::Sum;
@@ -110,6 +112,9 @@ pub(super) async fn compare(
         pair.table::<Decisions>(oldest).await?,
         pair.table::<Learned>(None).await?,
         pair.table::<Audit>(None).await?,
+        pair.table::<Specs>(None).await?,
+        pair.table::<Keys>(None).await?,
+        pair.table::<Tokens>(None).await?,
     ])
 }
 
@@ -122,10 +127,7 @@ struct Pair<'a> {
 impl Pair<'_> {
     async fn table<R: Rows>(&self, after: Option<R::Key>) -> Result<Checked, StoreError> {
         let mut found = Comparison::<R>::default();
-        let most = match R::TABLE {
-            Table::Tenants | Table::Learned => FEW_SUSPECTS,
-            _ => SUSPECTS,
-        };
+        let most = if R::TABLE.is_small() { FEW_SUSPECTS } else { SUSPECTS };
         let mut walk: Walk<'_, R> = Walk::new(self.source, Some(self.destination), after, None, u32::MAX);
         let mut rows = 0;
         while let Some(window) = walk.next().await? {

@@ -92,4 +92,6 @@ node "$tools/node/sdk_compare.mjs" "$direct/v1" "$proxy/v1" || status=1
 [ "$status" = 0 ] || fail "some cases failed"
 if [ "${E2E_PROXY:-yes}" = yes ]; then
     REMORA=$remora "$here/replicas.sh"
+    echo "== Python: ten tenants, one of them abusive"
+    REMORA=$remora "$here/tenants.sh"
 fi

@@ -168,7 +168,7 @@ async fn an_older_schema_waits_for_the_operator_if_told_so_and_loses_nothing() {
     let store = format!("sqlite://{}", home.database().display());
     let down = home.run(&["migrate", "down", "--to", "1", "--store", &store]).await;
     says(down.ok(), &["indexes: done"]);
-    refuses(&home, &[], &["schema 1", "needs schema 4", "remora migrate up", "migrate = \"auto\""]).await;
+    refuses(&home, &[], &["schema 1", "needs schema 5", "remora migrate up", "migrate = \"auto\""]).await;
     says(home.run(&["migrate", "up", "--store", &store]).await.ok(), &["indexes: done"]);
     let running = home.start().await;
     for (prompt, answer) in [("What is a remora?", first), ("What is a shark?", second)] {

@@ -145,7 +145,7 @@ impl Fleet {
         config.cache.audit.rate = 0.0;
         config.store.journal_dir = self.dir.path().join(format!("journal-{number}"));
         (self.change)(number, &mut config);
-        let replace = Replacements { clock: None, embedder: Some(Embedder::fixed(8, bag_of_letters)) };
+        let replace = Replacements { embedder: Some(Embedder::fixed(8, bag_of_letters)), ..Replacements::default() };
         let app = App::start_with(config, replace).await.unwrap_or_else(|error| panic!("{error}"));
         self.replicas[number] = Some(app);
     }

@@ -1,5 +1,8 @@
 //! Isolation as a property: whatever is asked, in whatever order, no answer reaches anyone but its owner.
 //!
+//! Three ways to keep answers: in memory, in SQLite with hardly any memory, and in PostgreSQL with no memory for vectors, so
+//! that near prompts are looked for by pgvector. `REMORA_PROBES=1000000` sends as many requests to each; otherwise fewer.
+//!
 //! The data path is driven without client sockets, so that a hundred thousand requests take seconds. The embedder is
 //! the worst there can be: all texts are one point to it. The upstream marks each answer with whose request made it.
 
@@ -11,20 +14,23 @@ use bytes::Bytes;
 use http::Request;
 use http_body_util::BodyExt;
 use remora::cache::decide::Guards;
-use remora::cache::{self, Cache};
+use remora::cache::{self, Cache, Follower};
 use remora::call::SecretKey;
 use remora::clock::Clock;
 use remora::config::{Config, KeySpec, Overrides, Secret, Share, Tenant, TenantCache, TenantKey, TenantSpec};
 use remora::embed::Embedder;
+use remora::limit::{Limiter, LimiterParts};
 use remora::pipeline::{DataPlane, Parts};
+use remora::price::PriceBook;
 use remora::server::{RequestBody, Shutdown};
-use remora::store::{SqliteStore, Writer, WriterSizes};
+use remora::store::{Writer, WriterSizes};
 use remora::telemetry::metrics::Metrics;
 use remora::tenant::Directory;
 use remora::upstream::Upstream;
 use serde_json::{Value, json};
 
 use crate::canned::{Canned, chat_answer, chunk, response, stream_head};
+use crate::fleet;
 
 /// A caller: its name, its key, and who else may get its answers.
 #[derive(Clone, Copy, Debug)]
@@ -95,16 +101,28 @@ async fn marking_upstream() -> Canned {
     .await
 }
 
+/// Where answers are kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kept {
+    /// In memory, with SQLite behind it.
+    Memory,
+    /// In SQLite: there is no room for bodies in memory.
+    Sqlite,
+    /// In PostgreSQL, and searched there.
+    Postgres,
+}
+
 /// The data path with nothing in front of it.
 struct Bare {
     plane: Arc<DataPlane>,
     cache: Arc<Cache>,
     clock: Clock,
     upstream: Canned,
+    _database: Option<fleet::Database>,
     _dir: tempfile::TempDir,
 }
 
-async fn bare(entries: usize) -> Bare {
+async fn bare(entries: usize, kept: Kept) -> Bare {
     let upstream = marking_upstream().await;
     let dir = tempfile::tempdir().unwrap();
     let overrides = Overrides {
@@ -119,10 +137,21 @@ async fn bare(entries: usize) -> Bare {
         tenant("solo", [&CALLERS[0], &CALLERS[1]], Share::Key),
         tenant("pool", [&CALLERS[2], &CALLERS[3]], Share::Tenant),
     ];
-    let store = SqliteStore::open(config.store.url.file().unwrap(), config.store.migrate).await.unwrap();
+    let database = match kept {
+        Kept::Postgres => Some(fleet::Database::new().await),
+        Kept::Memory | Kept::Sqlite => None,
+    };
+    if let Some(database) = &database {
+        config.store.url = database.url().parse().unwrap();
+        config.cache.index_bytes = 1;
+    }
+    if kept != Kept::Memory {
+        config.cache.memory_bytes = 1;
+    }
+    let store = remora::store::Database::open(&config.store.url, config.store.migrate).await.unwrap();
     let stores = store.stores();
     // The ledger is not what is tested here; rows that find no room are left out.
-    let sizes = WriterSizes { ledger: 64, entries: 4_096, decisions: 8, flush: Duration::from_secs(1) };
+    let sizes = WriterSizes { ledger: 64, entries: 4_096, decisions: 8, flush: Duration::from_millis(20) };
     let (writer, _) = Writer::spawn(&stores, sizes);
     let metrics = Arc::new(Metrics::new(std::iter::empty(), std::iter::empty()).unwrap());
     let (secret, clock) = (SecretKey::new([7; 32]), Clock::manual(1_800_000_000_000));
@@ -133,7 +162,7 @@ async fn bare(entries: usize) -> Bare {
         guards: Guards::without(&[]),
         embedder: Embedder::fixed(2, |_| Ok(vec![1.0, 0.0])),
         weights: None,
-        search: None,
+        search: stores.search.clone(),
         shared: None,
         blind: config.store.blind,
         store: Arc::clone(&stores.entries),
@@ -149,10 +178,25 @@ async fn bare(entries: usize) -> Bare {
         clock: clock.clone(),
         ledger: Arc::clone(&stores.ledger),
         writer,
+        limiter: Arc::new(Limiter::new(LimiterParts {
+            redis: None,
+            counters: stores.counters.clone(),
+            ledger: Arc::clone(&stores.ledger),
+            clock: clock.clone(),
+            metrics: Arc::clone(&metrics),
+            settings: config.limits.clone(),
+        })),
+        prices: Arc::new(PriceBook::load(None).unwrap()),
+        pricing: config.prices.clone(),
         metrics,
         shutdown: Shutdown::new(),
     }));
-    Bare { plane, cache, clock, upstream, _dir: dir }
+    if let Some(changes) = &stores.changes {
+        // What does not fit into memory is moved out of it by whoever follows the changes.
+        let follower = Follower::begin(Arc::clone(&cache), Arc::clone(changes), clock.clone()).await.unwrap();
+        tokio::spawn(follower.run(std::future::pending::<()>));
+    }
+    Bare { plane, cache, clock, upstream, _database: database, _dir: dir }
 }
 
 /// What came back: outcome, tier and text.
@@ -193,7 +237,21 @@ fn group_of(name: &str) -> &'static str {
 }
 
 const TASKS: u64 = 4;
-const REQUESTS: u64 = 100_000;
+
+/// Requests of one test: as many as `REMORA_PROBES` says, else `usual`.
+fn probes(usual: u64) -> u64 {
+    std::env::var("REMORA_PROBES").map_or(usual, |count| count.parse().unwrap())
+}
+
+/// What is asked: prompts that are near each other, and attacks with what they are aimed at.
+fn prompts() -> Vec<String> {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/adversarial.jsonl");
+    let text = std::fs::read_to_string(path).unwrap();
+    let rows = text.lines().step_by(47).map(|line| serde_json::from_str::<Value>(line).unwrap());
+    let pairs =
+        rows.flat_map(|row| [row["victim"].as_str().unwrap().to_owned(), row["attack"].as_str().unwrap().to_owned()]);
+    PROMPTS.iter().map(|prompt| (*prompt).to_owned()).chain(pairs).collect()
+}
 
 #[derive(Default)]
 struct Tally {
@@ -214,10 +272,10 @@ fn get(count: &AtomicU64) -> u64 {
 }
 
 /// One random request and everything that must hold for its answer.
-async fn one(bare: &Bare, random: &mut fastrand::Rng, tally: &Tally) {
+async fn one(bare: &Bare, prompts: &[String], random: &mut fastrand::Rng, tally: &Tally) {
     let place = random.usize(..CALLERS.len());
     let caller = CALLERS[place];
-    let prompt = PROMPTS[random.usize(..PROMPTS.len())];
+    let prompt = &prompts[random.usize(..prompts.len())];
     let model = if random.bool() { "m" } else { "n" };
     let mut body = json!({ "model": model, "messages": [{ "role": "user", "content": prompt }] });
     let tools = random.u8(..10) == 0;
@@ -262,26 +320,27 @@ async fn one(bare: &Bare, random: &mut fastrand::Rng, tally: &Tally) {
     }
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn in_a_hundred_thousand_requests_no_answer_crosses() {
+async fn nothing_crosses(kept: Kept, requests: u64) {
     // Fewer places than there are different requests, so that entries come and go.
-    let bare = Arc::new(bare(150).await);
+    let bare = Arc::new(bare(400, kept).await);
     let tally = Arc::new(Tally::default());
+    let prompts = Arc::new(prompts());
     let mut tasks = tokio::task::JoinSet::new();
     for task in 0..TASKS {
-        let (bare, tally) = (Arc::clone(&bare), Arc::clone(&tally));
+        let (bare, tally, prompts) = (Arc::clone(&bare), Arc::clone(&tally), Arc::clone(&prompts));
         tasks.spawn(async move {
             let mut random = fastrand::Rng::with_seed(0x5EED + task);
-            for _ in 0..REQUESTS / TASKS {
-                one(&bare, &mut random, &tally).await;
+            for _ in 0..requests / TASKS {
+                one(&bare, &prompts, &mut random, &tally).await;
             }
         });
     }
     while let Some(done) = tasks.join_next().await {
         done.unwrap();
     }
+    let least = |share: u64| requests / share;
     for (caller, hits) in CALLERS.iter().zip(&tally.hits) {
-        assert!(get(hits) > 1_000, "{caller:?} had {} hits: the test tests little", get(hits));
+        assert!(get(hits) > least(100), "{caller:?} had {} hits: the test tests little", get(hits));
     }
     for (what, count) in [
         ("shared", &tally.shared),
@@ -289,17 +348,38 @@ async fn in_a_hundred_thousand_requests_no_answer_crosses() {
         ("streams", &tally.streams),
         ("tool hits", &tally.tool_hits),
     ] {
-        assert!(get(count) > 100, "{what}: {}", get(count));
+        assert!(get(count) > least(1_000), "{kept:?} {what}: {}", get(count));
     }
     let sizes = bare.cache.sizes();
-    assert!(sizes.entries <= 150, "{}", sizes.entries);
+    assert!(sizes.entries <= 400, "{}", sizes.entries);
+    if kept != Kept::Memory {
+        assert_eq!(sizes.resident, 0, "answers were to come from the store");
+    }
+    if kept == Kept::Postgres {
+        assert!(bare.cache.elsewhere().partitions > 0, "partitions were to be searched in the store");
+    }
     assert!(bare.upstream.requests().len() > 500);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_answer_crosses_in_memory() {
+    nothing_crosses(Kept::Memory, probes(100_000)).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_answer_crosses_in_sqlite() {
+    nothing_crosses(Kept::Sqlite, probes(10_000)).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_answer_crosses_in_postgresql() {
+    nothing_crosses(Kept::Postgres, probes(4_000)).await;
 }
 
 /// S4: a request with tools, or one after a tool turn, is answered by an equal one or not at all.
 #[tokio::test(flavor = "multi_thread")]
 async fn tools_never_meet_similarity() {
-    let bare = bare(10_000).await;
+    let bare = bare(10_000, Kept::Memory).await;
     let caller = CALLERS[0];
     let tool = json!([{ "type": "function", "function": { "name": "f" } }]);
     let call = json!([{ "id": "c", "type": "function", "function": { "name": "f", "arguments": "{}" } }]);

@@ -140,7 +140,11 @@ impl Rig {
     }
 
     async fn launch(&self) -> App {
-        let replace = Replacements { clock: Some(self.clock.clone()), embedder: self.embedder.clone() };
+        let replace = Replacements {
+            clock: Some(self.clock.clone()),
+            embedder: self.embedder.clone(),
+            ..Replacements::default()
+        };
         App::start_with(self.config(), replace).await.unwrap_or_else(|error| panic!("{error}"))
     }
 

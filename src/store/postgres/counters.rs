@@ -1,10 +1,11 @@
 //! Counters of budgets that several replicas share.
 //!
-//! Whoever holds or settles for a tenant first takes a lock of that tenant, which lasts as long as the transaction; so what
-//! is counted and what is then held belong to one moment, and no number of replicas together holds more than there is. The
-//! locks of several tenants are taken in one order, so nobody waits in a circle.
+//! Whoever holds for a tenant first takes a lock of that tenant, which lasts as long as the transaction; so what is counted
+//! and what is then held belong to one moment, and no number of replicas together holds more than there is. Settling takes no
+//! such lock, because a hold sees it as a whole or not at all, and does not wait for the disk that settling waits for. Locks
+//! of several tenants, and rows of several budgets, are taken in one order, so nobody waits in a circle.
 //!
-//! Holds have connections of their own: requests wait for them, and must not wait behind batches of rows.
+//! Counters have connections of their own: requests wait for them, and must not wait behind batches of rows.
 
 use sqlx::postgres::{PgRow, PgTransaction};
 use sqlx::{query, query_as};
@@ -228,7 +229,6 @@ impl PostgresStore {
     ) -> Result<(), StoreError> {
         let said = |error| self.pool_fault(&self.counters, error);
         let mut transaction = self.counters.begin().await.map_err(said)?;
-        self.lock_tenants(&mut transaction, budgets.iter().map(|(key, _)| key.as_str())).await?;
         query(RELEASE).bind(request.to_bytes()).execute(&mut *transaction).await.map_err(said)?;
         let first = query(SETTLED).bind(request.to_bytes()).bind(stored(now)).execute(&mut *transaction).await;
         if first.map_err(said)?.rows_affected() > 0 {
@@ -240,7 +240,7 @@ impl PostgresStore {
         transaction.commit().await.map_err(said)
     }
 
-    /// Waits until nobody else holds or settles for these tenants. What stands before the first `/` of a key is its tenant.
+    /// Waits until nobody else holds for these tenants. What stands before the first `/` of a key is its tenant.
     async fn lock_tenants<'k>(
         &self,
         transaction: &mut PgTransaction<'static>,
@@ -249,9 +249,6 @@ impl PostgresStore {
         let mut locks: Vec<i64> = keys.map(|key| lock_of(key.split('/').next().unwrap_or_default())).collect();
         locks.sort_unstable();
         locks.dedup();
-        if locks.is_empty() {
-            return Ok(());
-        }
         let locked = query(LOCK).bind(locks).execute(&mut **transaction).await;
         locked.map(|_| ()).map_err(|error| self.pool_fault(&self.counters, error))
     }

@@ -25,9 +25,9 @@ const TOKENS: &str =
 const PUT_TENANT: &str = "INSERT INTO tenant_specs (tenant, declared, spec, credential, created_at, updated_at) \
     VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT (tenant) DO UPDATE SET declared = excluded.declared, spec = excluded.spec, \
     credential = excluded.credential, created_at = excluded.created_at, updated_at = excluded.updated_at";
-// Whoever has a spec is known too.
+// Whoever has a spec is known too. Whether the configuration names it is for whoever reads that.
 const KNOW_TENANT: &str = "INSERT INTO tenants (tenant, declared, created_at, updated_at) VALUES ($1, $2, $3, $4) \
-    ON CONFLICT (tenant) DO UPDATE SET declared = excluded.declared, updated_at = excluded.updated_at";
+    ON CONFLICT (tenant) DO NOTHING";
 const DELETE_TENANT: [&str; 3] = [
     "DELETE FROM virtual_keys WHERE tenant = $1",
     "DELETE FROM tenant_specs WHERE tenant = $1",

@@ -6,7 +6,8 @@ use super::mirror::Opener;
 use super::*;
 use crate::config::Migrate;
 use crate::store::sample::{
-    audit_row, decision, delete, entry_id, label, learned, link, new_decision, put, request_id, row, tenant,
+    audit_row, decision, delete, entry_id, key_row, label, learned, link, new_decision, put, request_id, row, tenant,
+    tenant_record,
 };
 use crate::store::{Database, SqliteStore};
 
@@ -41,7 +42,9 @@ async fn everything(stores: &Stores) -> String {
     let learned = stores.decisions.learned().await.unwrap();
     let audit = stores.audit.audit_page(None, 1_000).await.unwrap();
     let tenants = stores.tenants.list().await.unwrap();
-    format!("{entries:?} {rows:?} {decisions:?} {learned:?} {audit:?} {tenants:?}")
+    let (directory, chain) =
+        (stores.directory.directory().await.unwrap(), stores.audit.audit_chain(0, 1_000).await.unwrap());
+    format!("{entries:?} {rows:?} {decisions:?} {learned:?} {audit:?} {tenants:?} {directory:?} {chain:?}")
 }
 
 #[tokio::test]
@@ -69,6 +72,11 @@ async fn every_write_reaches_the_second_store_in_order() {
     stores.decisions.write(&[new_decision(decision("t", 2))]).await.unwrap();
     assert_eq!(stores.decisions.forget(2, 10).await.unwrap(), 1);
     stores.decisions.save_learned(&[learned("t", "m", 1)]).await.unwrap();
+    let puts = [DirectoryWrite::PutTenant(tenant_record("t")), DirectoryWrite::PutKey(key_row("t", 1))];
+    assert_eq!(stores.directory.change_directory(0, &puts, &[audit_row(90)]).await.unwrap(), Some(1));
+    let delete = [DirectoryWrite::PutKey(key_row("t", 2)), DirectoryWrite::DeleteKey(key_row("t", 1).id)];
+    assert_eq!(stores.directory.change_directory(1, &delete, &[audit_row(91)]).await.unwrap(), Some(2));
+    assert_eq!(stores.directory.change_directory(1, &puts, &[audit_row(92)]).await.unwrap(), None);
     stores.entries.purge().await.unwrap();
     until(&handle, "all written", |stats| stats.pending == 0 && stats.mirrored > 0).await;
     let (_b, second) = sqlite(&home.path().join("b.db")).await;

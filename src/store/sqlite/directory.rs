@@ -22,9 +22,9 @@ const TOKENS: &str =
     "SELECT id, name, hash, role, tenant, expires_at, created_at, used_at FROM admin_tokens ORDER BY id";
 const PUT_TENANT: &str = "INSERT OR REPLACE INTO tenant_specs (tenant, declared, spec, credential, created_at, updated_at) \
     VALUES (?1, ?2, ?3, ?4, ?5, ?6)";
-// Whoever has a spec is known too.
+// Whoever has a spec is known too. Whether the configuration names it is for whoever reads that.
 const KNOW_TENANT: &str = "INSERT INTO tenants (tenant, declared, created_at, updated_at) VALUES (?1, ?2, ?3, ?4) \
-    ON CONFLICT (tenant) DO UPDATE SET declared = excluded.declared, updated_at = excluded.updated_at";
+    ON CONFLICT (tenant) DO NOTHING";
 const DELETE_TENANT: [&str; 3] = [
     "DELETE FROM virtual_keys WHERE tenant = ?1",
     "DELETE FROM tenant_specs WHERE tenant = ?1",

@@ -46,17 +46,18 @@ const APPEND_MANY: &str =
     concat!("INSERT INTO requests (", columns!(), ") VALUES ", sixteen_rows!(), " ON CONFLICT (id) DO NOTHING");
 const REQUEST: &str = concat!("SELECT ", columns!(), " FROM requests WHERE id = ?1");
 const COUNT: &str = "SELECT count(*) FROM requests";
-// The index on entry and id keeps this short, and the tenant is checked on each row.
+// The index on entry and id keeps this short, and the tenant is checked on each row; the plus signs keep SQLite from
+// taking the index on tenant and time.
 pub(super) const SERVED: &str = concat!(
     "SELECT ",
     columns!(),
-    " FROM requests WHERE entry = ?1 AND tenant = ?2 AND outcome = 'hit' AND started_at >= ?3 ",
+    " FROM requests WHERE entry = ?1 AND +tenant = ?2 AND outcome = 'hit' AND +started_at >= ?3 ",
     "ORDER BY id DESC LIMIT ?4"
 );
 // No id sorts before the empty blob.
 const PAGE: &str = concat!("SELECT ", columns!(), " FROM requests WHERE id > ?1 ORDER BY id LIMIT ?2");
 const RECENT_ALL: &str = concat!("SELECT ", columns!(), " FROM requests ORDER BY id DESC LIMIT ?1");
-const RECENT_TENANT: &str =
+pub(super) const RECENT_TENANT: &str =
     concat!("SELECT ", columns!(), " FROM requests WHERE tenant = ?2 ORDER BY id DESC LIMIT ?1");
 
 impl LedgerStore for SqliteStore {

@@ -65,8 +65,9 @@ const WAL_BYTES: &str = "67108864";
 
 /// Statements that must not read a whole table, each with what finds its rows.
 #[cfg(test)]
-const INDEXED: [(&str, &str); 5] = [
+const INDEXED: [(&str, &str); 6] = [
     (ledger::SERVED, "requests_by_entry"),
+    (ledger::RECENT_TENANT, "requests_by_tenant"),
     (decisions::SINCE_ALL, "PRIMARY KEY"),
     (decisions::SINCE_TENANT, "decisions_by_tenant"),
     (decisions::FORGET, "decisions_by_time"),

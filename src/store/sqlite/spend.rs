@@ -77,7 +77,8 @@ mod tests {
 
     #[tokio::test]
     async fn only_rows_of_the_time_asked_for_are_read() {
-        let again = TempStore::open().await.again().await;
+        let temp = TempStore::open().await;
+        let again = temp.again().await;
         for statement in [OF_TENANT, OF_ALL] {
             let plan = query(AssertSqlSafe(format!("EXPLAIN QUERY PLAN {statement}")));
             let rows = plan.fetch_all(&again.readers).await.unwrap();

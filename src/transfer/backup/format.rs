@@ -20,8 +20,10 @@ use flate2::write::DeflateEncoder;
 use super::super::TransferError;
 
 const MAGIC: &[u8; 8] = b"RemoraBk";
-/// Format of files with data keys of sealed tenants in the header, and the newest that this program reads.
-pub(super) const FORMAT: u32 = 2;
+/// Format of files with specs, keys and tokens, and the newest that this program reads.
+pub(super) const FORMAT: u32 = 3;
+/// Format of files with data keys of sealed tenants in the header.
+pub(super) const SEALED_FORMAT: u32 = 2;
 /// Format of files without data keys.
 pub(super) const UNSEALED_FORMAT: u32 = 1;
 /// Kind of the block with the header.

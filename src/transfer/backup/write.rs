@@ -8,6 +8,7 @@ use serde_json::{Map, Value, json};
 use super::super::answers::Entries;
 use super::super::codec::Writer;
 use super::super::data_keys::Notes;
+use super::super::directory::{Keys, Specs, Tokens};
 use super::super::records::{Audit, Decisions, Learned, Requests, Tenants};
 use super::super::sum::Sum;
 use super::super::table::{Rows, Table};
@@ -15,7 +16,7 @@ use super::super::verify::Side;
 use super::super::walk::Walk;
 use super::super::{Progress, TransferError};
 use super::BackupReport;
-use super::format::{BlockWriter, FORMAT, HEADER, SECRET, TRAILER, UNSEALED_FORMAT};
+use super::format::{BlockWriter, FORMAT, HEADER, SEALED_FORMAT, SECRET, TRAILER, UNSEALED_FORMAT};
 use crate::clock::Clock;
 use crate::config::StoreUrl;
 use crate::store::Stores;
@@ -34,10 +35,15 @@ pub(super) async fn all(
     let mut writer = BlockWriter::create(file)?;
     let counts = stores.entries.counts().await?;
     let requests = stores.ledger.count().await?;
+    let directory = stores.directory.directory().await?;
     // As of the beginning; what is in the file is told at its end.
     let header = json!({
-        // Without sealed data an older program can read it too.
-        "format": if keys.is_empty() { UNSEALED_FORMAT } else { FORMAT },
+        // Without what an older program does not know it can read the file too.
+        "format": match (directory.version == 0, keys.is_empty()) {
+            (false, _) => FORMAT,
+            (true, false) => SEALED_FORMAT,
+            (true, true) => UNSEALED_FORMAT,
+        },
         "data_keys": keys,
         "program": env!("CARGO_PKG_VERSION"),
         "made_at": Clock::system().now_ms(),
@@ -55,6 +61,9 @@ pub(super) async fn all(
     table::<Decisions>(stores, &mut writer, None, progress, &mut tables).await?;
     table::<Learned>(stores, &mut writer, None, progress, &mut tables).await?;
     table::<Audit>(stores, &mut writer, None, progress, &mut tables).await?;
+    table::<Specs>(stores, &mut writer, None, progress, &mut tables).await?;
+    table::<Keys>(stores, &mut writer, None, progress, &mut tables).await?;
+    table::<Tokens>(stores, &mut writer, None, progress, &mut tables).await?;
     writer.block(TRAILER, 1, trailer(&tables).as_bytes())?;
     Ok(BackupReport { tables, bytes: writer.finish()? })
 }

@@ -1,8 +1,9 @@
 //! `remora copy`: brings one store up to date with another.
 //!
 //! Each table is walked on both sides in key order, and what is missing or different is written. So a second pass is a
-//! catch-up pass: it finds what came, was linked, labelled or deleted at the source since. Entries that are gone at the
-//! source are deleted; rows of the ledger, of decisions and of the audit are only ever added.
+//! catch-up pass: it finds what came, was linked, labelled or deleted at the source since. Entries, specs, keys and tokens
+//! that are gone at the source are deleted; rows of the ledger, of decisions and of the audit are only ever added. The audit
+//! gets a chain of its own at the destination, in the order in which its rows arrive there.
 //!
 //! Both sides may change meanwhile, the destination only as the shadow of the source. What was written is therefore
 //! compared with the source once more: an entry that was deleted there between reading and writing is deleted again here,
@@ -12,6 +13,7 @@
 //! compared again.
 
 mod checkpoint;
+mod directory;
 mod entries;
 
 use std::collections::{BTreeMap, HashMap};
@@ -214,6 +216,7 @@ impl<'a> Copier<'a> {
     }
 
     pub(super) async fn run(mut self) -> Result<CopyReport, TransferError> {
+        self.directory().await?;
         self.table::<Tenants>(None, None).await?;
         self.entries().await?;
         let since = self.since.map(|since| floor(since.saturating_sub(SINCE_MARGIN_MS)));

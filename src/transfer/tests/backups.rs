@@ -4,7 +4,9 @@ use std::fs;
 
 use super::samples::Chance;
 use super::*;
-use crate::store::sample::{entry_id, learned, put, tenant};
+use crate::store::DirectoryWrite::{DeleteToken, PutKey, PutTenant, PutToken};
+use crate::store::sample::{audit_row, entry_id, key_row, learned, put, tenant, tenant_record, token_row};
+use crate::store::{KeyRow, verify_audit};
 use crate::transfer::{RestoreOptions, backup, check, restore};
 
 const WRITE: RestoreOptions = RestoreOptions { dry_run: false, merge: false };
@@ -103,4 +105,34 @@ async fn a_backup_that_fails_leaves_the_old_one() {
         fs::read_dir(home.path()).unwrap().filter(|f| f.as_ref().unwrap().path().ends_with("all.backup.part")).count(),
         0
     );
+}
+
+#[tokio::test]
+async fn keys_tokens_and_a_whole_chain_of_the_audit_come_back_from_a_backup() {
+    let home = tempfile::tempdir().unwrap();
+    let (a, b, file) = (sqlite(home.path(), "a.db"), sqlite(home.path(), "b.db"), home.path().join("all.backup"));
+    let puts = [PutTenant(tenant_record("t")), PutKey(key_row("t", 1)), PutToken(token_row(1))];
+    with(&a, |stores| async move {
+        stores.directory.change_directory(0, &puts, &[audit_row(1), audit_row(2)]).await.unwrap();
+    })
+    .await;
+    let written = backup(&a, &file, &quiet()).await.unwrap();
+    assert_eq!(written.tables[&Table::Keys].rows, 1);
+    restore(&file, &b, &WRITE, &quiet()).await.unwrap();
+    assert_equal(&a, &b).await;
+    with(&b, |stores| async move {
+        let verdict = verify_audit(&*stores.audit).await.unwrap();
+        assert_eq!((verdict.ok, verdict.rows), (true, 2));
+        let changed = [PutKey(KeyRow { spec: "{}".into(), ..key_row("t", 1) }), DeleteToken(token_row(1).id)];
+        stores.directory.change_directory(3, &changed, &[]).await.unwrap().unwrap();
+    })
+    .await;
+    restore(&file, &b, &RestoreOptions { dry_run: false, merge: true }, &quiet()).await.unwrap();
+    with(&b, |stores| async move {
+        let directory = stores.directory.directory().await.unwrap();
+        assert_eq!((&*directory.keys[0].spec, directory.tokens), ("{}", vec![token_row(1)]), "what is there stays");
+    })
+    .await;
+    let refused = restore(&file, &b, &WRITE, &quiet()).await.unwrap_err();
+    assert!(matches!(refused, TransferError::NotEmpty(_)), "a token is data: {refused}");
 }

@@ -5,11 +5,12 @@ use proptest::prelude::*;
 use super::samples::Chance;
 use super::*;
 use crate::ids::RequestId;
+use crate::store::DirectoryWrite::{self, DeleteKey, DeleteTenant, PutKey, PutTenant, PutToken};
 use crate::store::sample::{
-    audit_row, decision, delete, entry, entry_id, label, learned, link, merge, new_decision, point, put, put_entry,
-    row, tenant,
+    audit_row, decision, delete, entry, entry_id, key_row, label, learned, link, merge, new_decision, point, put,
+    put_entry, row, tenant, tenant_record, token_row,
 };
-use crate::store::{DecisionRow, LearnedRow, LedgerRow, TenantRow};
+use crate::store::{DecisionRow, KeyRow, LearnedRow, LedgerRow, TenantRow, verify_audit};
 use crate::transfer::Tally;
 
 /// Some of everything.
@@ -24,6 +25,13 @@ async fn some(stores: Stores) {
     stores.audit.record(&audit_row(1), &[]).await.unwrap();
     let t = TenantRow { tenant: tenant("t"), declared: true, created_at: 1, updated_at: 1 };
     stores.tenants.upsert(&[t]).await.unwrap();
+    stores.directory.change_directory(0, &directory(), &[audit_row(7)]).await.unwrap();
+}
+
+fn directory() -> Vec<DirectoryWrite> {
+    let mut writes: Vec<_> = (1..=5).map(|number| PutKey(key_row("t", number))).collect();
+    writes.extend([PutTenant(tenant_record("t")), PutToken(token_row(1)), PutToken(token_row(2))]);
+    writes
 }
 
 fn tally(report: &CopyReport, table: Table) -> Tally {
@@ -238,4 +246,53 @@ async fn a_checkpoint_is_gone_on_from_and_taken_away_at_the_end() {
     assert_eq!(tally(&second, Table::Entries).deleted, 1, "what changed before the checkpoint is followed too");
     assert_equal(&a, &b).await;
     assert!(!copied(&a, &b).await.resumed, "a finished copy has no checkpoint");
+}
+
+#[tokio::test]
+async fn keys_that_were_revoked_at_the_source_do_not_live_on_at_the_destination() {
+    let home = tempfile::tempdir().unwrap();
+    let (a, b) = (sqlite(home.path(), "a.db"), sqlite(home.path(), "b.db"));
+    with(&a, some).await;
+    let first = copied(&a, &b).await;
+    assert_eq!((tally(&first, Table::Keys).added, tally(&first, Table::Tokens).added), (5, 2));
+    assert_equal(&a, &b).await;
+    with(&a, |stores| async move {
+        let less = KeyRow { spec: "{}".into(), ..key_row("t", 2) };
+        let other = PutTenant(tenant_record("u"));
+        let writes = [DeleteKey(key_row("t", 1).id), PutKey(less), other, PutKey(key_row("u", 9))];
+        stores.directory.change_directory(1, &writes, &[audit_row(8)]).await.unwrap();
+        stores.directory.note_used(&[(key_row("t", 3).id, 9_999)]).await.unwrap();
+    })
+    .await;
+    let expected = vec![(Table::Audit, 1), (Table::Specs, 1), (Table::Keys, 3)];
+    let told = differences(&a, &b).await.into_iter().filter(|(table, _)| *table != Table::Tenants).collect::<Vec<_>>();
+    assert_eq!(told, expected, "a key was only used: that is none");
+    let second = tally(&copied(&a, &b).await, Table::Keys);
+    assert_eq!(second, Tally { read: 5, added: 1, changed: 1, deleted: 1, different: 0 });
+    assert_equal(&a, &b).await;
+
+    // The tenant ends at the destination, and nobody there has noticed that it has keys at the source.
+    with(&b, |stores| async move {
+        let version = stores.directory.directory_version().await.unwrap();
+        stores
+            .directory
+            .change_directory(version, &[PutTenant(tenant_record("z")), PutKey(key_row("z", 50))], &[])
+            .await
+            .unwrap();
+    })
+    .await;
+    assert_eq!(tally(&copied(&a, &b).await, Table::Specs).deleted, 1);
+    assert_equal(&a, &b).await;
+    with(&b, |stores| async move {
+        let verdict = verify_audit(&*stores.audit).await.unwrap();
+        assert_eq!((verdict.ok, verdict.rows), (true, 3), "the audit has a whole chain there");
+        stores
+            .directory
+            .change_directory(stores.directory.directory_version().await.unwrap(), &[DeleteTenant(tenant("t"))], &[])
+            .await
+            .unwrap();
+    })
+    .await;
+    copied(&a, &b).await;
+    assert_equal(&a, &b).await;
 }

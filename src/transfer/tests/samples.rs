@@ -5,9 +5,10 @@ use std::borrow::Cow;
 use bytes::Bytes;
 
 use crate::ids::{AuditId, EntryId, KeyId, PointId, RequestId, TenantId};
-use crate::store::sample::{LATER, bare_decision, bare_row, decision, row};
+use crate::store::sample::{LATER, bare_decision, bare_row, decision, key_row, row, tenant_record, token_row};
 use crate::store::{
-    AuditRow, DecisionRow, DecisionWrite, Entry, EntryWrite, LearnedRow, LedgerRow, Point, Stores, TenantRow, Tokens,
+    AuditRow, DecisionRow, DecisionWrite, DirectoryWrite, Entry, EntryWrite, KeyRow, LearnedRow, LedgerRow, Point,
+    Stores, TenantRecord, TenantRow, TokenRow, Tokens,
 };
 
 pub(super) struct Chance(fastrand::Rng);
@@ -127,6 +128,32 @@ impl Chance {
         }
     }
 
+    fn directory(&mut self) -> Vec<DirectoryWrite> {
+        (0..self.0.usize(..12))
+            .map(|_| match self.0.u8(..4) {
+                0 => DirectoryWrite::PutTenant(TenantRecord {
+                    tenant: self.tenant(),
+                    spec: self.text(),
+                    credential: self.maybe(|c| Bytes::from(c.text())),
+                    ..tenant_record("")
+                }),
+                1 => DirectoryWrite::PutToken(TokenRow {
+                    tenant: self.maybe(Self::tenant),
+                    used_at: self.maybe(|c| c.0.u64(..LATER)),
+                    ..token_row(self.0.u64(..9))
+                }),
+                _ => DirectoryWrite::PutKey(KeyRow {
+                    tenant: self.tenant(),
+                    name: self.text(),
+                    expires_at: self.maybe(|c| c.0.u64(..LATER)),
+                    replaced_by: self.maybe(Self::text),
+                    used_at: self.maybe(|c| c.0.u64(..LATER)),
+                    ..key_row("", self.0.u64(..9))
+                }),
+            })
+            .collect()
+    }
+
     /// Up to `most` rows of each kind.
     pub(super) async fn fill(&mut self, stores: &Stores, most: usize) {
         let n = |c: &mut Self| c.0.usize(0..=most);
@@ -154,5 +181,7 @@ impl Chance {
         for _ in 0..n(self).min(5) {
             stores.audit.record(&self.audit(), &[]).await.unwrap();
         }
+        let seen = stores.directory.directory_version().await.unwrap();
+        stores.directory.change_directory(seen, &self.directory(), &[]).await.unwrap();
     }
 }

@@ -34,11 +34,11 @@ CREATE TABLE IF NOT EXISTS admin_tokens (
 
 -- One row: the number of the last change to the three tables above.
 CREATE TABLE IF NOT EXISTS directory_head (
-    one     INTEGER NOT NULL PRIMARY KEY DEFAULT 1 CHECK (one = 1),
+    one     INTEGER NOT NULL PRIMARY KEY CHECK (one = 1),
     version INTEGER NOT NULL
 ) STRICT;
 
-INSERT INTO directory_head (version) VALUES (0) ON CONFLICT DO NOTHING;
+INSERT INTO directory_head (one, version) VALUES (1, 0) ON CONFLICT DO NOTHING;
 
 CREATE TABLE IF NOT EXISTS alerts (
     id      TEXT    NOT NULL PRIMARY KEY,
@@ -68,7 +68,7 @@ CREATE TABLE IF NOT EXISTS audit_chain (
 ) STRICT;
 
 CREATE TABLE IF NOT EXISTS audit_head (
-    one  INTEGER NOT NULL PRIMARY KEY DEFAULT 1 CHECK (one = 1),
+    one  INTEGER NOT NULL PRIMARY KEY CHECK (one = 1),
     seq  INTEGER NOT NULL,
     hash BLOB    NOT NULL
 ) STRICT;

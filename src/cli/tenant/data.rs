@@ -1,10 +1,10 @@
-//! `remora tenant` and `remora rotate-master`
+//! `remora tenant delete`, `remora tenant reopen` and `remora rotate-master`: on a database, not through the admin plane.
 //!
 //! Must never print a key, a password or a secret.
 
 use std::path::PathBuf;
 
-use clap::{Args, Subcommand};
+use clap::Args;
 use zeroize::Zeroizing;
 
 use crate::config::{MasterKey, StoreUrl};
@@ -12,30 +12,21 @@ use crate::ids::TenantId;
 use crate::transfer::{self, Deleted, Place};
 
 pub(super) const EXAMPLES: &str = "\
-Nothing may serve from a SQLite database meanwhile: ask the running program, by DELETE /admin/v1/tenants/NAME/data.
+This is about a tenant's data, in the database itself; `remora tenant remove` takes the tenant and its keys away and leaves
+the data. Nothing may serve from a SQLite database meanwhile: ask the running program, by DELETE /admin/v1/tenants/NAME/data.
 
 Examples:
   remora tenant delete acme --store sqlite://remora.db
   remora tenant reopen acme --store sqlite://remora.db";
 
-pub(super) const ROTATE_EXAMPLE: &str = "\
+pub(in crate::cli) const ROTATE_EXAMPLE: &str = "\
 Give all replicas the new master key first, with the old one as previous_master_key. May be interrupted and repeated.
 
 Example:
   remora rotate-master --store sqlite://remora.db --old-file old.key --new-file new.key";
 
-#[derive(Subcommand)]
-pub(super) enum Command {
-    /// Delete answers, prompts, vectors, decisions and what was learnt of a tenant, and shred its data key for good.
-    #[command(after_help = EXAMPLES)]
-    Delete(Which),
-    /// Let a tenant whose data key was shredded be cached again, under a new key.
-    #[command(after_help = EXAMPLES)]
-    Reopen(Which),
-}
-
 #[derive(Args)]
-pub(super) struct Which {
+pub(in crate::cli) struct Which {
     /// The tenant, as in the ledger.
     #[arg(value_name = "NAME")]
     name: String,
@@ -45,7 +36,7 @@ pub(super) struct Which {
 }
 
 #[derive(Args)]
-pub(super) struct RotateMaster {
+pub(in crate::cli) struct RotateMaster {
     /// Database: sqlite://PATH or postgres://USER@HOST/DATABASE.
     #[arg(long, value_name = "URL")]
     store: StoreUrl,
@@ -63,30 +54,30 @@ pub(super) struct RotateMaster {
     new_file: Option<PathBuf>,
 }
 
-impl Command {
-    pub(super) async fn run(self) -> Result<(), String> {
-        match self {
-            Self::Delete(Which { name, store }) => {
-                let done = transfer::delete_tenant(&Place::new(store), &TenantId::new(name.as_str())).await;
-                let Deleted { entries, decisions, shredded } = done.map_err(|error| error.to_string())?;
-                let key = if shredded { "its data key is shredded" } else { "it had no data key" };
-                println!("{name}: {entries} entries and {decisions} decisions deleted; {key}. Ledger rows stay.");
-            }
-            Self::Reopen(Which { name, store }) => {
-                let done = transfer::reopen_tenant(&Place::new(store), &TenantId::new(name.as_str())).await;
-                if done.map_err(|error| error.to_string())? {
-                    println!("{name} gets a new data key when something is stored for it.");
-                } else {
-                    println!("{name} was not shredded; nothing was changed.");
-                }
-            }
+impl Which {
+    pub(super) async fn delete(self) -> Result<(), String> {
+        let Self { name, store } = self;
+        let done = transfer::delete_tenant(&Place::new(store), &TenantId::new(name.as_str())).await;
+        let Deleted { entries, decisions, shredded } = done.map_err(|error| error.to_string())?;
+        let key = if shredded { "its data key is shredded" } else { "it had no data key" };
+        println!("{name}: {entries} entries and {decisions} decisions deleted; {key}. Ledger rows stay.");
+        Ok(())
+    }
+
+    pub(super) async fn reopen(self) -> Result<(), String> {
+        let Self { name, store } = self;
+        let done = transfer::reopen_tenant(&Place::new(store), &TenantId::new(name.as_str())).await;
+        if done.map_err(|error| error.to_string())? {
+            println!("{name} gets a new data key when something is stored for it.");
+        } else {
+            println!("{name} was not shredded; nothing was changed.");
         }
         Ok(())
     }
 }
 
 impl RotateMaster {
-    pub(super) async fn run(self) -> Result<(), String> {
+    pub(in crate::cli) async fn run(self) -> Result<(), String> {
         let old = key("--old", self.old_env, self.old_file)?;
         let new = key("--new", self.new_env, self.new_file)?;
         let done = transfer::rotate_master(&Place::new(self.store), &old, &new).await;

@@ -1,0 +1,175 @@
+#!/usr/bin/env python3
+"""Ten tenants that were onboarded from one file, each with the OpenAI Python SDK, one of them abusive.
+
+    tenants.py DATA DATABASE SECRETS SECONDS        DATA is a URL without a path, DATABASE the SQLite file, SECRETS the JSON
+                                                    that `remora tenant apply --json` printed
+
+First the nine others ask by themselves for SECONDS, then once more while the tenth asks as fast as it can. Nobody but the tenth
+may see a rejection; each bill, summed up from the answers at list prices, must equal the tenant's rows in the ledger. Times are
+printed and decide nothing. The upstream must be `remora simulate`.
+"""
+
+import json
+import multiprocessing
+import sqlite3
+import sys
+import threading
+import time
+from collections import Counter
+
+from openai import APIStatusError, OpenAI
+
+from sdk_compare import Report
+
+MODEL = "gpt-4o-mini"
+# Nano-dollars for a token, as in config/prices.json.
+INPUT, CACHED, OUTPUT = 150, 75, 600
+# Requests a second of each tenant that behaves.
+PACE = 4
+ABUSERS = 4
+PATIENCE = 30
+
+
+def client(data, key):
+    return OpenAI(base_url=f"{data}/v1", api_key=key, timeout=PATIENCE, max_retries=0)
+
+
+class Seen:
+    """What a tenant got: times of answers in seconds, outcomes, refusals by code, and the bill."""
+
+    def __init__(self):
+        self.times, self.outcomes, self.refused, self.bill = [], Counter(), Counter(), 0
+
+    def add(self, other):
+        self.times += other.times
+        self.outcomes += other.outcomes
+        self.refused += other.refused
+        self.bill += other.bill
+
+
+def cost(usage):
+    cached = usage.prompt_tokens_details.cached_tokens if usage.prompt_tokens_details else 0
+    return (usage.prompt_tokens - cached) * INPUT + cached * CACHED + usage.completion_tokens * OUTPUT
+
+
+def ask(sdk, prompt, stream, seen):
+    began = time.monotonic()
+    try:
+        create = sdk.chat.completions.with_raw_response.create
+        options = {"stream_options": {"include_usage": True}} if stream else {}
+        raw = create(model=MODEL, max_tokens=64, stream=stream,
+                     messages=[{"role": "user", "content": prompt}], **options)
+        outcome, answer = raw.headers["x-remora-cache"], raw.parse()
+        usage = [chunk.usage for chunk in answer if chunk.usage][-1] if stream else answer.usage
+    except APIStatusError as error:
+        seen.refused[(error.status_code, error.body.get("code") if isinstance(error.body, dict) else None)] += 1
+        return
+    seen.times.append(time.monotonic() - began)
+    seen.outcomes[outcome] += 1
+    if outcome == "MISS":
+        seen.bill += cost(usage)
+
+
+def behave(data, tenant, key, phase, seconds, seen):
+    """Asks at its pace; every third prompt is an old one, every second a stream."""
+    sdk, number, until = client(data, key), 0, time.monotonic() + seconds
+    while time.monotonic() < until:
+        due = time.monotonic() + 1 / PACE
+        asked = number if number % 3 else number // 6
+        ask(sdk, f"{tenant}, {phase}: what is item {asked} on the list?", number % 2 == 0, seen)
+        number += 1
+        time.sleep(max(0, due - time.monotonic()))
+
+
+def abuse(data, key, worker, seconds, results):
+    """In a process of its own, so that it takes nothing from the others but what it takes from the proxy."""
+    sdk, seen, number, until = client(data, key), Seen(), 0, time.monotonic() + seconds
+    while time.monotonic() < until:
+        ask(sdk, f"flood {worker} {number}", False, seen)
+        number += 1
+    results.put(seen)
+
+
+def run(data, tenants, phase, seconds, abuser=None):
+    """All tenants at once; what each of them saw."""
+    seen = {tenant: Seen() for tenant in tenants}
+    threads = [threading.Thread(target=behave, args=(data, tenant, key, phase, seconds, seen[tenant]))
+               for tenant, key in tenants.items()]
+    flood, results, flooded = [], multiprocessing.Queue(), Seen()
+    if abuser:
+        flood = [multiprocessing.Process(target=abuse, args=(data, abuser, worker, seconds, results))
+                 for worker in range(ABUSERS)]
+    for each in flood + threads:
+        each.start()
+    for _ in flood:
+        flooded.add(results.get(timeout=seconds + 2 * PATIENCE))
+    for each in flood + threads:
+        each.join()
+    return seen, flooded
+
+
+def percentile(times, share):
+    times = sorted(times)
+    return times[min(len(times) - 1, int(len(times) * share))] if times else float("nan")
+
+
+def ledger(database):
+    """What the ledger says each tenant has to pay, nano-dollars. Rows are written within moments of their answers."""
+    before = None
+    while True:
+        with sqlite3.connect(f"file:{database}?mode=ro", uri=True) as store:
+            rows = dict(store.execute("SELECT tenant, SUM(cost_nano_usd) FROM requests GROUP BY tenant"))
+            count = store.execute("SELECT COUNT(*) FROM requests").fetchone()[0]
+        if count == before:
+            return rows
+        before = count
+        time.sleep(0.5)
+
+
+def main(data, database, secrets, seconds):
+    with open(secrets, encoding="utf-8") as file:
+        keys = {}
+        for secret in json.load(file)["secrets"]:
+            keys.setdefault(secret["tenant"], secret["secret"])
+    report = Report()
+    report.case("ten tenants have keys", lambda: check(len(keys) == 10, keys.keys()))
+    tenth = sorted(keys)[-1]
+    abuser = keys.pop(tenth)
+    alone, _ = run(data, keys, "alone", seconds)
+    beside, flooded = run(data, keys, "beside", seconds, abuser)
+
+    print(f"\n{'tenant':<14}{'answers':>9}{'hits':>6}{'refused':>9}{'p50 ms':>9}{'p99 ms':>9}{'p50 beside':>12}{'p99 beside':>12}")
+    for tenant in keys:
+        both = Seen()
+        both.add(alone[tenant])
+        both.add(beside[tenant])
+        figures = [percentile(seen[tenant].times, share) * 1e3 for seen in (alone, beside) for share in (0.5, 0.99)]
+        print(f"{tenant:<14}{len(both.times):>9}{both.outcomes['HIT']:>6}{sum(both.refused.values()):>9}"
+              f"{figures[0]:>9.1f}{figures[1]:>9.1f}{figures[2]:>12.1f}{figures[3]:>12.1f}")
+    print(f"{tenth:<14}{len(flooded.times):>9}{flooded.outcomes['HIT']:>6}{sum(flooded.refused.values()):>9}")
+    pooled = [percentile([t for seen in phase.values() for t in seen.times], share) * 1e3
+              for phase in (alone, beside) for share in (0.5, 0.99)]
+    print(f"the nine together: p50 {pooled[0]:.1f} -> {pooled[2]:.1f} ms, p99 {pooled[1]:.1f} -> {pooled[3]:.1f} ms "
+          f"({(pooled[3] / pooled[1] - 1) * 100:+.0f} %)\n")
+
+    for tenant in keys:
+        refused = alone[tenant].refused + beside[tenant].refused
+        report.case(f"{tenant} sees no rejection", lambda refused=refused: check(not refused, refused))
+    report.case(f"{tenth} is held to its limits", lambda: check(
+        set(flooded.refused) == {(429, "rate_limit_exceeded")} and flooded.refused.total() > len(flooded.times),
+        (len(flooded.times), flooded.refused)))
+    rows = ledger(database)
+    for tenant in keys:
+        bill = alone[tenant].bill + beside[tenant].bill
+        report.case(f"the bill of {tenant} is the sum of its rows",
+                    lambda tenant=tenant, bill=bill: check(rows[tenant] == bill > 0, (rows[tenant], bill)))
+    report.case(f"so is that of {tenth}", lambda: check(rows[tenth] == flooded.bill, (rows[tenth], flooded.bill)))
+    return report.finish()
+
+
+def check(holds, what):
+    assert holds, str(what)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1], sys.argv[2], sys.argv[3], float(sys.argv[4])))
