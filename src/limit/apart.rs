@@ -18,9 +18,9 @@ use crate::store::{BudgetAsk, CounterStore, Holding};
 pub(super) const COUNTERS: Duration = Duration::from_millis(100);
 /// Longest wait of a request for its turn to ask them: those of one tenant go one after another, because in the database
 /// they would wait for each other anyway.
-const TURN: Duration = Duration::from_secs(2);
-/// How long counters in the database that did not answer are left alone.
-const LEFT_ALONE: Duration = Duration::from_secs(1);
+pub(super) const TURN: Duration = Duration::from_secs(2);
+/// How long counters in the database, or a ledger, that did not answer are left alone.
+pub(super) const LEFT_ALONE: Duration = Duration::from_secs(1);
 impl Limiter {
     /// Takes the share of the limits here, and the money there.
     pub(super) async fn take_apart(

@@ -9,8 +9,10 @@ use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
-use tokio::time::Instant;
+use tokio::sync::Notify;
+use tokio::time::{Instant, timeout};
 
+use super::apart::{LEFT_ALONE, TURN};
 use super::book::{Answer, Books, Outcome, Settlement, Standing, lock};
 use super::door::Door;
 use super::hold::{Hold, Money, Rates, Record};
@@ -21,7 +23,7 @@ use super::outbox::Outbox;
 use super::period::ms;
 use super::place::{Away, Place, from_ledger};
 use super::plan::Plan;
-use super::reconcile::Rounds;
+use super::reconcile::{ROUNDS, Rounds};
 use super::verdict::{allowance, told, unavailable};
 use super::{Allowance, Caller, Denied, Used, Wish};
 use crate::clock::{Clock, UnixMs};
@@ -85,10 +87,14 @@ pub struct Limiter {
     pub(super) fresh: Mutex<HashSet<String>>,
     /// The counters in the database did not answer, and are left alone until then.
     pub(super) counters_away: Mutex<Option<Instant>>,
+    /// The ledger could not be read, and is left alone until then.
+    ledger_away: Mutex<Option<Instant>>,
     /// One at a time seeds for a tenant, and holds in the database.
     turns: Mutex<HashMap<TenantId, Arc<tokio::sync::Mutex<()>>>>,
-    /// Tenants with budgets, for the comparison with the ledger.
-    pub(super) watched: Mutex<HashMap<TenantId, Arc<TenantSpec>>>,
+    /// Tenants whose budgets are in use, and for how many rounds they are still compared with the ledger.
+    pub(super) watched: Mutex<HashMap<TenantId, (Arc<TenantSpec>, u32)>>,
+    /// Some have been in use only since the last round.
+    pub(super) newcomers: Notify,
     pub(super) rounds: Rounds,
     pub(super) looked: Mutex<HashMap<String, (UnixMs, Standing)>>,
 }
@@ -116,8 +122,10 @@ impl Limiter {
             alone: AtomicBool::new(false),
             fresh: Mutex::default(),
             counters_away: Mutex::default(),
+            ledger_away: Mutex::default(),
             turns: Mutex::default(),
             watched: Mutex::default(),
+            newcomers: Notify::new(),
             rounds: Rounds::default(),
             looked: Mutex::default(),
         }
@@ -320,7 +328,8 @@ impl Limiter {
             let Outcome::Unseeded(places) = &answer.outcome else { return Ok(answer) };
             if turn.is_none() {
                 // Somebody else may be at it: look again when it is our turn.
-                turn = Some(self.turn(caller.tenant).await);
+                let got = timeout(TURN, self.turn(caller.tenant)).await;
+                turn = Some(got.map_err(|_| nothing_done)?);
                 continue;
             }
             self.seed(place, caller, plan, places, now).await.map_err(|Away| nothing_done)?;
@@ -344,7 +353,15 @@ impl Limiter {
     ) -> Result<(), Away> {
         for budget in places.iter().filter_map(|at| plan.budgets.get(*at)) {
             let Some(spec) = caller.terms.tenant.budgets.get(budget.place) else { continue };
-            let slots = from_ledger(&*self.ledger, caller.tenant, spec, &budget.span, now).await?;
+            // A ledger that has just failed does not hold up those who wait, one after another.
+            if lock(&self.ledger_away).is_some_and(|until| Instant::now() < until) {
+                return Err(Away);
+            }
+            let booked = from_ledger(&*self.ledger, caller.tenant, spec, &budget.span, now).await;
+            if booked.is_err() {
+                *lock(&self.ledger_away) = Some(Instant::now() + LEFT_ALONE);
+            }
+            let slots = booked?;
             place.seed(caller.tenant, &budget.ask.key, &budget.span, &slots).await?;
         }
         Ok(())
@@ -406,9 +423,16 @@ impl Limiter {
     pub(super) fn watch(&self, tenant: &TenantId, spec: &Arc<TenantSpec>) {
         let mut watched = lock(&self.watched);
         match watched.get_mut(tenant) {
-            Some(known) if Arc::ptr_eq(known, spec) => {}
-            Some(known) => *known = Arc::clone(spec),
-            None => drop(watched.insert(tenant.clone(), Arc::clone(spec))),
+            Some((known, rounds)) => {
+                *rounds = ROUNDS;
+                if !Arc::ptr_eq(known, spec) {
+                    *known = Arc::clone(spec);
+                }
+            }
+            None => {
+                watched.insert(tenant.clone(), (Arc::clone(spec), ROUNDS + 1));
+                self.newcomers.notify_one();
+            }
         }
     }
 

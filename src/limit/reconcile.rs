@@ -7,7 +7,7 @@
 //! never quiet, too.
 
 use std::collections::HashMap;
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 
 use super::book::lock;
 use super::door::BySlot;
@@ -23,6 +23,9 @@ use crate::telemetry::limits::BudgetSample;
 
 /// Rounds in a row with an excess, until it is taken off.
 const IN_A_ROW: u32 = 2;
+/// Rounds for which the budgets of a tenant are compared after they were last used: enough to see an excess and take it
+/// off. A budget that nobody uses costs nothing.
+pub(super) const ROUNDS: u32 = 5;
 /// Times that a counter is set while others change it.
 const TRIES: u32 = 8;
 
@@ -59,6 +62,11 @@ struct Seen {
 pub(super) struct Rounds(Mutex<HashMap<(String, UnixMs), Seen>>);
 
 impl Rounds {
+    /// Forgets slots of before `first`, which count no more.
+    fn forget(&self, key: &str, first: UnixMs) {
+        lock(&self.0).retain(|(of, slot), _| of != key || *slot >= first);
+    }
+
     /// Notes what both say now: what is to be taken off the counter.
     fn excess(&self, key: &str, slot: UnixMs, counter: i128, ledger: i128) -> i128 {
         let mut all = lock(&self.0);
@@ -176,10 +184,28 @@ impl Limiter {
         }
     }
 
-    /// One comparison of all budgets that have been met.
+    /// One comparison of all budgets in use.
     pub(super) async fn reconcile(&self) {
-        let watched: Vec<_> =
-            lock(&self.watched).iter().map(|(tenant, spec)| (tenant.clone(), std::sync::Arc::clone(spec))).collect();
+        let mut watched = Vec::new();
+        lock(&self.watched).retain(|tenant, (spec, rounds)| {
+            watched.push((tenant.clone(), Arc::clone(spec)));
+            *rounds -= 1;
+            *rounds > 0
+        });
+        self.compare_all(watched).await;
+    }
+
+    /// The first comparison of those that have come into use: what was lost while nobody looked is made good at once.
+    pub(super) async fn reconcile_newcomers(&self) {
+        let mut watched = Vec::new();
+        for (tenant, (spec, rounds)) in lock(&self.watched).iter_mut().filter(|(_, (_, rounds))| *rounds > ROUNDS) {
+            *rounds = ROUNDS;
+            watched.push((tenant.clone(), Arc::clone(spec)));
+        }
+        self.compare_all(watched).await;
+    }
+
+    async fn compare_all(&self, watched: Vec<(TenantId, Arc<TenantSpec>)>) {
         for (tenant, spec) in watched {
             for budget in &spec.budgets {
                 // One that cannot be compared now is compared in the next round.
@@ -198,6 +224,7 @@ impl Limiter {
             // Nobody has asked for this budget since its counters went: they are seeded when somebody does.
             return Ok(());
         };
+        self.rounds.forget(&key, span.from);
         let (mut spent, mut booked) = (0, 0);
         for ((slot, ledger), counter) in slots.iter().zip(&found.spent) {
             let (wide, mut counter) = (i128::from(*ledger), *counter);

@@ -187,8 +187,10 @@ impl Limiter {
     async fn compare_for_ever(&self) {
         let mut ticks = ticks(self.settings.reconcile);
         loop {
-            ticks.tick().await;
-            self.reconcile().await;
+            tokio::select! {
+                _ = ticks.tick() => self.reconcile().await,
+                () = self.newcomers.notified() => self.reconcile_newcomers().await,
+            }
         }
     }
 }

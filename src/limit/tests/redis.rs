@@ -17,7 +17,7 @@ async fn two_replicas_admit_exactly_what_the_budget_is_for_and_count_every_nano_
     let (one, two) = pair().await;
     for _ in 0..3 {
         let who = Arc::new(Who::budget(vec![budget("month", 100_000)]));
-        let holds = all_at_once(&[&one, &two], &who, 100).await;
+        let holds = all_at_once(&[&one, &two], &who, 500).await;
         assert_eq!(holds.len(), 100);
         let mut spent = 0;
         for (number, hold) in (0..).zip(holds) {
@@ -173,6 +173,23 @@ async fn what_a_replica_that_was_killed_held_expires() {
     }
     two.settled().await;
     assert_eq!(two.standing(&who).await, (3_000, 0));
+}
+
+#[tokio::test]
+async fn what_was_lost_while_nobody_looked_is_made_good_when_a_budget_comes_into_use() {
+    let (one, two) = pair().await;
+    let who = Who::budget(vec![budget("month", 10_000)]);
+    drop(one.admit(&who, 0, 1_000).await.unwrap());
+    // Of a replica that was killed with it: its row is in the ledger, its settlement was never sent.
+    one.ledger.add(&who, NOON, 4_000);
+    drop(two.admit(&who, 0, 1_000).await.unwrap());
+    for _ in 0..1_000 {
+        if two.standing(&who).await.0 == 4_000 {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    panic!("never made good: {:?}", two.standing(&who).await);
 }
 
 #[tokio::test]

@@ -5,7 +5,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::limit::book::{Books, Outcome};
 use crate::limit::door::Door;
-use crate::limit::plan::{Plan, Whose};
+use crate::limit::plan::Plan;
 use crate::shared::tests::{common, ready, space};
 
 #[derive(Clone, Debug)]
@@ -51,12 +51,11 @@ async fn agree(door: &mut Door, hard: i64, seeds: &[i64], steps: Vec<Step>) {
     let mut now = NOON;
     let mut requests: Vec<RequestId> = (0..6).map(|number| RequestId::at(NOON + number)).collect();
     let mut asked: Vec<Option<Plan>> = vec![None; 6];
-    let plan_of = |number: usize, request, now, tokens, worst| {
+    let plan_of = |request, now, tokens, worst| {
         let wish = Wish { request, ..wish(now, tokens, worst) };
-        let _ = number;
         Plan::admit(&who.caller(), &wish, 30_000)
     };
-    let first = plan_of(0, requests[0], now, 0, 0);
+    let first = plan_of(requests[0], now, 0, 0);
     for (budget, spent) in first.budgets.iter().zip(seeds) {
         let slots: Vec<(UnixMs, i64)> = budget.span.slots.iter().map(|slot| (*slot, *spent)).collect();
         books.with(&who.tenant, |book| book.seed(&budget.ask.key, &slots));
@@ -82,7 +81,7 @@ async fn agree(door: &mut Door, hard: i64, seeds: &[i64], steps: Vec<Step>) {
                 same(door, &books, &plan, now, &told).await;
             }
             Step::Admit { number, tokens, worst } => {
-                let plan = plan_of(number, requests[number], now, tokens, worst);
+                let plan = plan_of(requests[number], now, tokens, worst);
                 // A request is admitted once, and what it holds is what it asked for.
                 let plan = asked[number].clone().unwrap_or(plan);
                 if same(door, &books, &plan, now, &told).await {
@@ -129,7 +128,10 @@ async fn same(door: &Door, books: &Books, plan: &Plan, now: UnixMs, told: &str) 
         answer.iter().map(|(bucket, taken)| (bucket.level, bucket.carry, *taken)).collect()
     };
     assert_eq!(levels(&here.buckets), levels(&there.buckets), "{told}");
-    assert_eq!(here.budgets, there.budgets, "{told}");
+    // Where nothing is known, what is said of it says nothing.
+    if !matches!(here.outcome, Outcome::Unseeded(_)) {
+        assert_eq!(here.budgets, there.budgets, "{told}");
+    }
     here.outcome == Outcome::Admitted
 }
 
@@ -161,5 +163,4 @@ async fn money_at_the_end_of_what_there_is_is_exact_to_the_nano_dollar() {
     assert_eq!(outcome(1).await, Outcome::Poor(0));
     let found = door.read(&who.tenant, &budget.ask.key, &[budget.span.charged()]).await.unwrap();
     assert_eq!((found.held, found.spent), (1_000, vec![i128::from(spent)]));
-    assert_eq!(Whose::BOTH.len(), 2);
 }
