@@ -369,7 +369,7 @@ impl Metrics {
     }
 
     fn tenant<'a>(&'a self, name: Option<&'a str>) -> &'a str {
-        name.filter(|n| self.tenants.contains(*n)).unwrap_or(OTHER)
+        name.filter(|n| self.tenants.contains(n)).unwrap_or(OTHER)
     }
 
     fn model<'a>(&'a self, name: Option<&'a str>) -> &'a str {
