@@ -266,8 +266,6 @@ fn what_this_version_does_not_have_is_called_so() {
     for (text, key) in [
         ("[rem]\nlisten = \"x\"\n", "rem"),
         ("[[route]]\nmodel = \"x\"\n", "route"),
-        ("[prices]\nfile = \"x\"\n", "prices"),
-        ("[alerts]\nwebhook = \"x\"\n", "alerts"),
         ("[telemetry]\notlp = \"x\"\n", "telemetry.otlp"),
         ("[[upstream]]\nkind = \"anthropic\"\n", "upstream[0].kind"),
         ("[[upstream]]\nname = \"a\"\n[[upstream]]\nname = \"b\"\n", "upstream"),

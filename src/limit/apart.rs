@@ -12,12 +12,11 @@ use super::plan::{BudgetPlan, Plan};
 use super::verdict::{poor, unavailable};
 use super::{Allowance, Caller, Denied};
 use crate::clock::UnixMs;
-use crate::store::{BudgetAsk, CounterStore, Holding};
+use crate::store::{BudgetAsk, CounterStore, HoldAsk, Holding};
 
 /// Longest wait of a request for the counters in the database.
 pub(super) const COUNTERS: Duration = Duration::from_millis(100);
-/// Longest wait of a request for its turn to ask them: those of one tenant go one after another, because in the database
-/// they would wait for each other anyway.
+/// Longest wait of a request until it is asked for, in a crowd ([`super::crowd`]).
 pub(super) const TURN: Duration = Duration::from_secs(2);
 /// How long counters in the database, or a ledger, that did not answer are left alone.
 pub(super) const LEFT_ALONE: Duration = Duration::from_secs(1);
@@ -38,13 +37,9 @@ impl Limiter {
         if self.counters_are_away() {
             return self.take_offline(record).map(|()| allowance);
         }
-        let Ok(turn) = timeout(TURN, self.turn(caller.tenant)).await else { return Err(unavailable()) };
-        if self.counters_are_away() {
-            return self.take_offline(record).map(|()| allowance);
-        }
         record.set(|places| places.maybe_counters = true);
-        let asked = self.hold_in_counters(caller, plan, counters, now).await;
-        drop(turn);
+        let asked = timeout(TURN, self.hold_in_counters(caller, plan, counters, now)).await;
+        let Ok(asked) = asked else { return Err(unavailable()) };
         match asked {
             Ok(None) => {
                 record.set(|places| places.money = Money::Counters);
@@ -93,14 +88,14 @@ impl Limiter {
         }
         for _ in 0..2 {
             let expires = now.saturating_add(plan.hold_ms);
-            match timeout(COUNTERS, counters.hold(request, &asks, now, expires)).await {
-                Ok(Ok(Holding::Held(_))) => return Ok(None),
-                Ok(Ok(Holding::Short(at, used))) => {
+            let ask = HoldAsk { request, budgets: asks.clone(), expires_at: expires };
+            match self.hold_together(caller.tenant, ask, counters, now).await? {
+                Holding::Held(_) => return Ok(None),
+                Holding::Short(at, used) => {
                     let standing = Standing { spent: used.spent.into(), held: used.held.into(), first: None };
                     return Ok(Some((at, standing)));
                 }
-                Ok(Ok(Holding::Unseeded(places))) => self.seed(place, caller, plan, &places, now).await?,
-                Ok(Err(_)) | Err(_) => return Err(Away),
+                Holding::Unseeded(places) => self.seed(place, caller, plan, &places, now).await?,
             }
         }
         Err(Away)

@@ -14,6 +14,7 @@ use tokio::time::{Instant, timeout};
 
 use super::apart::{LEFT_ALONE, TURN};
 use super::book::{Answer, Books, Outcome, Settlement, Standing, lock};
+use super::crowd::Crowd;
 use super::door::Door;
 use super::hold::{Hold, Money, Rates, Record};
 use super::live::Live;
@@ -91,6 +92,8 @@ pub struct Limiter {
     ledger_away: Mutex<Option<Instant>>,
     /// One at a time seeds for a tenant, and holds in the database.
     turns: Mutex<HashMap<TenantId, Arc<tokio::sync::Mutex<()>>>>,
+    /// Those who wait for it.
+    pub(super) crowd: Crowd,
     /// Tenants whose budgets are in use, and for how many rounds they are still compared with the ledger.
     pub(super) watched: Mutex<HashMap<TenantId, (Arc<TenantSpec>, u32)>>,
     /// Some have been in use only since the last round.
@@ -124,6 +127,7 @@ impl Limiter {
             counters_away: Mutex::default(),
             ledger_away: Mutex::default(),
             turns: Mutex::default(),
+            crowd: Crowd::default(),
             watched: Mutex::default(),
             newcomers: Notify::new(),
             rounds: Rounds::default(),

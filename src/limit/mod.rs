@@ -16,6 +16,7 @@
 mod apart;
 mod book;
 mod bucket;
+mod crowd;
 mod door;
 mod expiring;
 mod hits;

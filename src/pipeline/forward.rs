@@ -303,13 +303,11 @@ impl DataPlane {
 
     /// Accounts for a finished answer and stores it if it is fit for that.
     fn settle(&self, job: &mut Job, finished: Finished) -> Result<Option<crate::ids::EntryId>, Reason> {
-        if let Some(usage) = finished.usage {
-            if let (true, Some(considered)) = (job.audit, &job.considered) {
-                let tokens = usage.tokens;
-                let all = [tokens.input, tokens.cache_read, tokens.cache_write, tokens.output, tokens.reasoning];
-                let spent = all.into_iter().fold(0, u64::saturating_add);
-                self.background.spend(considered.tenant(), spent, self.clock.now_ms());
-            }
+        if let (true, Some(considered), Some(usage)) = (job.audit, &job.considered, finished.usage) {
+            let tokens = usage.tokens;
+            let all = [tokens.input, tokens.cache_read, tokens.cache_write, tokens.output, tokens.reasoning];
+            let spent = all.into_iter().fold(0, u64::saturating_add);
+            self.background.spend(considered.tenant(), spent, self.clock.now_ms());
         }
         job.record.with(|row| row.model_answered.clone_from(&finished.model));
         let answer = match (finished.verdict, finished.completion) {

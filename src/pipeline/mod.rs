@@ -285,8 +285,8 @@ fn refuse(refusal: &Refusal, record: &Record) -> Response<Body> {
     if refusal.in_vain {
         reply.headers_mut().insert("x-should-retry", HeaderValue::from_static("false"));
     }
-    if let Some(allowance) = refusal.allowance {
-        record.allow(allowance);
+    if let Some(allowance) = &refusal.allowance {
+        record.allow(**allowance);
     }
     if let Ok(reason) = HeaderValue::from_str(refusal.code()) {
         reply.headers_mut().insert("x-remora-reason", reason);

@@ -27,7 +27,7 @@ pub(super) struct Refusal {
     /// Whether to try again at once is of no use, which SDKs are told.
     pub(super) in_vain: bool,
     /// What is left of the caller's limits.
-    pub(super) allowance: Option<Allowance>,
+    pub(super) allowance: Option<Box<Allowance>>,
 }
 
 impl Refusal {
@@ -134,19 +134,19 @@ impl From<Denied> for Refusal {
         match denied {
             Denied::Requests { whose, limit, retry_after, allowance } => Self {
                 retry_after: Some(retry_after),
-                allowance: Some(allowance),
+                allowance: Some(Box::new(allowance)),
                 ..limited(format!("rate limit of the {whose} reached: {limit} requests per minute"))
             },
             Denied::Tokens { whose, per, limit, asked, retry_after: Some(wait), allowance } => Self {
                 retry_after: Some(wait),
-                allowance: Some(allowance),
+                allowance: Some(Box::new(allowance)),
                 ..limited(format!(
                     "rate limit of the {whose} reached: {limit} tokens per {per}, and this request may need {asked}"
                 ))
             },
             Denied::Tokens { whose, per, limit, asked, retry_after: None, allowance } => Self {
                 in_vain: true,
-                allowance: Some(allowance),
+                allowance: Some(Box::new(allowance)),
                 ..limited(format!(
                     "this request may need {asked} tokens, more than the {whose} has per {per} ({limit}); ask for less with \
                      `max_tokens` or a shorter prompt"

@@ -30,7 +30,18 @@ pub struct BudgetUse {
     pub held: i64,
 }
 
-/// The answer to [`CounterStore::hold`].
+/// What one request wants to hold.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HoldAsk {
+    /// The request.
+    pub request: RequestId,
+    /// The budgets that it meets.
+    pub budgets: Vec<BudgetAsk>,
+    /// When its hold runs out.
+    pub expires_at: UnixMs,
+}
+
+/// The answer to one [`HoldAsk`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Holding {
     /// All budgets had room: held in each, and what each had before, in the order asked.
@@ -43,16 +54,10 @@ pub enum Holding {
 
 /// Budgets shared through the database.
 pub trait CounterStore: Send + Sync {
-    /// Holds the amount of each budget for `request` until `expires_at`, if spent + held (not expired at `now`) + amount ≤
-    /// limit in each; in one transaction, so that any number of replicas together never hold more than there is. Holding
-    /// again for the same request changes nothing.
-    fn hold<'a>(
-        &'a self,
-        request: RequestId,
-        budgets: &'a [BudgetAsk],
-        now: UnixMs,
-        expires_at: UnixMs,
-    ) -> BoxFuture<'a, Holding>;
+    /// For each request in turn: holds the amount of each of its budgets, if spent + held (not expired at `now`) + amount ≤
+    /// limit in each of them. All requests are answered in one transaction, so that any number of replicas together never
+    /// hold more than there is. Holding again for the same request changes nothing.
+    fn hold<'a>(&'a self, asks: &'a [HoldAsk], now: UnixMs) -> BoxFuture<'a, Vec<Holding>>;
 
     /// Ends the holds of a request and counts what it cost: `amount` into `slot` of each budget. A second call for the same
     /// request changes nothing, also after the holds have expired.

@@ -74,7 +74,7 @@ enum Shared {
 async fn fleet(replicas: usize, shared: Shared) -> Fleet {
     let tenants: Vec<Tenant> = (0..races()).map(tenant).collect();
     let redis: RedisUrl = service("REDIS_URL").parse().unwrap();
-    let options = Options { latency: Duration::from_secs(4), ..Options::default() };
+    let options = Options { latency: Duration::from_secs(6), ..Options::default() };
     Fleet::start(replicas, options, move |_, config: &mut Config| {
         config.tenants.clone_from(&tenants);
         config.upstream.api_key = Some(Secret::new("sk-upstream".to_owned()));

@@ -7,10 +7,12 @@
 //!
 //! Counters have connections of their own: requests wait for them, and must not wait behind batches of rows.
 
+use std::collections::{HashMap, HashSet};
+
 use sqlx::postgres::{PgRow, PgTransaction};
 use sqlx::{query, query_as};
 
-use super::super::{BoxFuture, BudgetAsk, BudgetUse, CounterStore, Holding, StoreError};
+use super::super::{BoxFuture, BudgetAsk, BudgetUse, CounterStore, HoldAsk, Holding, StoreError};
 use super::cells::{Cells, escaped, stored};
 use super::{PostgresStore, pause};
 use crate::clock::UnixMs;
@@ -20,8 +22,8 @@ use crate::ids::RequestId;
 // the disk because of that.
 const BEGIN_HOLD: &str = "BEGIN; SET LOCAL synchronous_commit = off";
 const LOCK: &str = "SELECT pg_advisory_xact_lock(k) FROM unnest($1::bigint[]) AS k";
-// What others hold; what has expired is ignored, and removed in passing unless somebody has it in hand.
-const USES: &str = "WITH expired AS (SELECT request, key FROM budget_holds WHERE key = ANY ($1) AND expires_at <= $5 \
+// What is held; what has expired is ignored, and removed in passing unless somebody has it in hand.
+const USES: &str = "WITH expired AS (SELECT request, key FROM budget_holds WHERE key = ANY ($1) AND expires_at <= $4 \
          FOR UPDATE SKIP LOCKED), \
      removed AS (DELETE FROM budget_holds AS h USING expired AS e WHERE h.request = e.request AND h.key = e.key), \
      wanted AS (SELECT n, slot FROM unnest($2::bigint[], $3::bigint[]) AS w (n, slot)) \
@@ -30,13 +32,14 @@ const USES: &str = "WITH expired AS (SELECT request, key FROM budget_holds WHERE
              JOIN budget_slots AS s ON s.key = b.key AND s.slot = w.slot WHERE w.n = b.n AND s.seeded), \
          (SELECT coalesce(sum(s.spent), 0) FROM wanted AS w \
              JOIN budget_slots AS s ON s.key = b.key AND s.slot = w.slot WHERE w.n = b.n)::bigint, \
-         (SELECT coalesce(sum(h.amount), 0) FROM budget_holds AS h \
-             WHERE h.key = b.key AND h.expires_at > $5 AND h.request <> $4)::bigint, \
-         (SELECT EXISTS (SELECT 1 FROM budget_holds WHERE request = $4 AND expires_at > $5) \
-             OR EXISTS (SELECT 1 FROM budget_settled WHERE request = $4)) \
+         (SELECT coalesce(sum(h.amount), 0) FROM budget_holds AS h WHERE h.key = b.key AND h.expires_at > $4)::bigint \
      FROM unnest($1::text[]) WITH ORDINALITY AS b (key, n) ORDER BY b.n";
+const KNOWN: &str = "SELECT request FROM budget_holds WHERE request = ANY ($1) AND expires_at > $2 \
+    UNION SELECT request FROM budget_settled WHERE request = ANY ($1)";
 const HOLD: &str = "INSERT INTO budget_holds (request, key, amount, expires_at) \
-    SELECT $1, key, max(amount), $4 FROM unnest($2::text[], $3::bigint[]) AS b (key, amount) GROUP BY key \
+    SELECT request, key, max(amount), max(expires_at) \
+    FROM unnest($1::bytea[], $2::text[], $3::bigint[], $4::bigint[]) AS b (request, key, amount, expires_at) \
+    GROUP BY request, key \
     ON CONFLICT (request, key) DO UPDATE SET amount = excluded.amount, expires_at = excluded.expires_at";
 const SETTLED: &str = "INSERT INTO budget_settled (request, at) VALUES ($1, $2) ON CONFLICT (request) DO NOTHING";
 const RELEASE: &str = "DELETE FROM budget_holds WHERE request = $1";
@@ -75,14 +78,8 @@ macro_rules! retrying {
 }
 
 impl CounterStore for PostgresStore {
-    fn hold<'a>(
-        &'a self,
-        request: RequestId,
-        budgets: &'a [BudgetAsk],
-        now: UnixMs,
-        expires_at: UnixMs,
-    ) -> BoxFuture<'a, Holding> {
-        retrying!(self.hold_once(request, budgets, now, expires_at))
+    fn hold<'a>(&'a self, asks: &'a [HoldAsk], now: UnixMs) -> BoxFuture<'a, Vec<Holding>> {
+        retrying!(self.hold_once(asks, now))
     }
 
     fn settle<'a>(
@@ -155,69 +152,110 @@ impl CounterStore for PostgresStore {
 }
 
 /// What the counters say of one budget.
+#[derive(Clone, Copy)]
 struct Found {
     seeded: bool,
     used: BudgetUse,
-    /// The request holds already, or was settled.
-    known: bool,
+}
+
+/// The budgets of many requests, each asked for once, and what has been given out of them since they were read.
+struct Till<'a> {
+    /// Budgets with the slots that count.
+    budgets: Vec<(&'a str, &'a [UnixMs])>,
+    found: Vec<Found>,
+    given: HashMap<&'a str, i64>,
+}
+
+impl<'a> Till<'a> {
+    fn of(asks: &'a [HoldAsk]) -> Self {
+        let mut budgets = Vec::new();
+        for budget in asks.iter().flat_map(|ask| &ask.budgets) {
+            let one = (budget.key.as_str(), budget.slots.as_slice());
+            if !budgets.contains(&one) {
+                budgets.push(one);
+            }
+        }
+        Self { budgets, found: Vec::new(), given: HashMap::new() }
+    }
+
+    fn standing(&self, ask: &BudgetAsk) -> Option<Found> {
+        let place = self.budgets.iter().position(|one| *one == (ask.key.as_str(), ask.slots.as_slice()))?;
+        let mut found = *self.found.get(place)?;
+        found.used.held = found.used.held.saturating_add(self.given.get(ask.key.as_str()).copied().unwrap_or(0));
+        Some(found)
+    }
+
+    /// Gives a request what it asks for, from all of its budgets or from none.
+    fn give(&mut self, ask: &'a HoldAsk, known: bool) -> Holding {
+        let unseeded = Found { seeded: false, used: BudgetUse::default() };
+        let found: Vec<Found> = ask.budgets.iter().map(|budget| self.standing(budget).unwrap_or(unseeded)).collect();
+        let missing: Vec<usize> = (0..).zip(&found).filter(|(_, of)| !of.seeded).map(|(place, _)| place).collect();
+        if !missing.is_empty() {
+            return Holding::Unseeded(missing);
+        }
+        let uses: Vec<BudgetUse> = found.iter().map(|of| of.used).collect();
+        if known {
+            return Holding::Held(uses);
+        }
+        for (place, (budget, used)) in ask.budgets.iter().zip(&uses).enumerate() {
+            if used.spent.saturating_add(used.held).saturating_add(budget.amount) > budget.limit {
+                return Holding::Short(place, *used);
+            }
+        }
+        for budget in &ask.budgets {
+            let given = self.given.entry(budget.key.as_str()).or_default();
+            *given = given.saturating_add(budget.amount);
+        }
+        Holding::Held(uses)
+    }
 }
 
 impl PostgresStore {
-    async fn hold_once(
-        &self,
-        request: RequestId,
-        budgets: &[BudgetAsk],
-        now: UnixMs,
-        expires_at: UnixMs,
-    ) -> Result<Holding, StoreError> {
-        if budgets.is_empty() {
-            return Ok(Holding::Held(Vec::new()));
+    async fn hold_once(&self, asks: &[HoldAsk], now: UnixMs) -> Result<Vec<Holding>, StoreError> {
+        let mut till = Till::of(asks);
+        if till.budgets.is_empty() {
+            return Ok(asks.iter().map(|_| Holding::Held(Vec::new())).collect());
         }
         let said = |error| self.pool_fault(&self.counters, error);
         let mut transaction = self.counters.begin_with(BEGIN_HOLD).await.map_err(said)?;
-        self.lock_tenants(&mut transaction, budgets.iter().map(|ask| ask.key.as_str())).await?;
-        let keys: Vec<_> = budgets.iter().map(|ask| escaped(&ask.key)).collect();
+        self.lock_tenants(&mut transaction, till.budgets.iter().map(|(key, _)| *key)).await?;
+        let keys: Vec<_> = till.budgets.iter().map(|(key, _)| escaped(key)).collect();
         let (mut numbers, mut slots) = (Vec::new(), Vec::new());
-        for (number, ask) in (1_i64..).zip(budgets) {
-            for slot in &ask.slots {
-                numbers.push(number);
-                slots.push(stored(*slot));
+        for (number, (_, wanted)) in (1_i64..).zip(&till.budgets) {
+            numbers.extend(wanted.iter().map(|_| number));
+            slots.extend(wanted.iter().map(|slot| stored(*slot)));
+        }
+        let uses = query(USES).bind(&keys).bind(numbers).bind(slots).bind(stored(now));
+        let rows = uses.fetch_all(&mut *transaction).await.map_err(said)?;
+        till.found = rows.iter().map(read).collect::<Result<_, _>>()?;
+        let requests: Vec<[u8; 16]> = asks.iter().map(|ask| ask.request.to_bytes()).collect();
+        let known = query_as(KNOWN).bind(&requests).bind(stored(now)).fetch_all(&mut *transaction).await;
+        let mut known: HashSet<Vec<u8>> = known.map_err(said)?.into_iter().map(|(request,)| request).collect();
+        let (mut answers, mut holds) =
+            (Vec::with_capacity(asks.len()), (Vec::new(), Vec::new(), Vec::new(), Vec::new()));
+        for ask in asks {
+            let request = ask.request.to_bytes();
+            let again = known.contains(request.as_slice());
+            let answer = till.give(ask, again);
+            if !again && matches!(answer, Holding::Held(_)) {
+                // The same request twice in one batch holds once.
+                known.insert(request.to_vec());
+                for budget in &ask.budgets {
+                    holds.0.push(request);
+                    holds.1.push(escaped(&budget.key));
+                    holds.2.push(budget.amount);
+                    holds.3.push(stored(ask.expires_at));
+                }
             }
+            answers.push(answer);
         }
-        let rows = query(USES)
-            .bind(&keys)
-            .bind(numbers)
-            .bind(slots)
-            .bind(request.to_bytes())
-            .bind(stored(now))
-            .fetch_all(&mut *transaction)
-            .await
-            .map_err(said)?;
-        let found = rows.iter().map(read).collect::<Result<Vec<Found>, _>>()?;
-        let unseeded: Vec<usize> = (0..).zip(&found).filter(|(_, of)| !of.seeded).map(|(place, _)| place).collect();
-        if !unseeded.is_empty() {
-            return Ok(Holding::Unseeded(unseeded));
+        if !holds.0.is_empty() {
+            let (requests, keys, amounts, expiries) = holds;
+            let held = query(HOLD).bind(requests).bind(keys).bind(amounts).bind(expiries);
+            held.execute(&mut *transaction).await.map_err(said)?;
         }
-        let uses: Vec<BudgetUse> = found.iter().map(|of| of.used).collect();
-        if found.first().is_some_and(|of| of.known) {
-            return Ok(Holding::Held(uses));
-        }
-        for (place, (ask, used)) in budgets.iter().zip(&uses).enumerate() {
-            if used.spent.saturating_add(used.held).saturating_add(ask.amount) > ask.limit {
-                return Ok(Holding::Short(place, *used));
-            }
-        }
-        let amounts: Vec<i64> = budgets.iter().map(|ask| ask.amount).collect();
-        query(HOLD)
-            .bind(request.to_bytes())
-            .bind(&keys)
-            .bind(amounts)
-            .bind(stored(expires_at))
-            .execute(&mut *transaction)
-            .await
-            .map_err(said)?;
         transaction.commit().await.map_err(said)?;
-        Ok(Holding::Held(uses))
+        Ok(answers)
     }
 
     async fn settle_once(
@@ -262,9 +300,5 @@ fn lock_of(tenant: &str) -> i64 {
 
 fn read(row: &PgRow) -> Result<Found, StoreError> {
     let mut cells = Cells::of("budget_slots", row);
-    Ok(Found {
-        seeded: cells.take()?,
-        used: BudgetUse { spent: cells.take()?, held: cells.take()? },
-        known: cells.take()?,
-    })
+    Ok(Found { seeded: cells.take()?, used: BudgetUse { spent: cells.take()?, held: cells.take()? } })
 }

@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::super::super::sample::request_id;
-use super::super::super::{BudgetAsk, BudgetUse, CounterStore, Holding};
+use super::super::super::{BudgetAsk, BudgetUse, CounterStore, HoldAsk, Holding};
 use super::*;
 
 const NOW: u64 = 1_000;
@@ -14,7 +14,12 @@ fn ask(key: &str, slots: &[u64], limit: i64, amount: i64) -> BudgetAsk {
 }
 
 async fn hold(counters: &dyn CounterStore, number: u64, asks: &[BudgetAsk]) -> Holding {
-    counters.hold(request_id(number), asks, NOW, LATER).await.unwrap()
+    hold_at(counters, number, asks, NOW, LATER).await
+}
+
+async fn hold_at(counters: &dyn CounterStore, number: u64, asks: &[BudgetAsk], now: u64, until: u64) -> Holding {
+    let ask = HoldAsk { request: request_id(number), budgets: asks.to_vec(), expires_at: until };
+    counters.hold(&[ask], now).await.unwrap().remove(0)
 }
 
 fn used(spent: i64, held: i64) -> BudgetUse {
@@ -140,6 +145,40 @@ async fn a_request_is_counted_once_also_after_its_hold_has_expired_or_was_never_
 }
 
 #[tokio::test]
+async fn many_requests_at_once_are_answered_as_one_after_another() {
+    let temp = TempDatabase::open().await;
+    let counters = &*temp.store;
+    for key in ["t/a", "t/b"] {
+        counters.seed(key, &[(0, 0)]).await.unwrap();
+    }
+    hold(counters, 1, &[ask("t/a", &[0], 10, 4)]).await;
+    let asks = [
+        // Known already: holds nothing more.
+        (1, vec![ask("t/a", &[0], 10, 4)]),
+        (2, vec![ask("t/a", &[0], 10, 3), ask("t/b", &[0], 5, 3)]),
+        // Room in one and not in the other: neither is touched.
+        (3, vec![ask("t/a", &[0], 10, 1), ask("t/b", &[0], 5, 3)]),
+        (4, vec![ask("t/a", &[0], 10, 3)]),
+        (4, vec![ask("t/a", &[0], 10, 3)]),
+        (5, vec![ask("t/a", &[0], 10, 1)]),
+        (6, vec![ask("t/new", &[0], 10, 1)]),
+    ];
+    let asks = asks.map(|(number, budgets)| HoldAsk { request: request_id(number), budgets, expires_at: LATER });
+    let answers = counters.hold(&asks, NOW).await.unwrap();
+    let shown: Vec<&str> = answers
+        .iter()
+        .map(|answer| match answer {
+            Holding::Held(_) => "held",
+            Holding::Short(place, _) => ["short of the first", "short of the second"][*place],
+            Holding::Unseeded(_) => "unseeded",
+        })
+        .collect();
+    assert_eq!(shown, ["held", "held", "short of the second", "held", "held", "short of the first", "unseeded"]);
+    assert_eq!(counters.budget_use("t/a", &[0], NOW).await.unwrap(), Some(used(0, 10)));
+    assert_eq!(counters.budget_use("t/b", &[0], NOW).await.unwrap(), Some(used(0, 3)));
+}
+
+#[tokio::test]
 async fn a_hold_that_expires_gives_its_money_back_unless_it_is_renewed() {
     let temp = TempDatabase::open().await;
     let counters = &*temp.store;
@@ -147,8 +186,8 @@ async fn a_hold_that_expires_gives_its_money_back_unless_it_is_renewed() {
     let asks = [ask("t/a", &[0], 10, 6)];
     hold(counters, 1, &asks).await;
     counters.renew(&[request_id(1), request_id(99)], 3_000).await.unwrap();
-    assert_eq!(counters.hold(request_id(2), &asks, 2_999, 4_000).await.unwrap(), Holding::Short(0, used(0, 6)));
-    assert_eq!(counters.hold(request_id(2), &asks, 3_000, 4_000).await.unwrap(), Holding::Held(vec![used(0, 0)]));
+    assert_eq!(hold_at(counters, 2, &asks, 2_999, 4_000).await, Holding::Short(0, used(0, 6)));
+    assert_eq!(hold_at(counters, 2, &asks, 3_000, 4_000).await, Holding::Held(vec![used(0, 0)]));
     counters.renew(&[request_id(1)], 9_000).await.unwrap();
     assert_eq!(counters.budget_use("t/a", &[0], 3_500).await.unwrap(), Some(used(0, 6)), "what is gone stays gone");
     settle(counters, 1, &[("t/a", 0)], 6).await;
