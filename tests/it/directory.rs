@@ -71,7 +71,11 @@ async fn a_tenant_made_while_the_program_runs_is_served_billed_and_ended_by_name
 async fn the_configuration_is_read_again_whole_or_not_at_all() {
     const ACME: &str = "[[tenant]]\nname = \"acme\"\n[[tenant.key]]\nname = \"app\"\nsecret_env = \"ACME\"\n";
     let (_sim, home) = home().await;
-    let home = home.env("ACME", "rk-acme-0123456789abcdef").env("GLOBEX", "rk-globex-0123456789abcdef").with(ACME);
+    let home = home
+        .env("ACME", "rk-acme-0123456789abcdef")
+        .env("GLOBEX", "rk-globex-0123456789abcdef")
+        .with("[server]\npassthrough = false")
+        .with(ACME);
     let running = home.start().await;
     let (acme, globex) = ("rk-acme-0123456789abcdef", "rk-globex-0123456789abcdef");
     assert_eq!(
