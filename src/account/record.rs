@@ -32,6 +32,8 @@ struct State {
     row: LedgerRow,
     slot: Option<LedgerSlot>,
     price: Option<Price>,
+    /// It was asked whether the request may cost something.
+    charged: bool,
     hold: Option<Hold>,
     allowance: Allowance,
     cacheable: bool,
@@ -89,6 +91,7 @@ impl Record {
             row,
             slot,
             price: None,
+            charged: false,
             hold: None,
             allowance: Allowance::default(),
             cacheable: false,
@@ -154,6 +157,7 @@ impl Record {
         let mut state = self.state();
         state.price = price.map(|(price, _)| price);
         state.row.price_version = price.map(|(_, version)| version.to_owned());
+        state.charged = true;
         state.hold = Some(hold);
     }
 
@@ -234,7 +238,7 @@ impl State {
         let Self { row, .. } = self;
         row.latency_us = micros(self.finished.unwrap_or(total));
         row.ttft_us = self.first_byte.map(micros);
-        row.cost_nano_usd = cost(row, self.price);
+        row.cost_nano_usd = if self.charged { cost(row, self.price) } else { Some(0) };
         row.overhead_us = micros(self.replied.unwrap_or(total).saturating_sub(self.upstream_wait));
         if self.slot.is_some() {
             for text in [&mut row.user, &mut row.model_asked, &mut row.model_answered].into_iter().flatten() {

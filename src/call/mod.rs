@@ -5,6 +5,7 @@
 //! Invariant: every member of the request is part of the exact key unless `scope::EXCLUDED` names it; a member we do
 //! not know can therefore never be varied by a hit.
 
+mod billed;
 pub mod controls;
 mod edit;
 mod embeddings;
@@ -13,6 +14,7 @@ mod scope;
 
 use bytes::Bytes;
 
+pub use billed::Billed;
 pub use controls::{BadControl, Controls};
 pub use embeddings::{EmbeddingsCall, Item};
 pub use scope::{Keys, Scope, SecretKey};
@@ -35,6 +37,8 @@ pub struct Call {
     pub user: Option<String>,
     /// `max_tokens` or `max_completion_tokens`.
     pub token_limit: Option<u64>,
+    /// What decides how much it may cost.
+    pub billed: Billed,
     /// `n`, 1 if not given.
     pub choices: usize,
     /// Names of the members that are part of the key, besides the messages or the prompt.

@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 
+use super::billed::Billed;
 use super::edit::{Edits, member_range};
 use super::scope::is_excluded;
 use super::{BadCall, Call, Controls, ExactOnly, Uncacheable, model_of};
@@ -31,6 +32,7 @@ impl Call {
             _ => chat_turn(&root, limits)?,
         };
         check_counts(&root, limits)?;
+        let billed = Billed::of(&root)?;
         // Which of the two an upstream heeds if both are there differs.
         let limits = [limit(&root, "max_completion_tokens")?, limit(&root, "max_tokens")?];
         let token_limit = limits.into_iter().flatten().min();
@@ -44,6 +46,7 @@ impl Call {
             include_usage: asked_usage.unwrap_or(false),
             user: root.get("user").and_then(Node::text).map(str::to_owned),
             token_limit,
+            billed,
             choices: whole(&root, "n")?.and_then(|n| usize::try_from(n).ok()).unwrap_or(1),
             key_members: kept(&root, turn.member).map(|m| m.name.clone().into_owned()).collect(),
             earlier_turns: turn.earlier,
@@ -240,14 +243,14 @@ fn upstream_body(
     if let Some(range) = member_range(root.members(), Controls::is_body_member) {
         edits.remove(range);
     }
-    // An explicit `false` is the client's word and stays; otherwise usage is asked for, since without it a stream
-    // cannot be accounted.
-    if stream && asked_usage.is_none() {
+    // Usage is asked for in any case, since without it a stream cannot be accounted: what is billed and not seen, such as
+    // reasoning, would be spent and not counted. A client that does not want it does not get it.
+    if stream && asked_usage != Some(true) {
         match (options, root.get("stream_options")) {
             // Not an object (PHP writes an empty one as `[]`): upstream has its own opinion of that.
             (Some(options), _) if !matches!(options.value, Value::Object(_)) => {}
             (Some(options), _) => match options.get("include_usage") {
-                Some(null) => edits.replace(null.start, null.end, "true"),
+                Some(other) => edits.replace(other.start, other.end, "true"),
                 None => edits.append_member(options, r#""include_usage":true"#),
             },
             (None, Some(null)) => edits.replace(null.start, null.end, r#"{"include_usage":true}"#),
@@ -264,8 +267,10 @@ fn check_counts(root: &Node<'_>, limits: &Limits) -> Result<(), BadCall> {
     if let Some(stop) = root.get("stop").and_then(Node::elements) {
         too_many("stop", stop.len(), limits.stop)?;
     }
-    if let Some(choices) = whole(root, "n")?.filter(|n| *n > limits.choices) {
-        return Err(BadCall::param("n", format!("is {choices}, the limit is {}", limits.choices)));
+    for name in ["n", "best_of"] {
+        if let Some(choices) = whole(root, name)?.filter(|n| *n > limits.choices) {
+            return Err(BadCall::param(name, format!("is {choices}, the limit is {}", limits.choices)));
+        }
     }
     Ok(())
 }
@@ -278,12 +283,12 @@ fn flag(node: &Node<'_>, name: &str) -> Result<Option<bool>, BadCall> {
     typed(node, name, Node::boolean, "must be true or false")
 }
 
-fn whole(node: &Node<'_>, name: &str) -> Result<Option<u64>, BadCall> {
+pub(super) fn whole(node: &Node<'_>, name: &str) -> Result<Option<u64>, BadCall> {
     typed(node, name, unsigned, "must be a whole number that is not negative")
 }
 
 /// A token limit. Servers of local models take -1 for none.
-fn limit(node: &Node<'_>, name: &str) -> Result<Option<u64>, BadCall> {
+pub(super) fn limit(node: &Node<'_>, name: &str) -> Result<Option<u64>, BadCall> {
     if node.get(name).and_then(Node::double).is_some_and(|limit| limit < 0.0) {
         return Ok(None);
     }

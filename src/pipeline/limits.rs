@@ -7,60 +7,59 @@ use http::header::{HeaderMap, HeaderName, HeaderValue};
 use super::refusal::Refusal;
 use super::{DataPlane, Exchange};
 use crate::account::Record;
-use crate::call::{Call, ExactOnly};
+use crate::call::{Billed, Call};
 use crate::config::{NanoUsd, UnknownPrice};
 use crate::limit::{Allowance, Left, Wish};
-use crate::price::Price;
+use crate::price::{Price, count};
 use crate::tenant::Principal;
 
 /// Most tokens that one picture, sound or file of a request may count for: a large picture for a small model of OpenAI.
 const MEDIUM: u64 = 50_000;
 /// Output tokens reserved from limits for an answer without a limit; the difference is settled afterwards.
 const USUAL_OUTPUT: u64 = 1_024;
+/// No answer is longer, whatever limit a request sets. Tokens.
+const LONGEST: u64 = 10_000_000;
 /// Bytes of a token, about, in English text.
 const TOKEN_BYTES: u64 = 4;
 
 /// What a request may need at most.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Needs {
-    /// Input tokens at most. A token is a byte at least.
-    input: u64,
-    /// Output tokens at most, if the request says.
+    /// Bytes of text. A token is a byte at least.
+    text: u64,
+    /// Pieces that are not text.
+    media: u64,
+    /// Output tokens of one answer at most, if the request says.
     output: Option<u64>,
     /// Answers asked for.
-    choices: u64,
+    answers: u64,
 }
 
 impl Needs {
     /// Of a completion.
     pub(super) fn of(call: &Call) -> Self {
-        let media = if call.exact_only == Some(ExactOnly::Media) { media(&call.body) } else { 0 };
-        let input = (call.body.len() as u64).saturating_add(media.saturating_mul(MEDIUM));
-        Self { input, output: call.token_limit, choices: call.choices.max(1) as u64 }
+        let Billed { output, answers, media, media_bytes } = call.billed;
+        Self { text: (call.body.len() as u64).saturating_sub(media_bytes), media, output, answers }
     }
 
     /// Of a request whose answer is not made of tokens.
     pub(super) fn of_bytes(bytes: usize) -> Self {
-        Self { input: bytes as u64, output: Some(0), choices: 1 }
+        Self { text: bytes as u64, media: 0, output: Some(0), answers: 1 }
     }
 
     /// The most that can be billed.
     fn worst(&self, price: &Price, assumed_output: u64) -> NanoUsd {
-        let each = self.output.or(price.max_output).unwrap_or(assumed_output);
-        price.worst(self.input, each.saturating_mul(self.choices))
+        let each = self.output.or(price.max_output).unwrap_or(assumed_output).min(LONGEST);
+        let input = self.text.saturating_add(self.media.saturating_mul(MEDIUM));
+        price.worst(input, each.saturating_mul(self.answers))
     }
 
     /// What is taken from token limits before the answer is known.
     fn tokens(&self) -> u64 {
-        let output = self.output.unwrap_or(USUAL_OUTPUT).saturating_mul(self.choices);
-        (self.input / TOKEN_BYTES).saturating_add(output)
+        let output = self.output.unwrap_or(USUAL_OUTPUT).min(LONGEST).saturating_mul(self.answers);
+        let media = self.media.saturating_mul(count::MEDIUM);
+        (self.text / TOKEN_BYTES).saturating_add(media).saturating_add(output)
     }
-}
-
-/// Parts of a body that are not text, counted by the members that hold them.
-fn media(body: &[u8]) -> u64 {
-    let names: [&[u8]; 3] = [b"\"image_url\"", b"\"input_audio\"", b"\"file\""];
-    names.iter().map(|name| memchr::memmem::find_iter(body, name).count() as u64).sum()
 }
 
 impl DataPlane {
@@ -107,6 +106,29 @@ impl DataPlane {
         let wish = Wish { request: record.id(), at: record.started_at(), model, tags, tokens: needs.tokens(), worst };
         let hold = self.limiter.admit(principal.caller(), wish).await?;
         record.charge(price.map(|price| (price, &**self.prices.version())), hold);
+        Ok(())
+    }
+
+    /// Asks whether a request may pass whose body is not read: it takes a seat, and its cost stays unknown. Who wants no such
+    /// requests says `deny`; with `assume_max` there is nothing to assume it for, so a hard budget refuses it.
+    pub(super) async fn admit_unread(&self, exchange: &Exchange) -> Result<(), Refusal> {
+        let terms = &exchange.principal.terms.tenant;
+        let hard = terms.budgets.iter().any(|budget| budget.hard);
+        match terms.unknown_price.unwrap_or(self.unknown_price) {
+            UnknownPrice::Allow => {}
+            UnknownPrice::AssumeMax if !hard => {}
+            UnknownPrice::AssumeMax | UnknownPrice::Deny => return Err(Refusal::unpriced("")),
+        }
+        let record = &exchange.record;
+        let wish = Wish {
+            request: record.id(),
+            at: record.started_at(),
+            model: "",
+            tags: &exchange.controls.tags,
+            tokens: 0,
+            worst: NanoUsd(0),
+        };
+        record.charge(None, self.limiter.admit(exchange.principal.caller(), wish).await?);
         Ok(())
     }
 

@@ -9,7 +9,6 @@ use http_body_util::{BodyExt, Empty, Full};
 use serde_json::Value;
 use tokio::time::timeout;
 
-use super::limits::Needs;
 use super::refusal::Refusal;
 use super::reply::Body;
 use super::{DataPlane, Exchange, bypass, json};
@@ -29,7 +28,7 @@ impl DataPlane {
         body: RequestBody,
     ) -> Result<Response<Body>, Refusal> {
         if !exchange.method.is_safe() {
-            self.admit(&exchange, "", Needs::of_bytes(0)).await?;
+            self.admit_unread(&exchange).await?;
         }
         // What ends a body that is passed on while it comes; upstream only sees a request that was broken off.
         let broken = Arc::new(OnceLock::new());

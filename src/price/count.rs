@@ -7,7 +7,7 @@ use serde_json::Value;
 
 /// Tokens taken for a picture, a sound or a file, whose tokens cannot be counted from the request. What a large picture
 /// costs with OpenAI in high detail, rounded up.
-const MEDIUM: u64 = 1_500;
+pub const MEDIUM: u64 = 1_500;
 /// Tokens around each message.
 const AROUND: u64 = 4;
 /// Depth to which a document is walked.

@@ -44,7 +44,7 @@ pub struct HoldAsk {
 /// The answer to one [`HoldAsk`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Holding {
-    /// All budgets had room: held in each, and what each had before, in the order asked.
+    /// All budgets had room: held in each, and what each had when it was asked, in the order asked.
     Held(Vec<BudgetUse>),
     /// The first budget that had no room, by its place in the list. Nothing is held.
     Short(usize, BudgetUse),
