@@ -4,8 +4,8 @@
     tenants.py DATA DATABASE SECRETS SECONDS        DATA is a URL without a path, DATABASE the SQLite file, SECRETS the JSON
                                                     that `remora tenant apply --json` printed
 
-First the nine others ask by themselves for SECONDS, then once more while the tenth asks as fast as it can. Nobody but the tenth
-may see a rejection; each bill, summed up from the answers at list prices, must equal the tenant's rows in the ledger. Times are
+First nine of them ask by themselves for SECONDS, then once more while the tenth, on trial, asks as fast as it can. Nobody but the
+tenth may see a rejection; each bill, summed up from the answers at list prices, must equal the tenant's rows in the ledger. Times are
 printed and decide nothing. The upstream must be `remora simulate`.
 """
 
@@ -21,9 +21,11 @@ from openai import APIStatusError, OpenAI
 
 from sdk_compare import Report
 
-MODEL = "gpt-4o-mini"
+MODEL, VECTORS = "gpt-4o-mini", "text-embedding-3-small"
 # Nano-dollars for a token, as in config/prices.json.
-INPUT, CACHED, OUTPUT = 150, 75, 600
+INPUT, CACHED, OUTPUT, VECTOR = 150, 75, 600, 20
+# Who is on trial and abuses it, and whose key is for embeddings only; see config/examples/tenants.toml.
+ABUSER, INDEXER = "wonka", "stark"
 # Requests a second of each tenant that behaves.
 PACE = 4
 ABUSERS = 4
@@ -62,12 +64,26 @@ def ask(sdk, prompt, stream, seen):
         outcome, answer = raw.headers["x-remora-cache"], raw.parse()
         usage = [chunk.usage for chunk in answer if chunk.usage][-1] if stream else answer.usage
     except APIStatusError as error:
-        seen.refused[(error.status_code, error.body.get("code") if isinstance(error.body, dict) else None)] += 1
+        seen.refused[(error.status_code, error.code)] += 1
         return
     seen.times.append(time.monotonic() - began)
     seen.outcomes[outcome] += 1
     if outcome == "MISS":
         seen.bill += cost(usage)
+
+
+def embed(sdk, prompt, seen):
+    began = time.monotonic()
+    try:
+        raw = sdk.embeddings.with_raw_response.create(model=VECTORS, input=[prompt])
+    except APIStatusError as error:
+        seen.refused[(error.status_code, error.code)] += 1
+        return
+    seen.times.append(time.monotonic() - began)
+    outcome = raw.headers["x-remora-cache"]
+    seen.outcomes[outcome] += 1
+    if outcome == "MISS":
+        seen.bill += raw.parse().usage.prompt_tokens * VECTOR
 
 
 def behave(data, tenant, key, phase, seconds, seen):
@@ -76,7 +92,11 @@ def behave(data, tenant, key, phase, seconds, seen):
     while time.monotonic() < until:
         due = time.monotonic() + 1 / PACE
         asked = number if number % 3 else number // 6
-        ask(sdk, f"{tenant}, {phase}: what is item {asked} on the list?", number % 2 == 0, seen)
+        prompt = f"{tenant}, {phase}: what is item {asked} on the list?"
+        if tenant == INDEXER:
+            embed(sdk, prompt, seen)
+        else:
+            ask(sdk, prompt, number % 2 == 0, seen)
         number += 1
         time.sleep(max(0, due - time.monotonic()))
 
@@ -133,8 +153,7 @@ def main(data, database, secrets, seconds):
             keys.setdefault(secret["tenant"], secret["secret"])
     report = Report()
     report.case("ten tenants have keys", lambda: check(len(keys) == 10, keys.keys()))
-    tenth = sorted(keys)[-1]
-    abuser = keys.pop(tenth)
+    tenth, abuser = ABUSER, keys.pop(ABUSER)
     alone, _ = run(data, keys, "alone", seconds)
     beside, flooded = run(data, keys, "beside", seconds, abuser)
 

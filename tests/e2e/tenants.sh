@@ -37,9 +37,12 @@ pids+=($!)
 cat >"$scratch/remora.toml" <<EOF
 [server]
 passthrough = false
+[[upstream]]
+api_key_env = "UPSTREAM_KEY"
 [cache.audit]
 rate = 0.0
 EOF
+export UPSTREAM_KEY=sk-upstream INITECH_OPENAI_KEY=sk-initech
 (cd "$scratch" && exec "$remora" serve --config remora.toml --listen "127.0.0.1:${ports[1]}" \
     --admin-listen "127.0.0.1:${ports[2]}" --rem-listen "127.0.0.1:${ports[3]}" \
     --upstream "http://127.0.0.1:${ports[0]}/v1") >"$scratch/serve.log" 2>&1 &
@@ -58,4 +61,8 @@ again = json.load(open(sys.argv[1]))
 assert not again["secrets"] and {change["action"] for change in again["changes"]} == {"unchanged"}, again
 PYTHON
 
+# Onboarded, and not open for business yet.
+"$remora" tenant enable tyrell --admin "$admin" || fail "tyrell cannot be enabled"
+
 "$python" "$here/tenants.py" "$data" "$scratch/remora.db" "$scratch/secrets.json" "${E2E_TENANT_SECONDS:-10}" || fail "some cases failed"
+"$remora" audit verify --admin "$admin"
