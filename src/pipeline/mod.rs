@@ -22,10 +22,12 @@ mod reply;
 mod tab;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::HeaderValue;
 use http::{HeaderMap, Method, Request, Response, header};
+use tokio::time::timeout;
 
 use self::audit::Background;
 use self::refusal::Refusal;
@@ -52,6 +54,10 @@ pub use self::reply::{Body, BrokenOff};
 
 /// Events of one flight kept for followers that come late, bytes.
 const SHARED_BYTES: usize = 4 << 20;
+
+/// Bytes of a body that are read although the request is refused without it, and how long they are waited for.
+const UNREAD_BYTES: usize = 64 << 10;
+const UNREAD_WAIT: Duration = Duration::from_millis(250);
 
 /// What all replies of a flight begin with.
 #[derive(Clone)]
@@ -187,6 +193,32 @@ impl DataPlane {
         dialect: Dialect,
         record: &Record,
     ) -> Result<Response<Body>, Refusal> {
+        let expects = head.headers.contains_key(header::EXPECT);
+        let exchange = match self.enter(head, dialect, record).await {
+            Ok(exchange) => exchange,
+            Err(refusal) => {
+                // A connection whose request was not read cannot be used again, and clients that have it in their pool learn of
+                // that from the failure of their next request. So what is small and on its way is read; not what is waiting
+                // to be asked for.
+                if !expects {
+                    let _ = timeout(UNREAD_WAIT, body.collect(UNREAD_BYTES)).await;
+                }
+                return Err(refusal);
+            }
+        };
+        if feedback::is_route(&exchange) {
+            return self.feedback(exchange, body).await;
+        }
+        match dialect {
+            Dialect::Chat | Dialect::Completions => self.completion(exchange, body).await,
+            Dialect::Embeddings => self.embeddings(exchange, body).await,
+            Dialect::Models => self.models(exchange).await,
+            Dialect::Other => self.pass(exchange, body).await,
+        }
+    }
+
+    /// All that is decided before the body is read: who asks, where, with which controls, and whether it has requests left.
+    async fn enter(&self, head: http::request::Parts, dialect: Dialect, record: &Record) -> Result<Exchange, Refusal> {
         let target = head.uri.path_and_query().map_or("/", |path| path.as_str());
         let Some(path) = target.strip_prefix("/v1").filter(|rest| rest.starts_with('/')) else {
             return Err(Refusal::unknown_route(head.uri.path()));
@@ -213,15 +245,7 @@ impl DataPlane {
             record: record.clone(),
         };
         self.count_request(&exchange).await?;
-        if feedback::is_route(&exchange) {
-            return self.feedback(exchange, body).await;
-        }
-        match dialect {
-            Dialect::Chat | Dialect::Completions => self.completion(exchange, body).await,
-            Dialect::Embeddings => self.embeddings(exchange, body).await,
-            Dialect::Models => self.models(exchange).await,
-            Dialect::Other => self.pass(exchange, body).await,
-        }
+        Ok(exchange)
     }
 
     /// Reads a body that must be understood.

@@ -400,3 +400,40 @@ async fn litellm_39057_a_hit_costs_nothing_and_is_served_when_the_budget_is_spen
     assert_eq!(rig.chat(KEY, &first).await.cache(), "HIT");
     assert_eq!(settled(&rig).await, before);
 }
+
+/// Clients that send head and body apart found their connection closed by a refusal, one request later.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_refusal_leaves_the_connection_to_the_next_request() {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    let spec = TenantSpec { limits: RateLimits { rpm: Some(1), ..RateLimits::default() }, ..TenantSpec::default() };
+    let rig = rig(Options::default(), spec).await;
+    let mut stream = tokio::net::TcpStream::connect(rig.app().data).await.unwrap();
+    let body = chat("hello").to_string();
+    let mut statuses = Vec::new();
+    for key in [KEY, KEY, "rk-unknown-0123456789abcdef", KEY] {
+        let head = format!(
+            "POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {key}\r\n\
+             content-type: application/json\r\ncontent-length: {}\r\n\r\n",
+            body.len()
+        );
+        stream.write_all(head.as_bytes()).await.unwrap();
+        tokio::time::sleep(Duration::from_millis(30)).await;
+        stream.write_all(body.as_bytes()).await.unwrap();
+        let mut seen = Vec::new();
+        let whole = |seen: &[u8]| {
+            let text = String::from_utf8_lossy(seen).into_owned();
+            let (head, rest) = text.split_once("\r\n\r\n")?;
+            let length = head.lines().find_map(|line| line.strip_prefix("content-length: "))?.parse::<usize>().ok()?;
+            (rest.len() >= length).then(|| head.split(' ').nth(1).unwrap().to_owned())
+        };
+        let status = loop {
+            if let Some(status) = whole(&seen) {
+                break status;
+            }
+            let read = stream.read_buf(&mut seen).await.unwrap();
+            assert!(read > 0, "closed after {statuses:?}");
+        };
+        statuses.push(status);
+    }
+    assert_eq!(statuses, ["200", "429", "401", "429"]);
+}
