@@ -9,6 +9,7 @@ use super::hold::{Money, Record};
 use super::limiter::Limiter;
 use super::place::{Away, Place};
 use super::plan::{BudgetPlan, Plan};
+use super::seeding::LOOKS;
 use super::verdict::{poor, unavailable};
 use super::{Allowance, Caller, Denied};
 use crate::clock::UnixMs;
@@ -38,13 +39,12 @@ impl Limiter {
             return self.take_offline(record).map(|()| allowance);
         }
         record.set(|places| places.maybe_counters = true);
-        let asked = timeout(TURN, self.hold_in_counters(caller, plan, counters, now)).await;
-        let Ok(asked) = asked else { return Err(unavailable()) };
+        let asked = self.hold_in_counters(caller, plan, counters, now).await;
         match asked {
             Ok(None) => {
                 record.set(|places| places.money = Money::Counters);
                 if self.door.is_none() {
-                    self.offline.reset();
+                    self.offline.reset(plan.budgets.iter());
                 }
                 Ok(allowance)
             }
@@ -52,10 +52,7 @@ impl Limiter {
                 record.set(|places| places.maybe_counters = false);
                 Err(plan.budgets.get(place).map_or_else(unavailable, |budget| poor(caller, budget, standing, now)))
             }
-            Err(Away) => {
-                *lock(&self.counters_away) = Some(Instant::now() + LEFT_ALONE);
-                self.take_offline(record).map(|()| allowance)
-            }
+            Err(_) => self.take_offline(record).map(|()| allowance),
         }
     }
 
@@ -72,32 +69,64 @@ impl Limiter {
         now: UnixMs,
     ) -> Result<Option<(usize, Standing)>, Away> {
         let asks: Vec<BudgetAsk> = plan.budgets.iter().map(|budget| budget.ask.clone()).collect();
-        let Some(request) = plan.request else { return Err(Away) };
-        let place = Place::Counters(counters);
+        let nothing = Away { gone: false };
+        let Some(request) = plan.request else { return Err(nothing) };
         if self.door.is_some() {
-            // What Redis counted until now is not in the database; the ledger has it.
-            let stale: Vec<usize> = {
-                let fresh = lock(&self.fresh);
-                let stale = |budget: &BudgetPlan| !fresh.contains(&budget.ask.key);
-                (0..).zip(&plan.budgets).filter(|(_, budget)| stale(budget)).map(|(at, _)| at).collect()
-            };
-            if !stale.is_empty() {
-                self.seed(place, caller, plan, &stale, now).await?;
-                lock(&self.fresh).extend(plan.budgets.iter().map(|budget| budget.ask.key.clone()));
-            }
+            self.freshen(caller, plan, counters, now).await?;
         }
-        for _ in 0..2 {
+        for _ in 0..LOOKS {
+            let seeding = self.seeding(caller.tenant);
+            let seen = seeding.seen(plan);
             let expires = now.saturating_add(plan.hold_ms);
             let ask = HoldAsk { request, budgets: asks.clone(), expires_at: expires };
-            match self.hold_together(caller.tenant, ask, counters, now).await? {
+            let held = timeout(TURN, self.hold_together(caller.tenant, ask, counters, now)).await;
+            match held.map_err(|_| nothing)?? {
                 Holding::Held(_) => return Ok(None),
                 Holding::Short(at, used) => {
                     let standing = Standing { spent: used.spent.into(), held: used.held.into(), first: None };
                     return Ok(Some((at, standing)));
                 }
-                Holding::Unseeded(places) => self.seed(place, caller, plan, &places, now).await?,
+                Holding::Unseeded(places) => {
+                    let place = Place::Counters(counters);
+                    self.seed(place, caller, plan, &places, (&seeding, &seen), now).await?;
+                }
             }
         }
-        Err(Away)
+        Err(nothing)
+    }
+
+    /// Brings the budgets of a plan up to the ledger in the database, once since Redis went away: what Redis counted until
+    /// then is not there, and the ledger has it.
+    async fn freshen(
+        &self,
+        caller: &Caller<'_>,
+        plan: &Plan,
+        counters: &dyn CounterStore,
+        now: UnixMs,
+    ) -> Result<(), Away> {
+        let stale = || -> Vec<&BudgetPlan> {
+            let fresh = lock(&self.fresh);
+            plan.budgets.iter().filter(|budget| !fresh.contains(&budget.ask.key)).collect()
+        };
+        if stale().is_empty() {
+            return Ok(());
+        }
+        let seeding = self.seeding(caller.tenant);
+        let _turn = seeding.turn().await?;
+        let (stale, place) = (stale(), Place::Counters(counters));
+        if !stale.is_empty() {
+            self.own_settled(place).await;
+        }
+        for budget in stale {
+            let (key, slots) = (&budget.ask.key, self.booked(caller, budget, now).await?);
+            let brought = async {
+                place.seed(caller.tenant, key, &budget.span, &slots).await?;
+                place.raise(caller.tenant, key, &budget.span, &slots).await
+            };
+            brought.await.map_err(|away| self.noted(away))?;
+            lock(&self.fresh).insert(key.clone());
+            seeding.note(key);
+        }
+        Ok(())
     }
 }

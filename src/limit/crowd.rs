@@ -85,10 +85,15 @@ impl Limiter {
                         self.crowd.take(tenant).into_iter().map(|waiting| (waiting.ask, waiting.answer)).unzip();
                     let held = timeout(COUNTERS, counters.hold(&asks, now)).await;
                     drop(turn);
-                    let mut held = held.ok().and_then(Result::ok).unwrap_or_default().into_iter();
+                    let (held, away) = match held {
+                        Ok(Ok(held)) => (held, Away { gone: false }),
+                        Ok(Err(error)) => (Vec::new(), self.noted(Away::because(&error))),
+                        Err(_) => (Vec::new(), self.noted(Away { gone: true })),
+                    };
+                    let mut held = held.into_iter();
                     for answer in answers {
                         // Who has left in the meantime gives back what it got by itself.
-                        let _ = answer.send(held.next().ok_or(Away));
+                        let _ = answer.send(held.next().ok_or(away));
                     }
                 }
             }

@@ -49,7 +49,8 @@ impl Limiter {
             }
         };
         let mut met = plan.budgets.iter().zip(&standings);
-        let spent = met.find(|(budget, standing)| standing.spent + standing.held >= i128::from(budget.ask.limit));
+        // What is held may still come back, and a hit takes nothing of it.
+        let spent = met.find(|(budget, standing)| standing.spent >= i128::from(budget.ask.limit));
         match spent {
             Some((budget, standing)) => self.note(&caller, Err(poor(&caller, budget, *standing, now))),
             None => Ok(()),

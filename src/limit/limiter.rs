@@ -10,9 +10,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use tokio::sync::Notify;
-use tokio::time::{Instant, timeout};
+use tokio::time::Instant;
 
-use super::apart::{LEFT_ALONE, TURN};
 use super::book::{Answer, Books, Outcome, Settlement, Standing, lock};
 use super::crowd::Crowd;
 use super::door::Door;
@@ -22,9 +21,10 @@ use super::mirror::Mirror;
 use super::offline::Offline;
 use super::outbox::Outbox;
 use super::period::ms;
-use super::place::{Away, Place, from_ledger};
-use super::plan::Plan;
+use super::place::Place;
+use super::plan::{BudgetPlan, Plan};
 use super::reconcile::{ROUNDS, Rounds};
+use super::seeding::Seeding;
 use super::verdict::{allowance, told, unavailable};
 use super::{Allowance, Caller, Denied, Used, Wish};
 use crate::clock::{Clock, UnixMs};
@@ -89,8 +89,10 @@ pub struct Limiter {
     /// The counters in the database did not answer, and are left alone until then.
     pub(super) counters_away: Mutex<Option<Instant>>,
     /// The ledger could not be read, and is left alone until then.
-    ledger_away: Mutex<Option<Instant>>,
-    /// One at a time seeds for a tenant, and holds in the database.
+    pub(super) ledger_away: Mutex<Option<Instant>>,
+    /// One at a time brings up the budgets of a tenant.
+    pub(super) seedings: Mutex<HashMap<TenantId, Arc<Seeding>>>,
+    /// One at a time holds in the database for a tenant.
     turns: Mutex<HashMap<TenantId, Arc<tokio::sync::Mutex<()>>>>,
     /// Those who wait for it.
     pub(super) crowd: Crowd,
@@ -126,6 +128,7 @@ impl Limiter {
             fresh: Mutex::default(),
             counters_away: Mutex::default(),
             ledger_away: Mutex::default(),
+            seedings: Mutex::default(),
             turns: Mutex::default(),
             crowd: Crowd::default(),
             watched: Mutex::default(),
@@ -209,7 +212,7 @@ impl Limiter {
         match asked {
             Ok(answer) => {
                 self.mirror.note(&plan, &answer.buckets);
-                self.back();
+                self.back(&plan, &answer);
                 if answer.outcome == Outcome::Admitted {
                     record.set(|places| {
                         places.rates = Rates::Redis;
@@ -236,7 +239,7 @@ impl Limiter {
             let allowance = self.take_share(caller, record, now)?;
             return self.take_offline(record).map(|()| allowance);
         };
-        self.offline.reset();
+        self.offline.reset(read(&plan, &answer));
         if answer.outcome == Outcome::Admitted {
             record.set(|places| {
                 places.rates = Rates::Local;
@@ -287,7 +290,7 @@ impl Limiter {
     }
 
     /// Decides in Redis. What this replica took by itself while Redis was away is taken from the shared buckets first.
-    async fn decide_shared(&self, door: &Door, plan: &mut Plan, now: UnixMs) -> Result<Answer, Unanswered> {
+    pub(super) async fn decide_shared(&self, door: &Door, plan: &mut Plan, now: UnixMs) -> Result<Answer, Unanswered> {
         let mut own = Vec::new();
         if self.alone.load(Ordering::Relaxed) {
             self.books.with(&plan.tenant, |book| {
@@ -311,64 +314,9 @@ impl Limiter {
         asked
     }
 
-    /// Decides where `place` is; where counters of budgets are not there, they are seeded from the ledger first.
-    pub(super) async fn decide_seeded(
-        &self,
-        place: Place<'_>,
-        caller: &Caller<'_>,
-        plan: &mut Plan,
-        now: UnixMs,
-    ) -> Result<Answer, Unanswered> {
-        let nothing_done = Unanswered { may_be_done: false, hopeless: false };
-        let mut turn = None;
-        for _ in 0..4 {
-            let answer = match place {
-                Place::Redis(door) => self.decide_shared(door, plan, now).await?,
-                _ => self.books.with(caller.tenant, |book| book.decide(plan, now)),
-            };
-            for ask in &mut plan.buckets {
-                ask.credit = 0;
-            }
-            let Outcome::Unseeded(places) = &answer.outcome else { return Ok(answer) };
-            if turn.is_none() {
-                // Somebody else may be at it: look again when it is our turn.
-                let got = timeout(TURN, self.turn(caller.tenant)).await;
-                turn = Some(got.map_err(|_| nothing_done)?);
-                continue;
-            }
-            self.seed(place, caller, plan, places, now).await.map_err(|Away| nothing_done)?;
-        }
-        Err(nothing_done)
-    }
-
     pub(super) async fn turn(&self, tenant: &TenantId) -> tokio::sync::OwnedMutexGuard<()> {
         let turns = Arc::clone(lock(&self.turns).entry(tenant.clone()).or_default());
         turns.lock_owned().await
-    }
-
-    /// Brings these budgets up to what the ledger says.
-    pub(super) async fn seed(
-        &self,
-        place: Place<'_>,
-        caller: &Caller<'_>,
-        plan: &Plan,
-        places: &[usize],
-        now: UnixMs,
-    ) -> Result<(), Away> {
-        for budget in places.iter().filter_map(|at| plan.budgets.get(*at)) {
-            let Some(spec) = caller.terms.tenant.budgets.get(budget.place) else { continue };
-            // A ledger that has just failed does not hold up those who wait, one after another.
-            if lock(&self.ledger_away).is_some_and(|until| Instant::now() < until) {
-                return Err(Away);
-            }
-            let booked = from_ledger(&*self.ledger, caller.tenant, spec, &budget.span, now).await;
-            if booked.is_err() {
-                *lock(&self.ledger_away) = Some(Instant::now() + LEFT_ALONE);
-            }
-            let slots = booked?;
-            place.seed(caller.tenant, &budget.ask.key, &budget.span, &slots).await?;
-        }
-        Ok(())
     }
 
     /// The end of a hold, wherever it is or may be.
@@ -415,12 +363,14 @@ impl Limiter {
         self.metrics.limits.degraded.set(i64::from(away));
     }
 
-    /// Redis has decided about money: what counted while it was away is of the past.
-    fn back(&self) {
-        self.offline.reset();
+    /// Redis has decided about the money of these budgets: what counted while it was away is of the past.
+    fn back(&self, plan: &Plan, answer: &Answer) {
+        self.offline.reset(read(plan, answer));
         let mut fresh = lock(&self.fresh);
         if !fresh.is_empty() {
-            fresh.clear();
+            for budget in read(plan, answer) {
+                fresh.remove(&budget.ask.key);
+            }
         }
     }
 
@@ -450,4 +400,9 @@ impl Limiter {
         }
         told
     }
+}
+
+/// The budgets whose counters were read for an answer: none if it was refused before.
+fn read<'a>(plan: &'a Plan, answer: &Answer) -> impl Iterator<Item = &'a BudgetPlan> {
+    plan.budgets.iter().take(answer.budgets.len())
 }

@@ -31,6 +31,7 @@ mod place;
 mod plan;
 mod reconcile;
 mod run;
+mod seeding;
 #[cfg(test)]
 mod tests;
 mod verdict;

@@ -1,19 +1,19 @@
 //! Hard budgets while no counter can be reached: each key may spend a little, and then they are closed.
 //!
 //! What may be overspent is bounded by it: a share of the budget, at most a few dollars, for each key and replica. It
-//! starts anew when the counters have been reached again.
+//! starts anew when the counters of that budget have been reached again.
 
 use std::collections::HashMap;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::book::lock;
-use super::plan::Plan;
+use super::plan::{BudgetPlan, Plan};
 use crate::config::RateSettings;
 use crate::ids::KeyId;
 
-/// Money held and spent by a key out of a budget.
-type Spending = HashMap<(String, KeyId), i128>;
+/// Money held and spent out of a budget, by key.
+type Spending = HashMap<String, HashMap<KeyId, i128>>;
 
 /// See the module.
 #[derive(Default)]
@@ -25,18 +25,17 @@ pub(super) struct Offline {
 impl Offline {
     /// Takes the worst case of each hard budget, if all have room.
     pub(super) fn hold(&self, plan: &Plan, settings: &RateSettings) -> bool {
-        self.used.store(true, Ordering::Relaxed);
         let mut spending = lock(&self.spending);
+        self.used.store(true, Ordering::Relaxed);
         let hard = || plan.budgets.iter().filter(|budget| budget.hard);
         let room = hard().all(|budget| {
-            let key = (budget.ask.key.clone(), plan.key.clone());
-            let used = spending.get(&key).copied().unwrap_or(0);
+            let used = spending.get(&budget.ask.key).and_then(|keys| keys.get(&plan.key)).copied().unwrap_or(0);
             used + i128::from(budget.ask.amount) <= allowance(budget.ask.limit, settings)
         });
         if room {
             for budget in hard() {
-                *spending.entry((budget.ask.key.clone(), plan.key.clone())).or_insert(0) +=
-                    i128::from(budget.ask.amount);
+                let keys = spending.entry(budget.ask.key.clone()).or_default();
+                *keys.entry(plan.key.clone()).or_insert(0) += i128::from(budget.ask.amount);
             }
         }
         room
@@ -46,17 +45,22 @@ impl Offline {
     pub(super) fn settle(&self, plan: &Plan, cost: i64) {
         let mut spending = lock(&self.spending);
         for budget in plan.budgets.iter().filter(|budget| budget.hard) {
-            if let Some(used) = spending.get_mut(&(budget.ask.key.clone(), plan.key.clone())) {
+            if let Some(used) = spending.get_mut(&budget.ask.key).and_then(|keys| keys.get_mut(&plan.key)) {
                 *used = (*used - i128::from(budget.ask.amount) + i128::from(cost)).max(0);
             }
         }
     }
 
-    /// The counters have been reached.
-    pub(super) fn reset(&self) {
-        if self.used.swap(false, Ordering::Relaxed) {
-            lock(&self.spending).clear();
+    /// The counters of these budgets have been read. Those of others may still be out of reach.
+    pub(super) fn reset<'a>(&self, budgets: impl Iterator<Item = &'a BudgetPlan>) {
+        if !self.used.load(Ordering::Relaxed) {
+            return;
         }
+        let mut spending = lock(&self.spending);
+        for budget in budgets {
+            spending.remove(&budget.ask.key);
+        }
+        self.used.store(!spending.is_empty(), Ordering::Relaxed);
     }
 }
 

@@ -5,7 +5,7 @@
 
 use std::collections::VecDeque;
 use std::future::Future;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -33,6 +33,8 @@ pub(super) struct Outbox<T> {
     /// Taken out and not acknowledged.
     under_way: AtomicUsize,
     ready: Notify,
+    /// Ever put in.
+    pushed: AtomicU64,
     room: usize,
     /// Under way at once.
     at_once: usize,
@@ -41,7 +43,15 @@ pub(super) struct Outbox<T> {
 
 impl<T: Send + Sync + 'static> Outbox<T> {
     pub(super) fn new(room: usize, at_once: usize, dropped: IntCounter) -> Self {
-        Self { jobs: Mutex::default(), under_way: AtomicUsize::new(0), ready: Notify::new(), room, at_once, dropped }
+        Self {
+            jobs: Mutex::default(),
+            under_way: AtomicUsize::new(0),
+            ready: Notify::new(),
+            pushed: AtomicU64::new(0),
+            room,
+            at_once,
+            dropped,
+        }
     }
 
     /// Queues; never waits.
@@ -52,6 +62,7 @@ impl<T: Send + Sync + 'static> Outbox<T> {
             self.dropped.inc();
         }
         jobs.push_back(Arc::new(job));
+        self.pushed.fetch_add(1, Ordering::Release);
         drop(jobs);
         self.ready.notify_one();
     }
@@ -61,6 +72,14 @@ impl<T: Send + Sync + 'static> Outbox<T> {
         // In this order, because a job is under way before it leaves the queue.
         let jobs = lock(&self.jobs);
         jobs.len() + self.under_way.load(Ordering::Acquire)
+    }
+
+    /// How many have left, acknowledged or given up, and how many were ever put in. They leave in order, but for tries.
+    pub(super) fn progress(&self) -> (u64, u64) {
+        let jobs = lock(&self.jobs);
+        let pushed = self.pushed.load(Ordering::Acquire);
+        let waiting = jobs.len() + self.under_way.load(Ordering::Acquire);
+        (pushed.saturating_sub(u64::try_from(waiting).unwrap_or(u64::MAX)), pushed)
     }
 
     /// Sends for ever.

@@ -11,16 +11,26 @@ use super::plan::{key_name, meets};
 use crate::clock::UnixMs;
 use crate::config::Budget;
 use crate::ids::TenantId;
-use crate::store::{CounterStore, LedgerStore};
+use crate::store::{CounterStore, LedgerStore, StoreError};
 
 /// Longest wait for the ledger or for the counters in the database, beside a request's own.
 const PATIENCE: Duration = Duration::from_secs(2);
 /// Rows of requests that have begun a little after now, by the clock of another replica, count too.
 const AHEAD_MS: u64 = 60 * 60 * 1_000;
 
-/// It cannot be reached.
-#[derive(Debug)]
-pub(super) struct Away;
+/// There is no answer.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Away {
+    /// Because it cannot be reached or takes too long, and not because this one question was refused.
+    pub(super) gone: bool,
+}
+
+impl Away {
+    pub(super) fn because(error: &StoreError) -> Self {
+        tracing::debug!(%error, "counters of budgets");
+        Self { gone: error.is_outage() || matches!(error, StoreError::Closed) }
+    }
+}
 
 /// See the module.
 #[derive(Clone, Copy)]
@@ -41,7 +51,7 @@ impl Place<'_> {
     ) -> Result<Option<BySlot>, Away> {
         match self {
             Self::Redis(door) => {
-                let found = door.read(tenant, key, slots).await.map_err(|_| Away)?;
+                let found = door.read(tenant, key, slots).await.map_err(|_| Away { gone: false })?;
                 Ok(found.known.then_some(found))
             }
             Self::Counters(counters) => {
@@ -75,12 +85,26 @@ impl Place<'_> {
         slots: &[(UnixMs, i64)],
     ) -> Result<(), Away> {
         match self {
-            Self::Redis(door) => door.seed(tenant, key, span, slots).await.map_err(|_| Away),
+            Self::Redis(door) => door.seed(tenant, key, span, slots).await.map_err(|_| Away { gone: false }),
             Self::Counters(counters) => within(counters.seed(key, slots)).await,
             Self::Local(books) => {
                 books.with(tenant, |book| book.seed(key, slots));
                 Ok(())
             }
+        }
+    }
+
+    /// Brings slots that are known up to at least what is given.
+    pub(super) async fn raise(
+        &self,
+        tenant: &TenantId,
+        key: &str,
+        span: &Span,
+        slots: &[(UnixMs, i64)],
+    ) -> Result<(), Away> {
+        match self {
+            Self::Counters(counters) => within(counters.raise(key, slots)).await,
+            Self::Redis(_) | Self::Local(_) => self.seed(tenant, key, span, slots).await,
         }
     }
 
@@ -94,7 +118,7 @@ impl Place<'_> {
         spent: i64,
     ) -> Result<bool, Away> {
         match self {
-            Self::Redis(door) => door.correct(tenant, key, slot, seen, spent).await.map_err(|_| Away),
+            Self::Redis(door) => door.correct(tenant, key, slot, seen, spent).await.map_err(|_| Away { gone: false }),
             Self::Counters(counters) => within(counters.correct(key, slot, seen, spent)).await,
             Self::Local(books) => Ok(books.with(tenant, |book| book.correct(key, slot, seen, spent))),
         }
@@ -130,10 +154,7 @@ pub(super) async fn from_ledger(
 pub(super) async fn within<T>(asked: crate::store::BoxFuture<'_, T>) -> Result<T, Away> {
     match timeout(PATIENCE, asked).await {
         Ok(Ok(value)) => Ok(value),
-        Ok(Err(error)) => {
-            tracing::debug!(%error, "counters of budgets");
-            Err(Away)
-        }
-        Err(_) => Err(Away),
+        Ok(Err(error)) => Err(Away::because(&error)),
+        Err(_) => Err(Away { gone: true }),
     }
 }

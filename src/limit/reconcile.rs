@@ -142,16 +142,16 @@ impl Limiter {
         for budget in &spec.budgets {
             let failed = || NotRebuilt { budget: budget.name.clone() };
             let (span, key) = (Span::of(budget.period, now), counter_key(tenant, budget));
-            let slots = from_ledger(&*self.ledger, tenant, budget, &span, now).await.map_err(|Away| failed())?;
+            let slots = from_ledger(&*self.ledger, tenant, budget, &span, now).await.map_err(|_| failed())?;
             let place = self.place();
-            place.seed(tenant, &key, &span, &slots).await.map_err(|Away| failed())?;
+            place.seed(tenant, &key, &span, &slots).await.map_err(|_| failed())?;
             for (at, (slot, booked)) in slots.iter().enumerate() {
                 let mut set = false;
                 for _ in 0..TRIES {
-                    let found = place.read(tenant, &key, &span.slots, now).await.map_err(|Away| failed())?;
+                    let found = place.read(tenant, &key, &span.slots, now).await.map_err(|_| failed())?;
                     let there = found.and_then(|found| found.spent.get(at).copied()).unwrap_or(0);
                     let corrected = place.correct(tenant, &key, *slot, narrow(there).0, *booked);
-                    set = there == i128::from(*booked) || corrected.await.map_err(|Away| failed())?;
+                    set = there == i128::from(*booked) || corrected.await.map_err(|_| failed())?;
                     if set {
                         break;
                     }
@@ -177,10 +177,10 @@ impl Limiter {
     async fn read_anywhere(&self, tenant: &TenantId, key: &str, span: &Span, now: UnixMs) -> Option<BySlot> {
         match (self.place().read(tenant, key, &span.slots, now).await, &self.counters) {
             (Ok(found), _) => found,
-            (Err(Away), Some(counters)) => {
+            (Err(_), Some(counters)) => {
                 Place::Counters(&**counters).read(tenant, key, &span.slots, now).await.ok().flatten()
             }
-            (Err(Away), None) => None,
+            (Err(_), None) => None,
         }
     }
 
@@ -229,7 +229,7 @@ impl Limiter {
         for ((slot, ledger), counter) in slots.iter().zip(&found.spent) {
             let (wide, mut counter) = (i128::from(*ledger), *counter);
             if counter < wide && !waits {
-                place.seed(tenant, &key, &span, &[(*slot, *ledger)]).await?;
+                place.raise(tenant, &key, &span, &[(*slot, *ledger)]).await?;
                 tracing::warn!(%tenant, budget = budget.name, "a budget's counter was below the ledger; raised");
                 counter = wide;
             }

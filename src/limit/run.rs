@@ -25,6 +25,8 @@ const PATIENCE: Duration = Duration::from_secs(5);
 const AT_ONCE: usize = 64;
 /// How long counters in the database are kept, milliseconds: longer than any period, twice.
 const KEEP_MS: u64 = 2 * 370 * 24 * 60 * 60 * 1_000;
+/// How long a request that was counted is remembered there, and a hold that has expired: longer than any try to count it.
+const KEEP_REQUESTS_MS: u64 = 24 * 60 * 60 * 1_000;
 /// Beats between two deletions of old ones.
 const FORGET_EVERY: u64 = 60 * 60;
 
@@ -154,8 +156,10 @@ impl Limiter {
             ticks.tick().await;
             self.beat_once().await;
             if let (Some(counters), true) = (&self.counters, beats.is_multiple_of(FORGET_EVERY)) {
-                let before = self.clock.now_ms().saturating_sub(KEEP_MS);
-                let _ = timeout(PATIENCE, counters.forget_counters(before)).await;
+                let before = |keep| self.clock.now_ms().saturating_sub(keep);
+                // What is not done in time is done in the next hour.
+                let forget = counters.forget_counters(before(KEEP_MS), before(KEEP_REQUESTS_MS));
+                let _ = timeout(PATIENCE, forget).await;
             }
             beats += 1;
         }

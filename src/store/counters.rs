@@ -72,8 +72,12 @@ pub trait CounterStore: Send + Sync {
     /// Puts the expiry of the holds of these requests off; those that are gone stay gone.
     fn renew<'a>(&'a self, requests: &'a [RequestId], expires_at: UnixMs) -> BoxFuture<'a, ()>;
 
-    /// Brings what was spent in a slot up to at least `spent`, and makes the counter if it is not there. Never lowers it.
+    /// Makes counters that are not there, and brings those that were never seeded up to at least `spent`. What was seeded
+    /// before stays as it is.
     fn seed<'a>(&'a self, key: &'a str, slots: &'a [(UnixMs, i64)]) -> BoxFuture<'a, ()>;
+
+    /// Brings slots that are seeded up to at least `spent`. Never lowers one.
+    fn raise<'a>(&'a self, key: &'a str, slots: &'a [(UnixMs, i64)]) -> BoxFuture<'a, ()>;
 
     /// Sets what was spent in a slot to exactly `spent` if it is `seen` now; returns whether it was.
     fn correct<'a>(&'a self, key: &'a str, slot: UnixMs, seen: i64, spent: i64) -> BoxFuture<'a, bool>;
@@ -81,6 +85,6 @@ pub trait CounterStore: Send + Sync {
     /// What the counters say; `None` if they are not there for some slot.
     fn budget_use<'a>(&'a self, key: &'a str, slots: &'a [UnixMs], now: UnixMs) -> BoxFuture<'a, Option<BudgetUse>>;
 
-    /// Deletes slots, holds and settlements of before `before`.
-    fn forget_counters(&self, before: UnixMs) -> BoxFuture<'_, ()>;
+    /// Deletes slots of before `slots`, and holds that expired and settlements that were made before `requests`.
+    fn forget_counters(&self, slots: UnixMs, requests: UnixMs) -> BoxFuture<'_, ()>;
 }

@@ -22,7 +22,8 @@ use crate::ids::RequestId;
 // the disk because of that.
 const BEGIN_HOLD: &str = "BEGIN; SET LOCAL synchronous_commit = off";
 const LOCK: &str = "SELECT pg_advisory_xact_lock(k) FROM unnest($1::bigint[]) AS k";
-// What is held; what has expired is ignored, and removed in passing unless somebody has it in hand.
+// What is held; what has expired is ignored, and removed in passing unless somebody has it in hand. Soft budgets may hold
+// any amounts: a sum that a number of the database has no room for is the largest one.
 const USES: &str = "WITH expired AS (SELECT request, key FROM budget_holds WHERE key = ANY ($1) AND expires_at <= $4 \
          FOR UPDATE SKIP LOCKED), \
      removed AS (DELETE FROM budget_holds AS h USING expired AS e WHERE h.request = e.request AND h.key = e.key), \
@@ -30,15 +31,18 @@ const USES: &str = "WITH expired AS (SELECT request, key FROM budget_holds WHERE
      SELECT \
          (SELECT count(*) FROM wanted AS w WHERE w.n = b.n) = (SELECT count(*) FROM wanted AS w \
              JOIN budget_slots AS s ON s.key = b.key AND s.slot = w.slot WHERE w.n = b.n AND s.seeded), \
-         (SELECT coalesce(sum(s.spent), 0) FROM wanted AS w \
+         (SELECT least(coalesce(sum(s.spent), 0), 9223372036854775807) FROM wanted AS w \
              JOIN budget_slots AS s ON s.key = b.key AND s.slot = w.slot WHERE w.n = b.n)::bigint, \
-         (SELECT coalesce(sum(h.amount), 0) FROM budget_holds AS h WHERE h.key = b.key AND h.expires_at > $4)::bigint \
+         (SELECT least(coalesce(sum(h.amount), 0), 9223372036854775807) FROM budget_holds AS h \
+             WHERE h.key = b.key AND h.expires_at > $4)::bigint \
      FROM unnest($1::text[]) WITH ORDINALITY AS b (key, n) ORDER BY b.n";
 const KNOWN: &str = "SELECT request FROM budget_holds WHERE request = ANY ($1) AND expires_at > $2 \
     UNION SELECT request FROM budget_settled WHERE request = ANY ($1)";
+// What was settled while it was asked for holds nothing any more.
 const HOLD: &str = "INSERT INTO budget_holds (request, key, amount, expires_at) \
     SELECT request, key, max(amount), max(expires_at) \
     FROM unnest($1::bytea[], $2::text[], $3::bigint[], $4::bigint[]) AS b (request, key, amount, expires_at) \
+    WHERE NOT EXISTS (SELECT 1 FROM budget_settled AS s WHERE s.request = b.request) \
     GROUP BY request, key \
     ON CONFLICT (request, key) DO UPDATE SET amount = excluded.amount, expires_at = excluded.expires_at";
 const SETTLED: &str = "INSERT INTO budget_settled (request, at) VALUES ($1, $2) ON CONFLICT (request) DO NOTHING";
@@ -46,21 +50,29 @@ const RELEASE: &str = "DELETE FROM budget_holds WHERE request = $1";
 // A part of a period that is met here first counts from now on; `seed` adds what was spent before.
 const SPEND: &str = "INSERT INTO budget_slots AS s (key, slot, spent, seeded) \
     SELECT key, slot, $3, false FROM (SELECT DISTINCT key, slot FROM unnest($1::text[], $2::bigint[]) AS b (key, slot)) AS b \
-    ORDER BY key, slot ON CONFLICT (key, slot) DO UPDATE SET spent = s.spent + excluded.spent";
+    ORDER BY key, slot ON CONFLICT (key, slot) DO UPDATE SET spent = least(s.spent::numeric + excluded.spent, 9223372036854775807)::bigint";
 const RENEW: &str = "UPDATE budget_holds SET expires_at = greatest(expires_at, $2) WHERE request = ANY ($1)";
+// Only what is not seeded is brought up: settlements of what the ledger has may still be on their way to the others.
 const SEED: &str = "INSERT INTO budget_slots AS s (key, slot, spent, seeded) \
     SELECT $1, slot, max(spent), true FROM unnest($2::bigint[], $3::bigint[]) AS b (slot, spent) \
     GROUP BY slot ORDER BY slot \
-    ON CONFLICT (key, slot) DO UPDATE SET spent = greatest(s.spent, excluded.spent), seeded = true";
+    ON CONFLICT (key, slot) DO UPDATE SET spent = CASE WHEN s.seeded THEN s.spent ELSE greatest(s.spent, excluded.spent) END, \
+    seeded = true";
+const RAISE: &str = "UPDATE budget_slots AS s SET spent = b.spent \
+    FROM (SELECT slot, max(spent) AS spent FROM unnest($2::bigint[], $3::bigint[]) AS w (slot, spent) GROUP BY slot) AS b \
+    WHERE s.key = $1 AND s.slot = b.slot AND s.seeded AND s.spent < b.spent";
 const CORRECT: &str = "UPDATE budget_slots SET spent = $4 WHERE key = $1 AND slot = $2 AND spent = $3 AND seeded";
-const USE: &str = "SELECT count(*) FILTER (WHERE seeded), coalesce(sum(spent), 0)::bigint, \
-    (SELECT coalesce(sum(h.amount), 0) FROM budget_holds AS h WHERE h.key = $1 AND h.expires_at > $3)::bigint \
+const USE: &str = "SELECT count(*) FILTER (WHERE seeded), least(coalesce(sum(spent), 0), 9223372036854775807)::bigint, \
+    (SELECT least(coalesce(sum(h.amount), 0), 9223372036854775807) FROM budget_holds AS h WHERE h.key = $1 AND h.expires_at > $3)::bigint \
     FROM budget_slots WHERE key = $1 AND slot = ANY ($2)";
-const FORGET: [&str; 3] = [
-    "DELETE FROM budget_slots WHERE slot < $1",
-    "DELETE FROM budget_holds WHERE expires_at < $1",
-    "DELETE FROM budget_settled WHERE at < $1",
-];
+// In pieces, so that no transaction is long.
+const PIECE: i64 = 10_000;
+const FORGET_SLOTS: &str = "DELETE FROM budget_slots WHERE slot < $1 \
+    AND ctid = ANY (ARRAY(SELECT ctid FROM budget_slots WHERE slot < $1 LIMIT $2))";
+const FORGET_HOLDS: &str = "DELETE FROM budget_holds WHERE expires_at < $1 \
+    AND ctid = ANY (ARRAY(SELECT ctid FROM budget_holds WHERE expires_at < $1 ORDER BY expires_at LIMIT $2))";
+const FORGET_SETTLED: &str = "DELETE FROM budget_settled WHERE at < $1 \
+    AND ctid = ANY (ARRAY(SELECT ctid FROM budget_settled WHERE at < $1 ORDER BY at LIMIT $2))";
 
 /// Runs a write again where it met others on the same rows.
 macro_rules! retrying {
@@ -101,12 +113,11 @@ impl CounterStore for PostgresStore {
     }
 
     fn seed<'a>(&'a self, key: &'a str, slots: &'a [(UnixMs, i64)]) -> BoxFuture<'a, ()> {
-        retrying!(async {
-            let starts: Vec<i64> = slots.iter().map(|(slot, _)| stored(*slot)).collect();
-            let spent: Vec<i64> = slots.iter().map(|(_, spent)| *spent).collect();
-            let seeded = query(SEED).bind(escaped(key)).bind(starts).bind(spent).execute(&self.counters).await;
-            seeded.map(|_| ()).map_err(|error| self.pool_fault(&self.counters, error))
-        })
+        retrying!(self.bring_up(SEED, key, slots))
+    }
+
+    fn raise<'a>(&'a self, key: &'a str, slots: &'a [(UnixMs, i64)]) -> BoxFuture<'a, ()> {
+        retrying!(self.bring_up(RAISE, key, slots))
     }
 
     fn correct<'a>(&'a self, key: &'a str, slot: UnixMs, seen: i64, spent: i64) -> BoxFuture<'a, bool> {
@@ -140,11 +151,16 @@ impl CounterStore for PostgresStore {
         })
     }
 
-    fn forget_counters(&self, before: UnixMs) -> BoxFuture<'_, ()> {
+    fn forget_counters(&self, slots: UnixMs, requests: UnixMs) -> BoxFuture<'_, ()> {
         retrying!(async {
-            for statement in FORGET {
-                let forgotten = query(statement).bind(stored(before)).execute(&self.counters).await;
-                forgotten.map_err(|error| self.pool_fault(&self.counters, error))?;
+            for (statement, before) in [(FORGET_SLOTS, slots), (FORGET_HOLDS, requests), (FORGET_SETTLED, requests)] {
+                loop {
+                    let piece = query(statement).bind(stored(before)).bind(PIECE).execute(&self.counters).await;
+                    let gone = piece.map_err(|error| self.pool_fault(&self.counters, error))?.rows_affected();
+                    if gone < PIECE.unsigned_abs() {
+                        break;
+                    }
+                }
             }
             Ok(())
         })
@@ -276,6 +292,13 @@ impl PostgresStore {
             spent.map_err(said)?;
         }
         transaction.commit().await.map_err(said)
+    }
+
+    async fn bring_up(&self, statement: &'static str, key: &str, slots: &[(UnixMs, i64)]) -> Result<(), StoreError> {
+        let starts: Vec<i64> = slots.iter().map(|(slot, _)| stored(*slot)).collect();
+        let spent: Vec<i64> = slots.iter().map(|(_, spent)| *spent).collect();
+        let brought = query(statement).bind(escaped(key)).bind(starts).bind(spent).execute(&self.counters).await;
+        brought.map(|_| ()).map_err(|error| self.pool_fault(&self.counters, error))
     }
 
     /// Waits until nobody else holds for these tenants. What stands before the first `/` of a key is its tenant.

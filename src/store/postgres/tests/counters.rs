@@ -121,6 +121,8 @@ async fn a_budget_whose_counters_are_not_there_is_told_and_must_be_seeded() {
     counters.seed("t/b", &[(0, 3)]).await.unwrap();
     counters.seed("t/a", &[(10, 7), (0, 0)]).await.unwrap();
     assert_eq!(counters.budget_use("t/b", &[0], NOW).await.unwrap(), Some(used(4, 0)), "seeding never lowers");
+    counters.seed("t/b", &[(0, 9)]).await.unwrap();
+    assert_eq!(counters.budget_use("t/b", &[0], NOW).await.unwrap(), Some(used(4, 0)), "nor raises what is seeded");
     assert_eq!(hold(counters, 1, &asks).await, Holding::Held(vec![used(1, 0), used(8, 0), used(4, 0)]));
 }
 
@@ -205,11 +207,42 @@ async fn a_correction_is_made_only_on_what_was_seen_and_old_counters_are_forgott
     assert_eq!(counters.budget_use("t/a", &[0, 10], NOW).await.unwrap(), Some(used(4, 0)));
     settle(counters, 1, &[("t/a", 10)], 1).await;
     hold(counters, 2, &[ask("t/a", &[10], 10, 4)]).await;
-    counters.forget_counters(10).await.unwrap();
+    counters.forget_counters(10, 10).await.unwrap();
     assert_eq!(counters.budget_use("t/a", &[0], NOW).await.unwrap(), None);
     assert_eq!(counters.budget_use("t/a", &[10], NOW).await.unwrap(), Some(used(2, 4)));
     settle(counters, 1, &[("t/a", 10)], 1).await;
     assert_eq!(counters.budget_use("t/a", &[10], NOW).await.unwrap(), Some(used(2, 4)), "still remembered");
+}
+
+#[tokio::test]
+async fn only_what_is_seeded_and_below_is_raised() {
+    let temp = TempDatabase::open().await;
+    let counters = &*temp.store;
+    counters.seed("t/a", &[(0, 5), (10, 5)]).await.unwrap();
+    settle(counters, 1, &[("t/b", 0)], 1).await;
+    counters.raise("t/a", &[(10, 4), (0, 6), (20, 1)]).await.unwrap();
+    counters.raise("t/b", &[(0, 9)]).await.unwrap();
+    assert_eq!(counters.budget_use("t/a", &[0, 10], NOW).await.unwrap(), Some(used(11, 0)));
+    assert_eq!(counters.budget_use("t/a", &[20], NOW).await.unwrap(), None, "none is made");
+    counters.seed("t/b", &[(0, 0)]).await.unwrap();
+    assert_eq!(counters.budget_use("t/b", &[0], NOW).await.unwrap(), Some(used(1, 0)));
+}
+
+#[tokio::test]
+async fn huge_soft_holds_and_costs_add_up_to_the_largest_number_and_hurt_nobody() {
+    const HUGE: i64 = i64::MAX;
+    let temp = TempDatabase::open().await;
+    let counters = &*temp.store;
+    counters.seed("t/soft", &[(0, 0), (10, HUGE)]).await.unwrap();
+    for number in 0..3 {
+        // The third is asked for when the sum of two has no room in the number.
+        let asked = hold(counters, number, &[ask("t/soft", &[0], HUGE, HUGE - 1)]).await;
+        assert!(matches!(asked, Holding::Held(_)), "{asked:?}");
+    }
+    for number in [20, 21] {
+        settle(counters, number, &[("t/soft", 0)], HUGE).await;
+    }
+    assert_eq!(counters.budget_use("t/soft", &[0, 10], NOW).await.unwrap().unwrap().spent, HUGE);
 }
 
 #[tokio::test]
