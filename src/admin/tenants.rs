@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::auth::Who;
 use super::change::{Note, Now, Plan, change, image, taken};
 use super::forms::{Body, Members, checked, tenant_name, unprocessable};
-use super::{Admin, Problem};
+use super::{Admin, Problem, leftovers};
 use crate::config::TenantSpec;
 use crate::ids::TenantId;
 use crate::store::{DirectoryImage, DirectoryWrite, TenantRecord};
@@ -41,8 +41,12 @@ pub(super) async fn create(
     let name: String = members.need("name")?;
     tenant_name(&name)?;
     let credential = members.credential("upstream_api_key")?;
+    let adopt: bool = members.take("adopt_data")?.unwrap_or_default();
     let spec = checked(members.merged(&TenantSpec::default())?)?;
     let tenant = TenantId::new(name);
+    if !adopt {
+        leftovers::no_tenant(&state, &tenant).await?;
+    }
     let sealed = credential.map(|own| state.directory.seal().seal(&tenant, &own)).transpose().map_err(no_chance)?;
     change(&state, &who, |now| {
         if state.directory.declared().tenant(&tenant).is_some() || now.record(&tenant).is_some() {

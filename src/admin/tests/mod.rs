@@ -1,6 +1,7 @@
 mod access;
 mod applying;
 mod directory;
+mod leftovers;
 
 use std::sync::Arc;
 use std::time::Duration;

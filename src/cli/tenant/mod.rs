@@ -93,6 +93,9 @@ pub(super) struct Create {
     /// File with the tenant's own upstream credential.
     #[arg(long, value_name = "FILE")]
     upstream_key_file: Option<PathBuf>,
+    /// Take over answers, ledger rows and spend that a tenant of this name has left; without it they are a reason to refuse.
+    #[arg(long)]
+    adopt_data: bool,
     #[command(flatten)]
     at: AdminAt,
 }
@@ -178,8 +181,11 @@ async fn all(at: &AdminAt) -> Result<(), String> {
 
 impl Create {
     async fn run(self) -> Result<(), String> {
-        let Self { name, terms, upstream_key_env, upstream_key_file, at } = self;
+        let Self { name, terms, upstream_key_env, upstream_key_file, adopt_data, at } = self;
         let mut body = terms.patch(Vec::new())?;
+        if adopt_data {
+            body.insert("adopt_data".to_owned(), true.into());
+        }
         body.insert("name".to_owned(), name.into());
         if upstream_key_env.is_some() || upstream_key_file.is_some() {
             let key = credential("--upstream-key-", upstream_key_env, upstream_key_file)?;
