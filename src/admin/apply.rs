@@ -188,7 +188,7 @@ fn plan_tenant(
         spec: text(&spec),
         credential,
         created_at: record.map_or(now.at, |record| record.created_at),
-        updated_at: now.at,
+        updated_at: record.map_or(now.at, |record| now.after(record)),
     }));
     Ok(Ok(()))
 }

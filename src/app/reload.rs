@@ -66,6 +66,7 @@ impl Reloader {
         let read = move || Config::load(path.as_deref(), env.into_iter(), &overrides);
         let read = tokio::task::spawn_blocking(read).await.map_err(|_| NotReloaded::Store)?;
         let config = read.map_err(|problems| NotReloaded::Invalid(check_report(&problems)))?;
+        let before = self.directory.declared();
         let failed = |error: crate::store::StoreError| {
             tracing::error!(%error, "the configuration was read again, but the store fails");
             NotReloaded::Store
@@ -88,6 +89,7 @@ impl Reloader {
                 "tenants_changed": reloaded.tenants_changed,
                 "tenants_undeclared": reloaded.tenants_undeclared,
                 "need_restart": reloaded.need_restart,
+                "callers_changed": before.differences(&self.directory.declared()),
             })
             .to_string(),
         };
@@ -104,14 +106,21 @@ impl Reloader {
         let mut before = taken;
         loop {
             sleep(LOOK_EVERY).await;
-            let mark = self.mark().await;
-            if mark != taken && mark == before && mark.is_some() {
-                taken = mark;
-                // What came of it is in the log.
-                let _ = self.reload("configuration file").await;
-            }
-            before = mark;
+            self.look(&mut taken, &mut before).await;
         }
+    }
+
+    /// Looks once. `taken` is the file that was read last, `before` the one of the last look.
+    async fn look(&self, taken: &mut Mark, before: &mut Mark) {
+        let mark = self.mark().await;
+        if mark != *taken && mark == *before && mark.is_some() {
+            // What came of it is in the log. A store that is away now is asked again at the next look; a file that is not
+            // valid stays so until it changes.
+            if !matches!(self.reload("configuration file").await, Err(NotReloaded::Store)) {
+                *taken = mark;
+            }
+        }
+        *before = mark;
     }
 
     async fn mark(&self) -> Mark {

@@ -182,6 +182,7 @@ async fn an_operator_cannot_raise_anybody_and_a_tenants_own_token_cannot_raise_i
             json!({ "enabled": false }),
         ),
         (of(Role::Owner, Some("own")), Method::POST, "/admin/v1/tenants/apply", json!({ "tenants": [] })),
+        (of(Role::Owner, Some("own")), Method::POST, "/admin/v1/tenants/own/budgets/rebuild", json!({})),
         (of(Role::Viewer, None), Method::PATCH, "/admin/v1/tenants/own", more),
     ] {
         let (status, body) = plane.request(Some(token), method, path, Some(&body)).await;
@@ -221,6 +222,9 @@ async fn a_token_is_shown_once_and_ends_when_it_expires_or_is_deleted() {
     for bad in [
         json!({ "name": "x", "role": "root" }),
         json!({ "name": "loopback", "role": "viewer" }),
+        json!({ "name": "start", "role": "viewer" }),
+        json!({ "name": "SIGHUP", "role": "viewer" }),
+        json!({ "name": "configuration file", "role": "viewer" }),
         json!({ "name": "0123abcd", "role": "viewer" }),
         json!({ "name": "x", "role": "viewer", "tenant": "nobody" }),
         json!({ "name": "x", "role": "viewer", "hash": "x" }),
