@@ -144,7 +144,8 @@ fn difference(
             tracing::warn!(tenant = %row.tenant, key = row.name, id = row.id, "a key of this name is declared now: the stored one is revoked");
             let what = json!({ "tenant": row.tenant.as_str(), "key": row.name, "id": row.id });
             let spec = serde_json::from_str::<serde_json::Value>(&row.spec).unwrap_or_default();
-            let before = json!({ "id": row.id, "spec": spec, "expires_at": row.expires_at, "replaced_by": row.replaced_by });
+            let before =
+                json!({ "id": row.id, "spec": spec, "expires_at": row.expires_at, "replaced_by": row.replaced_by });
             audit.push(noted("key.revoke", what, json!({ "before": before, "after": null })));
             writes.push(DirectoryWrite::DeleteKey(row.id.clone()));
         }

@@ -198,6 +198,22 @@ async fn an_operator_cannot_raise_anybody_and_a_tenants_own_token_cannot_raise_i
 }
 
 #[tokio::test]
+async fn a_right_token_is_taken_whatever_others_of_its_address_have_guessed() {
+    let plane = Plane::new().await;
+    let ask = async |token: &str| {
+        let request =
+            Request::builder().uri("/admin/v1/tenants").header(header::AUTHORIZATION, format!("Bearer {token}"));
+        let mut request = request.body(Body::empty()).unwrap();
+        request.extensions_mut().insert(crate::admin::Peer("192.0.2.1".parse().unwrap()));
+        plane.router.clone().call(request).await.unwrap().status().as_u16()
+    };
+    for _ in 0..20 {
+        assert_eq!(ask("wrong").await, 401);
+    }
+    assert_eq!((ask("wrong").await, ask(TOKEN).await), (429, 200));
+}
+
+#[tokio::test]
 async fn a_token_is_shown_once_and_ends_when_it_expires_or_is_deleted() {
     let plane = Plane::new().await;
     let made = plane.post("/tokens", json!({ "name": "ci", "role": "viewer", "expires_in": "1h" })).await;

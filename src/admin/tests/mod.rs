@@ -1,5 +1,6 @@
 mod access;
 mod applying;
+mod declaring;
 mod directory;
 mod leftovers;
 
