@@ -14,7 +14,7 @@ use super::change::{Note, Now, Plan, change, declared, image};
 use super::forms::{Body, Members, checked, name, tenant_name, unprocessable};
 use super::keys::{self, new_row, not_declared};
 use super::tenants::{about, audited, no_chance, stored, text};
-use super::{Admin, Problem};
+use super::{Admin, Problem, leftovers};
 use crate::config::{KeySpec, Secret, TenantSpec, Wrong};
 use crate::ids::TenantId;
 use crate::store::{DirectoryWrite, KeyRow, TenantRecord};
@@ -50,9 +50,14 @@ struct Told {
 pub(super) async fn apply(State(state): State<Admin>, who: Who, body: Body) -> Result<Json<Value>, Problem> {
     let mut members = Members::of(body)?;
     let dry_run: bool = members.take("dry_run")?.unwrap_or_default();
+    let adopt: bool = members.take("adopt_data")?.unwrap_or_default();
     let tenants: Vec<Value> = members.need("tenants")?;
     members.end()?;
     let wanted = read(tenants, state.clock.now_ms())?;
+    if !adopt {
+        let names = wanted.iter().map(|one| (&one.tenant, one.keys.iter().map(|key| key.name.as_str()).collect()));
+        leftovers::none(&state, names).await?;
+    }
     let mut made = BTreeMap::new();
     let mut told = if dry_run {
         let image = image(&state).await?;
@@ -116,7 +121,9 @@ fn plan(
     let (mut plan, mut wrong) = (Plan::<Told>::default(), Vec::new());
     for (index, tenant) in wanted.iter().enumerate() {
         let place = format!("tenants[{index}]");
-        if state.directory.declared().tenant(&tenant.tenant).is_some() {
+        // By this replica's file, or by that of another.
+        let by_another = now.record(&tenant.tenant).is_some_and(|record| record.declared);
+        if by_another || state.directory.declared().tenant(&tenant.tenant).is_some() {
             return Err(declared(&format!("tenant `{}`", tenant.tenant)));
         }
         plan_tenant(state, now, tenant, &mut plan)?.unwrap_or_else(|found| wrong.extend(placed(&place, found)));
@@ -181,7 +188,7 @@ fn plan_tenant(
         spec: text(&spec),
         credential,
         created_at: record.map_or(now.at, |record| record.created_at),
-        updated_at: now.at,
+        updated_at: record.map_or(now.at, |record| now.after(record)),
     }));
     Ok(Ok(()))
 }

@@ -2,7 +2,8 @@
 //!
 //! A request shows the token of the configuration (an owner of everything), a token made through the API (a role, perhaps of
 //! one tenant), or none where none is configured, which the configuration allows on loopback only. Each route says what it
-//! needs; what it needs is checked here, before its handler runs. Whoever guesses tokens is made to wait.
+//! needs; what it needs is checked here, before its handler runs. Whoever guesses tokens is made to wait, but a right token
+//! is taken whatever others of its address have tried.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -21,7 +22,7 @@ use crate::clock::UnixMs;
 use crate::ids::TenantId;
 use crate::tenant::{Kind, Role, TokenError};
 
-/// Wrong tokens of one address in a minute, after which its requests are refused unread.
+/// Wrong tokens of one address in a minute, after which further ones are told to wait.
 const MOST_WRONG: u32 = 20;
 /// How long they count, milliseconds.
 const WINDOW_MS: u64 = 60_000;
@@ -180,13 +181,6 @@ fn elsewhere(own: &TenantId) -> Problem {
 
 /// Without a token on loopback a web page must still not get in: it could only do so under a foreign host name.
 fn identify(state: &Admin, request: &Request) -> Result<Who, Box<Response>> {
-    let now = state.clock.now_ms();
-    let from = request.extensions().get::<Peer>().map(|peer| peer.0);
-    if let Some(wait) = from.and_then(|from| state.guesses.wait(from, now)) {
-        let text = "too many wrong admin tokens came from this address; wait a minute";
-        let problem = Problem::new(StatusCode::TOO_MANY_REQUESTS, text);
-        return Err(Box::new(([(header::RETRY_AFTER, wait.to_string())], problem).into_response()));
-    }
     let sent = bearer(request);
     if let (Some(sent), Some(token)) = (sent, &state.token)
         && bool::from(sent.as_bytes().ct_eq(token.expose().as_bytes()))
@@ -200,9 +194,10 @@ fn identify(state: &Admin, request: &Request) -> Result<Who, Box<Response>> {
     let Some(made) = made else {
         return match &state.token {
             Some(_) => Err(unauthorised("send the admin token as `Authorization: Bearer …`")),
-            None if local_host(request) => Ok(Who::owner("loopback".to_owned())),
+            None if local_host(request) && !of_another_origin(request) => Ok(Who::owner("loopback".to_owned())),
             None => Err(unauthorised(
-                "without an admin token this listener answers to a loopback address or `localhost` only",
+                "without an admin token this listener answers to a loopback address or `localhost` only, and to no web \
+                 page of another origin",
             )),
         };
     };
@@ -213,6 +208,13 @@ fn identify(state: &Admin, request: &Request) -> Result<Who, Box<Response>> {
             Err(Box::new(([(header::RETRY_AFTER, "1")], problem).into_response()))
         }
         Err(error) => {
+            // Somebody else behind the same address who holds a right one is not made to wait.
+            let (now, from) = (state.clock.now_ms(), request.extensions().get::<Peer>().map(|peer| peer.0));
+            if let Some(wait) = from.and_then(|from| state.guesses.wait(from, now)) {
+                let text = "too many wrong admin tokens came from this address; wait a minute";
+                let problem = Problem::new(StatusCode::TOO_MANY_REQUESTS, text);
+                return Err(Box::new(([(header::RETRY_AFTER, wait.to_string())], problem).into_response()));
+            }
             if let Some(from) = from {
                 state.guesses.wrong(from, now);
                 tracing::warn!(%from, %error, "an admin token was refused");
@@ -233,9 +235,20 @@ fn bearer(request: &Request) -> Option<&str> {
     scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
 }
 
-fn local_host(request: &Request) -> bool {
+fn host(request: &Request) -> &str {
     let header = request.headers().get(header::HOST).and_then(|h| h.to_str().ok());
-    let host = request.uri().authority().map(http::uri::Authority::as_str).or(header).unwrap_or_default();
+    request.uri().authority().map(http::uri::Authority::as_str).or(header).unwrap_or_default()
+}
+
+/// A browser says where the page comes from that asks; a page from elsewhere may post to us without being asked.
+fn of_another_origin(request: &Request) -> bool {
+    let Some(origin) = request.headers().get(header::ORIGIN) else { return false };
+    let origin = origin.to_str().ok().and_then(|origin| origin.split_once("://")).map(|(_, host)| host);
+    !origin.is_some_and(|origin| origin.eq_ignore_ascii_case(host(request)))
+}
+
+fn local_host(request: &Request) -> bool {
+    let host = host(request);
     let name = match host.strip_prefix('[') {
         Some(v6) => v6.split(']').next().unwrap_or_default(),
         None => host.rsplit_once(':').map_or(host, |(name, _)| name),
@@ -260,6 +273,19 @@ mod tests {
         }
         for bad in ["evil.example", "evil.example:8081", "localhost.evil.example", ""] {
             assert!(!host(bad), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_web_page_of_another_origin_does_not_post_to_a_local_listener() {
+        let foreign = |origin: Option<&str>| {
+            let request = Request::builder().header(header::HOST, "localhost:8081");
+            let request = origin.into_iter().fold(request, |request, origin| request.header(header::ORIGIN, origin));
+            of_another_origin(&request.body(Body::empty()).unwrap())
+        };
+        assert!(!foreign(None) && !foreign(Some("http://localhost:8081")) && !foreign(Some("http://LocalHost:8081")));
+        for bad in ["https://evil.example", "http://localhost:3000", "null", "http://localhost:8081.evil.example", ""] {
+            assert!(foreign(Some(bad)), "{bad}");
         }
     }
 

@@ -90,6 +90,11 @@ impl Now<'_> {
         self.image.tenants.iter().find(|record| record.tenant == *tenant)
     }
 
+    /// The time of a change to a record: later than that of any before, so that it tells one state from another.
+    pub(super) fn after(&self, record: &TenantRecord) -> UnixMs {
+        self.at.max(record.updated_at.saturating_add(1))
+    }
+
     /// The stored tenant, which the configuration must not own.
     pub(super) fn changeable(&self, state: &Admin, tenant: &TenantId) -> Result<&TenantRecord, Problem> {
         let record = self.record(tenant);

@@ -10,7 +10,7 @@ use serde_json::{Map, Value};
 
 use super::Problem;
 use crate::clock::UnixMs;
-use crate::config::{Secret, TenantSpec, Wrong, parse_duration};
+use crate::config::{Secret, TenantSpec, Wrong, is_passthrough_name, parse_duration};
 
 /// Longest life of a key or token: ten years.
 const LONGEST_LIFE: u64 = 3_650 * 24 * 60 * 60 * 1_000;
@@ -184,8 +184,7 @@ pub(super) fn name(text: &str) -> Result<(), Problem> {
 
 /// Checks the name of a new tenant. One in the form of a passthrough tenant would be that caller's.
 pub(super) fn tenant_name(text: &str) -> Result<(), Problem> {
-    let hex = text.strip_prefix("p-").filter(|rest| rest.len() == 32 && rest.bytes().all(|b| b.is_ascii_hexdigit()));
-    if hex.is_some() || text == "apply" {
+    if is_passthrough_name(text) || text == "apply" {
         return Err(unprocessable(&format!("`name`: `{text}` has a meaning of its own here; choose another")));
     }
     name(text)

@@ -9,7 +9,7 @@ use super::auth::Who;
 use super::change::{Note, Plan, change, declared, image, taken};
 use super::forms::{Body, Members, duration_ms, name, unprocessable};
 use super::tenants::{no_chance, text};
-use super::{Admin, Problem};
+use super::{Admin, Problem, leftovers};
 use crate::clock::UnixMs;
 use crate::config::{KeySpec, Secret, TenantKey, Wrong};
 use crate::ids::TenantId;
@@ -64,8 +64,12 @@ pub(super) async fn create(
     let called: String = members.need("name")?;
     name(&called)?;
     let expires_at = members.expiry(state.clock.now_ms())?;
+    let adopt: bool = members.take("adopt_data")?.unwrap_or_default();
     let spec = checked(members.merged(&KeySpec::default())?)?;
     let tenant = TenantId::new(tenant);
+    if !adopt {
+        leftovers::no_key(&state, &tenant, &called).await?;
+    }
     let minted = mint(Kind::Key).map_err(no_chance)?;
     let row = change(&state, &who, |now| {
         now.known(&state, &tenant)?;

@@ -15,6 +15,7 @@ mod forms;
 mod health;
 mod invalidate;
 mod keys;
+mod leftovers;
 mod reload;
 mod requests;
 mod routes;

@@ -22,14 +22,14 @@ pub struct Reloaded {
     pub need_restart: Vec<&'static str>,
 }
 
-/// Why the configuration was not taken over. Nothing has changed.
+/// Why the configuration was not taken over. Who may call is who might before.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum NotReloaded {
     /// It is not valid; every problem, for people.
     #[error("the configuration is not valid, so nothing was changed:\n{0}")]
     Invalid(String),
     /// The store failed.
-    #[error("the store cannot be read or written now, so nothing was changed; see the log")]
+    #[error("the store cannot be read or written now, so the configuration was not taken over; see the log")]
     Store,
 }
 

@@ -68,7 +68,7 @@ fn open<H: Handler<T, Admin>, T: 'static>(path: &'static str, handler: H) -> Rou
 /// Everything the admin plane answers.
 ///
 /// What a tenant is held to (its own line below `/tenants/{name}`) is not for tokens of that tenant: who has a budget must
-/// not be able to raise it. What is below it, keys and the upstream credential, is.
+/// not be able to raise it, nor to have what is spent counted anew. What is below it, keys and the upstream credential, is.
 #[rustfmt::skip]
 pub(super) fn table() -> Vec<Route> {
     use Scope::{All, Filtered, Tenant};
@@ -106,7 +106,7 @@ pub(super) fn table() -> Vec<Route> {
         delete("/admin/v1/tenants/{name}/upstream-key", Operator, Tenant, tenants::remove_upstream_key),
         get("/admin/v1/tenants/{name}/limits", Viewer, Tenant, budgets::limits),
         get("/admin/v1/tenants/{name}/budgets", Viewer, Tenant, budgets::budgets),
-        post("/admin/v1/tenants/{name}/budgets/rebuild", Operator, Tenant, budgets::rebuild),
+        post("/admin/v1/tenants/{name}/budgets/rebuild", Operator, All, budgets::rebuild),
         get("/admin/v1/tenants/{name}/keys", Viewer, Tenant, keys::list),
         post("/admin/v1/tenants/{name}/keys", Operator, Tenant, keys::create),
         get("/admin/v1/tenants/{name}/keys/{key}", Viewer, Tenant, keys::one),

@@ -12,10 +12,9 @@ use serde_json::{Value, json};
 
 use super::auth::Who;
 use super::invalidate::{Why, carry_out, reason};
-use super::{Admin, Problem};
+use super::{Admin, Problem, leftovers};
 use crate::cache::{Filter, Order};
 use crate::ids::TenantId;
-use crate::store::EntryFilter;
 
 /// `DELETE /admin/v1/tenants/{name}/data`
 pub(super) async fn delete(
@@ -39,7 +38,7 @@ pub(super) async fn delete(
         selector: Arc::new(state.cache.selector(filter).await?),
         expect: None,
         expect_count: None,
-        action: "tenant.delete",
+        action: "tenant.data.delete",
         actor: who.actor,
         reason: why,
         what: json!({ "tenant": tenant.as_str(), "shredded": shredded }).to_string(),
@@ -67,7 +66,5 @@ pub(super) async fn delete(
 async fn is_known(state: &Admin, tenant: &TenantId) -> Result<bool, Problem> {
     let declared = state.directory.tenant(tenant).is_some()
         || state.stores.tenants.list().await?.iter().any(|row| row.tenant == *tenant);
-    Ok(declared
-        || !state.stores.ledger.recent(Some(tenant), 1).await?.is_empty()
-        || !state.stores.entries.list(Some(tenant), &EntryFilter::default(), None, 1).await?.is_empty())
+    Ok(declared || leftovers::of_tenant(state, tenant).await?)
 }

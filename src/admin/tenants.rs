@@ -8,7 +8,8 @@ use serde_json::{Value, json};
 use super::auth::Who;
 use super::change::{Note, Now, Plan, change, image, taken};
 use super::forms::{Body, Members, checked, tenant_name, unprocessable};
-use super::{Admin, Problem};
+use super::{Admin, Problem, leftovers};
+use crate::clock::UnixMs;
 use crate::config::TenantSpec;
 use crate::ids::TenantId;
 use crate::store::{DirectoryImage, DirectoryWrite, TenantRecord};
@@ -41,8 +42,12 @@ pub(super) async fn create(
     let name: String = members.need("name")?;
     tenant_name(&name)?;
     let credential = members.credential("upstream_api_key")?;
+    let adopt: bool = members.take("adopt_data")?.unwrap_or_default();
     let spec = checked(members.merged(&TenantSpec::default())?)?;
     let tenant = TenantId::new(name);
+    if !adopt {
+        leftovers::no_tenant(&state, &tenant).await?;
+    }
     let sealed = credential.map(|own| state.directory.seal().seal(&tenant, &own)).transpose().map_err(no_chance)?;
     change(&state, &who, |now| {
         if state.directory.declared().tenant(&tenant).is_some() || now.record(&tenant).is_some() {
@@ -64,10 +69,21 @@ pub(super) async fn create(
     shown(&state, &tenant).await.map(|view| (StatusCode::CREATED, view))
 }
 
-/// `PATCH /admin/v1/tenants/{name}`, an RFC 7396 merge patch over the spec.
-pub(super) async fn change_spec(state: &Admin, who: &Who, tenant: &TenantId, patch: &Value) -> Result<(), Problem> {
+/// `PATCH /admin/v1/tenants/{name}`, an RFC 7396 merge patch over the spec. Who made it from what they have seen may say when
+/// that was last changed (`if_updated_at`), so that it is not laid over what somebody else has changed since.
+async fn change_spec(state: &Admin, who: &Who, tenant: &TenantId, patch: &Value) -> Result<(), Problem> {
+    let mut patch = patch.clone();
+    let seen = patch.as_object_mut().and_then(|members| members.shift_remove("if_updated_at"));
+    let seen = seen.filter(|seen| !seen.is_null());
+    let seen: Option<UnixMs> = seen.map(serde_json::from_value).transpose().map_err(|error| {
+        unprocessable(&format!("`if_updated_at`: {error}; send `updated_at` as the tenant was shown with it"))
+    })?;
     change(state, who, |now| {
         let record = now.changeable(state, tenant)?;
+        if seen.is_some_and(|seen| seen != record.updated_at) {
+            let text = "the tenant was changed since it was looked at; look again, and repeat the change";
+            return Err(Problem::new(StatusCode::PRECONDITION_FAILED, text));
+        }
         let before = stored(record)?;
         let patch = Members::from(patch.clone()).ok_or_else(|| unprocessable("the body must be a JSON object"))?;
         let after = checked(patch.merged(&before)?)?;
@@ -80,7 +96,7 @@ pub(super) async fn change_spec(state: &Admin, who: &Who, tenant: &TenantId, pat
             before: json!({ "spec": before }),
             after: json!({ "spec": after }),
         };
-        let record = TenantRecord { spec: text(&after), updated_at: now.at, ..record.clone() };
+        let record = TenantRecord { spec: text(&after), updated_at: now.after(record), ..record.clone() };
         Ok(Plan { writes: vec![DirectoryWrite::PutTenant(record)], audit: vec![note], answer: () })
     })
     .await
@@ -146,7 +162,7 @@ pub(super) async fn set_upstream_key(
     let sealed = state.directory.seal().seal(&tenant, &credential).map_err(no_chance)?;
     change(&state, &who, |now| {
         let record = now.changeable(&state, &tenant)?;
-        let after = TenantRecord { credential: Some(sealed.clone()), updated_at: now.at, ..record.clone() };
+        let after = TenantRecord { credential: Some(sealed.clone()), updated_at: now.after(record), ..record.clone() };
         Ok(credential_plan("tenant.upstream_key.set", record, after))
     })
     .await?;
@@ -165,7 +181,7 @@ pub(super) async fn remove_upstream_key(
         if record.credential.is_none() {
             return Ok(Plan::default());
         }
-        let after = TenantRecord { credential: None, updated_at: now.at, ..record.clone() };
+        let after = TenantRecord { credential: None, updated_at: now.after(record), ..record.clone() };
         Ok(credential_plan("tenant.upstream_key.remove", record, after))
     })
     .await?;

@@ -14,6 +14,9 @@ use crate::ids::TenantId;
 use crate::store::{DirectoryWrite, TokenRow};
 use crate::tenant::{Kind, Role, mint};
 
+/// Actors in the audit that are no tokens.
+const OTHERS: [&str; 4] = ["loopback", "start", "SIGHUP", "configuration file"];
+
 /// `GET /admin/v1/tokens`
 pub(super) async fn list(State(state): State<Admin>) -> Result<Json<Value>, Problem> {
     let mut image = image(&state).await?;
@@ -29,11 +32,12 @@ pub(super) async fn create(
 ) -> Result<(StatusCode, Json<Value>), Problem> {
     let mut members = Members::of(body)?;
     let called: String = members.need("name")?;
-    name(&called)?;
-    // The audit calls them so: nobody, and the token of the configuration.
-    if called == "loopback" || (called.len() == 8 && called.bytes().all(|byte| byte.is_ascii_hexdigit())) {
+    // The audit calls them so: nobody, what the program does by itself, and the token of the configuration.
+    let by_itself = OTHERS.iter().any(|other| called.eq_ignore_ascii_case(other));
+    if by_itself || (called.len() == 8 && called.bytes().all(|byte| byte.is_ascii_hexdigit())) {
         return Err(unprocessable("`name`: the audit uses such names for others; choose another"));
     }
+    name(&called)?;
     let role: Role = members.need("role")?;
     let tenant = members.take::<String>("tenant")?.map(TenantId::new);
     let expires_at = members.expiry(state.clock.now_ms())?;

@@ -82,8 +82,8 @@ pub struct Alerts {
     metrics: Arc<Metrics>,
     /// Ids that are in the store, and when each was last seen.
     told: Mutex<HashMap<String, UnixMs>>,
-    /// Wakes the outbox.
-    due: Notify,
+    /// Wakes the outbox: one for each configured channel, and one for what goes to others.
+    due: Vec<Notify>,
 }
 
 /// Why no test was sent.
@@ -110,7 +110,7 @@ impl Alerts {
     pub fn new(parts: Parts) -> Result<Arc<Self>, SetupError> {
         let Parts { settings, store, notes, source, clock, metrics } = parts;
         let channels = Channels::new(&settings)?;
-        let (told, due) = (Mutex::default(), Notify::new());
+        let (told, due) = (Mutex::default(), (0..=channels.names().len()).map(|_| Notify::new()).collect());
         Ok(Arc::new(Self { settings, store, notes, source, channels, clock, metrics, told, due }))
     }
 
@@ -174,7 +174,7 @@ impl Alerts {
         let row = news.row(now);
         self.store.raise(&row, &names).await?;
         self.metrics.alerts.raised(&row.kind);
-        self.due.notify_one();
+        self.wake();
         let end = Instant::now() + TEST_WAIT;
         loop {
             let page = self.store.alerts(None, None, TEST_PAGE).await?;
@@ -203,10 +203,15 @@ impl Alerts {
             }
             if news.loud {
                 tracing::warn!(alert = news.id, kind = news.kind.as_str(), "{}", news.title);
-                self.due.notify_one();
+                self.wake();
             }
         }
         Ok(())
+    }
+
+    /// Says that there is something to deliver.
+    fn wake(&self) {
+        self.due.iter().for_each(Notify::notify_one);
     }
 
     /// Whether it is known to be stored. What has not been seen for long is forgotten on the way.

@@ -28,42 +28,66 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(30 * 60);
 const _: () = assert!(CLAIM_MS as u128 > 2 * PATIENCE.as_millis());
 
 impl Alerts {
-    /// Delivers what is due, for ever.
+    /// Delivers what is due, for ever: each channel by itself, so that none waits for one that does not answer.
     pub(super) async fn deliver(self: &Arc<Self>) {
+        let mut lanes = JoinSet::new();
+        for lane in 0..self.due.len() {
+            let alerts = Arc::clone(self);
+            lanes.spawn(async move { alerts.deliver_in(lane).await });
+        }
+        // Whoever drops this ends them.
+        while lanes.join_next().await.is_some() {}
+    }
+
+    async fn deliver_in(self: &Arc<Self>, lane: usize) {
+        let Some(due) = self.due.get(lane) else { return };
         loop {
-            match self.deliver_due().await {
+            match self.deliver_due(lane).await {
                 // There may be more.
                 Ok(tried) if tried >= AT_ONCE as usize => continue,
                 Ok(_) => {}
                 Err(error) => tracing::debug!(%error, "alerts cannot be delivered while the store does not answer"),
             }
             tokio::select! {
-                () = self.due.notified() => {}
+                () = due.notified() => {}
                 () = tokio::time::sleep(LOOK) => {}
             }
         }
     }
 
-    /// Tries each delivery that is due, some at once; returns how many.
-    pub(super) async fn deliver_due(self: &Arc<Self>) -> Result<usize, StoreError> {
+    /// Tries each delivery of a lane that is due, some at once; returns how many. A lane is a configured channel by its
+    /// place; the one after these is for channels that are configured no more, whose deliveries have to end, too.
+    pub(super) async fn deliver_due(self: &Arc<Self>, lane: usize) -> Result<usize, StoreError> {
         // Reading is cheaper than claiming, and mostly there is nothing.
-        let depth = self.store.outbox_depth().await?;
+        let pending = self.store.outbox_depth().await?;
+        let depth = pending.iter().map(|(_, depth)| depth).sum::<u64>();
         self.metrics.alerts.outbox_depth.set(i64::try_from(depth).unwrap_or(i64::MAX));
-        if depth == 0 {
-            return Ok(0);
+        let names = self.channels.names();
+        let mine = |channel: &str| names.iter().position(|name| name == channel).unwrap_or(names.len()) == lane;
+        let mut claimed = Vec::new();
+        for (channel, _) in pending.iter().filter(|(channel, _)| mine(channel)) {
+            let now = self.clock.now_ms();
+            match self.store.claim(channel, now, now.saturating_add(CLAIM_MS), AT_ONCE).await {
+                Ok(more) => claimed.extend(more),
+                // What is claimed is tried all the same.
+                Err(error) if claimed.is_empty() => return Err(error),
+                Err(_) => break,
+            }
         }
-        let now = self.clock.now_ms();
-        let claimed = self.store.claim(now, now.saturating_add(CLAIM_MS), AT_ONCE).await?;
         let count = claimed.len();
         let mut tries = JoinSet::new();
         for (alert, delivery) in claimed {
             let alerts = Arc::clone(self);
             tries.spawn(async move { alerts.attempt(&alert, &delivery).await });
         }
+        // All of them end, whatever the store says to one: to break off would send again what has arrived.
+        let mut done = Ok(count);
         while let Some(tried) = tries.join_next().await {
-            tried.unwrap_or(Ok(()))?;
+            if let Ok(Err(error)) = tried {
+                done = Err(error);
+            }
         }
-        Ok(count)
+        done
     }
 
     async fn attempt(&self, alert: &AlertRow, delivery: &DeliveryRow) -> Result<(), StoreError> {

@@ -66,6 +66,7 @@ impl Reloader {
         let read = move || Config::load(path.as_deref(), env.into_iter(), &overrides);
         let read = tokio::task::spawn_blocking(read).await.map_err(|_| NotReloaded::Store)?;
         let config = read.map_err(|problems| NotReloaded::Invalid(check_report(&problems)))?;
+        let before = self.directory.declared();
         let failed = |error: crate::store::StoreError| {
             tracing::error!(%error, "the configuration was read again, but the store fails");
             NotReloaded::Store
@@ -88,6 +89,7 @@ impl Reloader {
                 "tenants_changed": reloaded.tenants_changed,
                 "tenants_undeclared": reloaded.tenants_undeclared,
                 "need_restart": reloaded.need_restart,
+                "callers_changed": before.differences(&self.directory.declared()),
             })
             .to_string(),
         };
@@ -104,14 +106,21 @@ impl Reloader {
         let mut before = taken;
         loop {
             sleep(LOOK_EVERY).await;
-            let mark = self.mark().await;
-            if mark != taken && mark == before && mark.is_some() {
-                taken = mark;
-                // What came of it is in the log.
-                let _ = self.reload("configuration file").await;
-            }
-            before = mark;
+            self.look(&mut taken, &mut before).await;
         }
+    }
+
+    /// Looks once. `taken` is the file that was read last, `before` the one of the last look.
+    async fn look(&self, taken: &mut Mark, before: &mut Mark) {
+        let mark = self.mark().await;
+        if mark != *taken && mark == *before && mark.is_some() {
+            // What came of it is in the log. A store that is away now is asked again at the next look; a file that is not
+            // valid stays so until it changes.
+            if !matches!(self.reload("configuration file").await, Err(NotReloaded::Store)) {
+                *taken = mark;
+            }
+        }
+        *before = mark;
     }
 
     async fn mark(&self) -> Mark {
@@ -175,4 +184,80 @@ fn changed(running: &Config, new: &Config) -> Vec<&'static str> {
     .into_iter()
     .filter_map(|(section, differs)| differs.then_some(section))
     .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    use super::*;
+    use crate::call::SecretKey;
+    use crate::ids::TenantId;
+    use crate::store::{BoxFuture, Database, DirectoryImage, DirectoryStore, DirectoryWrite, StoreError};
+
+    /// A store that is away for a while.
+    struct Away(Arc<dyn DirectoryStore>, Arc<AtomicBool>);
+
+    impl DirectoryStore for Away {
+        fn directory_version(&self) -> BoxFuture<'_, u64> {
+            self.0.directory_version()
+        }
+
+        fn directory(&self) -> BoxFuture<'_, DirectoryImage> {
+            if self.1.load(Ordering::SeqCst) {
+                return Box::pin(async { Err(StoreError::Failed("away".into())) });
+            }
+            self.0.directory()
+        }
+
+        fn change_directory<'a>(
+            &'a self,
+            seen: u64,
+            writes: &'a [DirectoryWrite],
+            audit: &'a [AuditRow],
+        ) -> BoxFuture<'a, Option<u64>> {
+            self.0.change_directory(seen, writes, audit)
+        }
+
+        fn note_used<'a>(&'a self, used: &'a [(String, u64)]) -> BoxFuture<'a, ()> {
+            self.0.note_used(used)
+        }
+    }
+
+    #[tokio::test]
+    async fn a_file_that_changed_during_an_outage_of_the_store_is_taken_over_after_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("remora.toml");
+        std::fs::write(&path, "").unwrap();
+        let store = Some(format!("sqlite://{}", dir.path().join("remora.db").display()));
+        let overrides = Overrides { store, ..Overrides::default() };
+        let load = || Config::load(Some(&path), std::iter::empty(), &overrides).unwrap_or_else(|p| panic!("{p}"));
+        let config = load();
+        let stores = Database::open(&config.store.url, config.store.migrate).await.unwrap().stores();
+        let away = Arc::new(AtomicBool::new(false));
+        let store = Away(Arc::clone(&stores.directory), Arc::clone(&away));
+        let directory = Directory::new(&config, SecretKey::new([7; 32])).with_store(Arc::new(store), Clock::default());
+        let directory = Arc::new(directory);
+        let source = Source { path: Some(path.clone()), env: BTreeMap::new(), overrides: overrides.clone() };
+        let audit = Arc::clone(&stores.audit);
+        let reloader = Reloader::new(source, config, Arc::clone(&directory), audit, Clock::default());
+        let mut taken = reloader.mark().await;
+        let mut before = taken;
+
+        std::fs::write(&path, "[[tenant]]\nname = \"late\"\n").unwrap();
+        away.store(true, Ordering::SeqCst);
+        for _ in 0..3 {
+            reloader.look(&mut taken, &mut before).await;
+        }
+        let late = TenantId::new("late");
+        assert!(directory.tenant(&late).is_none());
+        away.store(false, Ordering::SeqCst);
+        reloader.look(&mut taken, &mut before).await;
+        assert!(directory.tenant(&late).is_some());
+
+        let rows = async || stores.audit.trail(None, 100).await.unwrap().len();
+        let seen = rows().await;
+        reloader.look(&mut taken, &mut before).await;
+        assert_eq!(rows().await, seen, "once is enough");
+    }
 }

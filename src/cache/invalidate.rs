@@ -380,10 +380,11 @@ impl Cache {
         Ok(wanted.means(whole.as_ref().unwrap_or(entry), &points, now))
     }
 
-    pub(super) async fn flush(&self) -> bool {
+    /// Waits until what is queued is in the store; false if that takes too long.
+    pub async fn flush(&self) -> bool {
         let flushed = self.writer.flush(FLUSH).await;
         if let Err(error) = flushed {
-            tracing::warn!(reason = error.as_str(), "the write queue could not be emptied before an invalidation");
+            tracing::warn!(reason = error.as_str(), "the write queue could not be emptied in time");
         }
         flushed.is_ok()
     }

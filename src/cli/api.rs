@@ -14,8 +14,33 @@ use crate::upstream;
 
 const WAIT: Duration = Duration::from_secs(60);
 
+/// Why an answer is none.
+pub(super) struct Refusal {
+    /// What was answered; `None` if nothing was.
+    pub(super) status: Option<StatusCode>,
+    /// For people.
+    pub(super) text: String,
+}
+
+impl From<String> for Refusal {
+    fn from(text: String) -> Self {
+        Self { status: None, text }
+    }
+}
+
+impl From<Refusal> for String {
+    fn from(refusal: Refusal) -> Self {
+        refusal.text
+    }
+}
+
 /// Asks the admin API. The token comes from `REMORA_ADMIN_TOKEN`.
 pub(super) async fn ask(at: &AdminAt, method: Method, path: &str, body: Option<&Value>) -> Result<Value, String> {
+    Ok(try_to(at, method, path, body).await?)
+}
+
+/// The same, for who has an answer to some refusals.
+pub(super) async fn try_to(at: &AdminAt, method: Method, path: &str, body: Option<&Value>) -> Result<Value, Refusal> {
     let url = format!("{}{path}", at.admin.trim_end_matches('/'));
     let mut request = Request::builder().method(method).uri(&url);
     if let Ok(token) = std::env::var("REMORA_ADMIN_TOKEN") {
@@ -47,7 +72,7 @@ pub(super) async fn ask(at: &AdminAt, method: Method, path: &str, body: Option<&
     if status.is_success() {
         return Ok(value);
     }
-    Err(refusal(status, &value))
+    Err(Refusal { status: Some(status), text: refusal(status, &value) })
 }
 
 /// Asks for all pages of a list; `plural` is the member that holds them.

@@ -57,6 +57,9 @@ impl Command {
                 }
                 match whole {
                     true => Ok(()),
+                    false if told.get("broken_at").is_none_or(Value::is_null) => {
+                        Err(format!("the audit is not whole: {}", text(&told, "why")))
+                    }
                     false => {
                         Err(format!("the audit is broken at row {}: {}", text(&told, "broken_at"), text(&told, "why")))
                     }

@@ -90,6 +90,9 @@ pub(super) struct Create {
     /// How long the key is good for, as in 90d [default: for ever].
     #[arg(long, value_name = "AGE", value_parser = age)]
     expires_in: Option<String>,
+    /// Serve it the answers that a key of this name has left; without it they are a reason to refuse.
+    #[arg(long)]
+    adopt_data: bool,
     #[command(flatten)]
     output: Output,
 }
@@ -201,8 +204,11 @@ impl Command {
 
 impl Create {
     async fn run(self) -> Result<(), String> {
-        let Self { name, terms, expires_in, output } = self;
+        let Self { name, terms, expires_in, adopt_data, output } = self;
         let mut body = terms.patch();
+        if adopt_data {
+            body.insert("adopt_data".to_owned(), true.into());
+        }
         body.insert("name".to_owned(), name.key.into());
         if let Some(expires_in) = expires_in {
             body.insert("expires_in".to_owned(), expires_in.into());

@@ -19,7 +19,7 @@ A budget is PERIOD[:FOR]=USD[,OPTION…]:
 A budget of the same name, or without a name one for the same PERIOD and FOR, is changed: what is not said stays.";
 
 /// `--rpm` and so on.
-#[derive(Args, Default)]
+#[derive(Args, Clone, Default)]
 #[command(next_help_heading = "Limits")]
 pub(super) struct LimitArgs {
     /// Requests per minute; `none` takes the limit away, here and below.
@@ -45,7 +45,7 @@ impl LimitArgs {
 }
 
 /// What a tenant is held to, besides limits and budgets.
-#[derive(Args, Default)]
+#[derive(Args, Clone, Default)]
 #[command(next_help_heading = "Cache and prices")]
 pub(super) struct PolicyArgs {
     /// Tiers in use: off, exact, shadow or semantic; `none` takes the tenant's own value away, here and below.
@@ -96,7 +96,7 @@ impl PolicyArgs {
 }
 
 /// `--budget` and `--no-budget`.
-#[derive(Args, Default)]
+#[derive(Args, Clone, Default)]
 #[command(next_help_heading = "Budgets")]
 pub(super) struct BudgetArgs {
     /// Add or change a budget, as in month=500 or 'day:gpt-4o*=20,soft'; may be given several times.

@@ -51,6 +51,7 @@ pub use problem::{Problem, ProblemKind, Problems, Source, check_report};
 pub use redis_url::{BadRedisUrl, RedisUrl};
 pub use secret::Secret;
 pub use store_url::{BadStoreUrl, StoreUrl};
+pub use tenants::is_passthrough_name;
 pub use terms::{BadPeriod, Budget, KeySpec, Period, RateLimits, Right, TenantSpec, UnknownPrice, Wrong};
 pub(crate) use units::{parse_duration, show_duration};
 

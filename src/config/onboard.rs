@@ -11,7 +11,7 @@ use std::time::Duration;
 use super::credential::{self, Purpose};
 use super::problem::{Problem, ProblemKind, Problems, Source};
 use super::reader::{Context, Reader};
-use super::tenants::unique_name;
+use super::tenants::{tenant_name, unique_name};
 use super::terms::{KeySpec, TenantSpec};
 use super::{Secret, read_file, spec, tree};
 
@@ -83,7 +83,7 @@ impl TenantPlan {
 }
 
 fn tenant(reader: &mut Reader<'_>, names: &mut BTreeSet<String>) -> TenantPlan {
-    let name = unique_name(reader, names);
+    let name = tenant_name(reader, names);
     let mut key_names = BTreeSet::new();
     TenantPlan {
         name,

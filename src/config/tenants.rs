@@ -23,7 +23,7 @@ pub(super) fn read(root: &mut Reader<'_>) -> Vec<Tenant> {
 }
 
 fn tenant(reader: &mut Reader<'_>, seen: &mut Seen) -> Tenant {
-    let name = unique_name(reader, &mut seen.names);
+    let name = tenant_name(reader, &mut seen.names);
     let mut key_names = BTreeSet::new();
     Tenant {
         name,
@@ -35,6 +35,22 @@ fn tenant(reader: &mut Reader<'_>, seen: &mut Seen) -> Tenant {
 
 fn key(reader: &mut Reader<'_>, names: &mut BTreeSet<String>, secrets: &mut Vec<Secret>) -> TenantKey {
     TenantKey { name: unique_name(reader, names), secret: unique_secret(reader, secrets), spec: spec::key(reader) }
+}
+
+/// Whether a name has the form that callers in passthrough mode get as tenants. A tenant of such a name would be one of them.
+pub fn is_passthrough_name(name: &str) -> bool {
+    name.strip_prefix("p-").is_some_and(|hex| hex.len() == 32 && hex.bytes().all(|byte| byte.is_ascii_hexdigit()))
+}
+
+/// The name of a tenant that no other in `names` has.
+pub(super) fn tenant_name(reader: &mut Reader<'_>, names: &mut BTreeSet<String>) -> String {
+    let name = unique_name(reader, names);
+    if is_passthrough_name(&name) {
+        let source = reader.source_of("name");
+        let message = format!("the name {} has the form of callers in passthrough mode", quote(&name));
+        reader.note("name", &source, ProblemKind::BadValue, message, "choose another name".to_owned());
+    }
+    name
 }
 
 /// A name that no other in `names` has.

@@ -14,6 +14,7 @@ fn tenants_and_keys_are_told_apart() {
             format!("{head}[[tenant.key]]\nname = \"l\"\nsecret_env = \"SHORT\"\n"),
             "tenant[0].key[1].secret_env bad_secret",
         ),
+        ("[[tenant]]\nname = \"p-0123456789abcdef0123456789abcdef\"\n".to_owned(), "tenant[0].name bad_value"),
         (format!("{head}rights = [\"root\"]\n"), "tenant[0].key[0].rights bad_value"),
         (
             format!("{}[[tenant]]\nname = \"t\"\n{}", head, "[[tenant.key]]\nname = \"k\"\nsecret_env = \"B\"\n"),

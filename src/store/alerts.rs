@@ -61,9 +61,15 @@ pub trait AlertStore: Send + Sync {
     /// that id already, and then nothing is changed.
     fn raise<'a>(&'a self, alert: &'a AlertRow, channels: &'a [String]) -> BoxFuture<'a, bool>;
 
-    /// Claims up to `limit` deliveries that are pending and due at `now`, the longest due first, until `until`. What one
-    /// caller has claimed no other gets before then. The try that now begins is counted.
-    fn claim(&self, now: UnixMs, until: UnixMs, limit: u32) -> BoxFuture<'_, Vec<(AlertRow, DeliveryRow)>>;
+    /// Claims up to `limit` deliveries to one channel that are pending and due at `now`, the longest due first, until
+    /// `until`. What one caller has claimed no other gets before then. The try that now begins is counted.
+    fn claim<'a>(
+        &'a self,
+        channel: &'a str,
+        now: UnixMs,
+        until: UnixMs,
+        limit: u32,
+    ) -> BoxFuture<'a, Vec<(AlertRow, DeliveryRow)>>;
 
     /// Notes what became of a delivery.
     fn tried<'a>(&'a self, alert: &'a str, channel: &'a str, tried: &'a Tried, now: UnixMs) -> BoxFuture<'a, ()>;
@@ -77,8 +83,8 @@ pub trait AlertStore: Send + Sync {
         limit: u32,
     ) -> BoxFuture<'a, Vec<(AlertRow, Vec<DeliveryRow>)>>;
 
-    /// Number of deliveries that are pending.
-    fn outbox_depth(&self) -> BoxFuture<'_, u64>;
+    /// Number of deliveries that are pending, by channel; channels without any are left out.
+    fn outbox_depth(&self) -> BoxFuture<'_, Vec<(String, u64)>>;
 
     /// Deletes up to `limit` alerts raised before `before` that have no pending delivery; returns how many.
     fn forget_alerts(&self, before: UnixMs, limit: u32) -> BoxFuture<'_, u64>;

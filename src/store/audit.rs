@@ -4,10 +4,15 @@
 //! the chain ends, so that an end that was cut off is missed too. The hash has no key: whoever can write the database can
 //! make a whole new chain. Against that helps to note the head's hash elsewhere from time to time and to look for it later.
 //!
-//! Rows of before there was a chain are taken into it, in their order, when the database is next opened for writing.
+//! Rows of before there was a chain are taken into it, in their order, when the database is next opened for writing. So are
+//! rows that came beside it later, and a row of the chain says which these were.
+
+use serde_json::json;
 
 use super::forms::stored;
 use super::{AuditRow, AuditStore, Digest, StoreError};
+use crate::clock::Clock;
+use crate::ids::AuditId;
 
 /// What every chain begins with in the place of a hash.
 pub(super) const NO_HASH: Digest = [0; 32];
@@ -43,7 +48,7 @@ pub struct AuditVerdict {
     pub rows: u64,
     /// The head as it is stored; `None` if nothing was ever recorded.
     pub head: Option<AuditHead>,
-    /// Number of the first row that is not what it was.
+    /// Number of the first row that is not what it was; `None` if it has no place in the chain.
     pub broken_at: Option<u64>,
     /// What is wrong there.
     pub why: Option<String>,
@@ -70,6 +75,26 @@ pub fn audit_hash(prev: &Digest, seq: u64, row: &AuditRow) -> Digest {
     text(what);
     text(result);
     *hasher.finalize().as_bytes()
+}
+
+/// The row that says which rows a start has taken into a chain that had begun without them.
+pub(super) fn adopted(rows: &[AuditRow]) -> AuditRow {
+    let at = Clock::system().now_ms();
+    let ids: Vec<String> = rows.iter().map(|row| row.id.to_string()).collect();
+    tracing::warn!(
+        rows = ids.len(),
+        "the audit has rows that were not recorded by this program, perhaps by an older one; they are taken into the chain, \
+         and the audit says which (audit.adopted)"
+    );
+    AuditRow {
+        id: AuditId::at(at),
+        at,
+        actor: "start".to_owned(),
+        action: "audit.adopted".into(),
+        reason: None,
+        what: json!({ "ids": ids }).to_string(),
+        result: json!({ "rows": ids.len() }).to_string(),
+    }
 }
 
 /// Walks the chain from its beginning to its head and tells the first place where it breaks.
@@ -108,6 +133,11 @@ pub async fn verify_audit(store: &dyn AuditStore) -> Result<AuditVerdict, StoreE
     // Without a head nothing may be there, but for what was recorded since.
     if head.is_none() && !store.audit_chain(0, 1).await?.is_empty() && store.audit_head().await?.is_none() {
         return broken(0, 1, "there are rows, and the head of the chain is gone".to_owned());
+    }
+    let unchained = store.audit_unchained().await?;
+    if unchained > 0 {
+        let why = format!("{unchained} rows of the audit are not in the chain: they were added by something else");
+        return Ok(AuditVerdict { ok: false, rows: last.seq, head, broken_at: None, why: Some(why) });
     }
     Ok(AuditVerdict { ok: true, rows: last.seq, head, broken_at: None, why: None })
 }

@@ -6,7 +6,8 @@ use super::conformance::Fixture;
 use super::postgres::tests::TempDatabase;
 use super::sample::{audit_id, audit_row};
 use super::sqlite::files::TempStore;
-use super::{AuditVerdict, Stores, verify_audit};
+use super::{AuditRow, AuditVerdict, Stores, verify_audit};
+use crate::ids::AuditId;
 
 /// A database with an audit, to which somebody has access who knows SQL.
 trait Exposed: Fixture {
@@ -119,6 +120,12 @@ async fn the_chain_has_no_gap_however_many_replicas_add_to_it() {
     assert_eq!(replicas[0].directory.directory_version().await.unwrap(), TASKS * ROWS / 3);
 }
 
+fn is_adopted(row: &AuditRow, ids: &[AuditId]) {
+    let said: serde_json::Value = serde_json::from_str(&row.what).unwrap();
+    let ids: Vec<String> = ids.iter().map(ToString::to_string).collect();
+    assert_eq!((&*row.action, &said["ids"]), ("audit.adopted", &serde_json::json!(ids)));
+}
+
 #[tokio::test]
 async fn rows_of_an_older_program_are_taken_into_the_chain_when_the_database_is_opened() {
     let temp = TempStore::open().await;
@@ -131,11 +138,14 @@ async fn rows_of_an_older_program_are_taken_into_the_chain_when_the_database_is_
         )
     };
     temp.run(&(add(12) + &add(11))).await;
-    assert_eq!(verdict(&temp.stores()).await.rows, 10);
+    let found = verdict(&temp.stores()).await;
+    assert_eq!((found.ok, found.rows, found.broken_at), (false, 10, None));
+    assert!(found.why.unwrap().starts_with("2 rows of the audit are not in the chain"));
     let again = temp.again().await;
     let found = verdict(&again.stores()).await;
-    assert_eq!((found.ok, found.rows), (true, 12));
-    let last = again.stores().audit.audit_chain(10, 10).await.unwrap();
+    assert_eq!((found.ok, found.rows), (true, 13));
+    let mut last = again.stores().audit.audit_chain(10, 10).await.unwrap();
+    is_adopted(&last.pop().unwrap().row, &[audit_id(11), audit_id(12)]);
     assert_eq!(last.iter().map(|link| link.row.id).collect::<Vec<_>>(), [audit_id(11), audit_id(12)]);
     again.close().await;
 
@@ -143,5 +153,12 @@ async fn rows_of_an_older_program_are_taken_into_the_chain_when_the_database_is_
     database.sql("INSERT INTO admin_audit (id, at, actor, action, what, result) VALUES ('\\x00112233445566778899aabbccddeeff', 1, 'a', 'b', '', '')").await;
     let again: Arc<_> = database.database.open().await;
     let found = verdict(&again.stores()).await;
-    assert_eq!((found.ok, found.rows), (true, 1));
+    assert_eq!((found.ok, found.rows), (true, 1), "the chain begins with it");
+    database.sql("INSERT INTO admin_audit (id, at, actor, action, what, result) VALUES ('\\x01112233445566778899aabbccddeeff', 1, 'a', 'b', '', '')").await;
+    let found = verdict(&again.stores()).await;
+    assert_eq!((found.ok, found.rows, found.broken_at), (false, 1, None));
+    let third: Arc<_> = database.database.open().await;
+    let mut chain = third.stores().audit.audit_chain(1, 10).await.unwrap();
+    is_adopted(&chain.pop().unwrap().row, &[chain[0].row.id]);
+    assert!(verdict(&third.stores()).await.ok);
 }

@@ -323,6 +323,9 @@ pub trait AuditStore: Send + Sync {
     /// Up to `limit` rows with their places in the chain, those that follow number `after`, by number. A place whose row
     /// is gone is left out. An empty page is the end.
     fn audit_chain(&self, after: u64, limit: u32) -> BoxFuture<'_, Vec<Chained>>;
+
+    /// Number of rows that have no place in the chain: an older program, or somebody else, has added them since the start.
+    fn audit_unchained(&self) -> BoxFuture<'_, u64>;
 }
 
 /// Decisions of the semantic tier, and what was learnt from them.

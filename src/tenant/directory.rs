@@ -39,7 +39,7 @@ const NOTE_EVERY: Duration = Duration::from_secs(60);
 /// What snapshots are made of.
 pub(super) struct Inputs {
     pub(super) declared: Arc<Declared>,
-    image: Arc<DirectoryImage>,
+    pub(super) image: Arc<DirectoryImage>,
 }
 
 /// Everybody who may call.

@@ -28,21 +28,23 @@ pub struct Reconciled {
 }
 
 impl Directory {
-    /// Brings the tenants of a configuration into the store and then into what requests meet. `actor` is who caused it.
+    /// Brings the tenants of a configuration into the store and then into what requests meet, which changes once: what is
+    /// declared and what the store then has come together, and nothing can fail between. `actor` is who caused it.
     ///
     /// # Errors
-    /// The store cannot be read or written; then nothing has changed.
+    /// The store cannot be read or written; then requests meet what they met before.
     pub async fn declare(&self, config: &Config, actor: &str) -> Result<Reconciled, StoreError> {
         let declared = Declared::of(config);
-        let reconciled = match self.store() {
-            Some(store) => reconcile(&**store, &declared, actor, self.clock.now_ms()).await?,
-            None => Reconciled::default(),
-        };
+        // Held throughout, so that no look brings the one without the other.
         let mut inputs = self.inputs.lock().await;
+        let mut reconciled = Reconciled::default();
+        if let Some(store) = self.store() {
+            let (image, done) = reconcile(&**store, &declared, actor, self.clock.now_ms()).await?;
+            inputs.image = Arc::new(image);
+            reconciled = done;
+        }
         inputs.declared = Arc::new(declared);
         self.rebuild(&inputs);
-        drop(inputs);
-        self.look().await?;
         Ok(reconciled)
     }
 }
@@ -52,15 +54,34 @@ async fn reconcile(
     declared: &Declared,
     actor: &str,
     now: UnixMs,
-) -> Result<Reconciled, StoreError> {
+) -> Result<(DirectoryImage, Reconciled), StoreError> {
     for _ in 0..TRIES {
-        let image = store.directory().await?;
+        let mut image = store.directory().await?;
         let (writes, audit, reconciled) = difference(&image, declared, actor, now);
-        if writes.is_empty() || store.change_directory(image.version, &writes, &audit).await?.is_some() {
-            return Ok(reconciled);
+        if writes.is_empty() {
+            return Ok((image, reconciled));
+        }
+        if let Some(version) = store.change_directory(image.version, &writes, &audit).await? {
+            image.version = version;
+            writes.into_iter().for_each(|write| carry_over(&mut image, write));
+            return Ok((image, reconciled));
         }
     }
     Err(StoreError::Failed("others change the directory of tenants all the time".into()))
+}
+
+/// Makes of the image what the store makes of its rows, so that it need not be read again, which could fail.
+fn carry_over(image: &mut DirectoryImage, write: DirectoryWrite) {
+    match write {
+        DirectoryWrite::PutTenant(record) => {
+            image.tenants.retain(|other| other.tenant != record.tenant);
+            image.tenants.push(record);
+            image.tenants.sort_by(|one, other| one.tenant.cmp(&other.tenant));
+        }
+        DirectoryWrite::DeleteKey(id) => image.keys.retain(|row| row.id != id),
+        // No others are made here.
+        _ => {}
+    }
 }
 
 fn difference(
@@ -70,17 +91,19 @@ fn difference(
     now: UnixMs,
 ) -> (Vec<DirectoryWrite>, Vec<AuditRow>, Reconciled) {
     let (mut writes, mut audit, mut reconciled) = (Vec::new(), Vec::new(), Reconciled::default());
+    let noted = |action: &'static str, what: serde_json::Value, result: serde_json::Value| AuditRow {
+        id: AuditId::at(now),
+        at: now,
+        actor: actor.to_owned(),
+        action: action.into(),
+        reason: None,
+        what: what.to_string(),
+        result: result.to_string(),
+    };
     let mut put = |before: Option<&TenantRecord>, after: TenantRecord, action: &'static str| {
         let spec = |record: &TenantRecord| serde_json::from_str::<serde_json::Value>(&record.spec).unwrap_or_default();
-        audit.push(AuditRow {
-            id: AuditId::at(now),
-            at: now,
-            actor: actor.to_owned(),
-            action: action.into(),
-            reason: None,
-            what: json!({ "tenant": after.tenant.as_str() }).to_string(),
-            result: json!({ "before": before.map(spec), "after": spec(&after) }).to_string(),
-        });
+        let what = json!({ "tenant": after.tenant.as_str() });
+        audit.push(noted(action, what, json!({ "before": before.map(spec), "after": spec(&after) })));
         writes.push(DirectoryWrite::PutTenant(after));
     };
     for tenant in &declared.tenants {
@@ -114,6 +137,18 @@ fn difference(
         let after = TenantRecord { declared: false, spec, updated_at: now, ..before.clone() };
         reconciled.undeclared += 1;
         put(Some(before), after, "tenant.undeclare");
+    }
+    // One that is not seen behind a declared key of its name must not work again when that is declared no more.
+    for row in &image.keys {
+        if declared.tenant(&row.tenant).is_some_and(|of| of.keys.iter().any(|key| key.name == row.name)) {
+            tracing::warn!(tenant = %row.tenant, key = row.name, id = row.id, "a key of this name is declared now: the stored one is revoked");
+            let what = json!({ "tenant": row.tenant.as_str(), "key": row.name, "id": row.id });
+            let spec = serde_json::from_str::<serde_json::Value>(&row.spec).unwrap_or_default();
+            let before =
+                json!({ "id": row.id, "spec": spec, "expires_at": row.expires_at, "replaced_by": row.replaced_by });
+            audit.push(noted("key.revoke", what, json!({ "before": before, "after": null })));
+            writes.push(DirectoryWrite::DeleteKey(row.id.clone()));
+        }
     }
     (writes, audit, reconciled)
 }

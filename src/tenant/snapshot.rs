@@ -3,7 +3,7 @@
 //! Made of what the configuration declares and what the store keeps. Where both have a tenant or a key of one name, the
 //! declared one holds.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -16,7 +16,7 @@ use super::virtual_key::{Kind, Mistake, parse};
 use super::{AuthError, Credential, Principal};
 use crate::call::SecretKey;
 use crate::clock::UnixMs;
-use crate::config::{Config, KeySpec, Secret, Tenant, TenantSpec};
+use crate::config::{Config, KeySpec, Secret, Tenant, TenantKey, TenantSpec};
 use crate::ids::{KeyId, TenantId};
 use crate::limit::Terms;
 use crate::store::{Digest, DirectoryImage, KeyRow, TenantRecord, TokenRow};
@@ -44,10 +44,52 @@ impl Declared {
         self.tenants.iter().find(|declared| declared.name == tenant.as_str())
     }
 
+    /// What another declares otherwise about keys, credentials and passthrough: names alone, a line for each. What tenants
+    /// are held to is not among it.
+    pub fn differences(&self, other: &Self) -> Vec<String> {
+        let mut found = Vec::new();
+        let mut differ = |what: String, before: bool, after: bool, same: bool| match (before, after) {
+            (false, true) => found.push(format!("{what}: new")),
+            (true, false) => found.push(format!("{what}: gone")),
+            (true, true) if !same => found.push(format!("{what}: changed")),
+            _ => {}
+        };
+        let (one, two) = (&self.shared, &other.shared);
+        differ("shared upstream credential".to_owned(), one.is_some(), two.is_some(), one == two);
+        differ("passthrough".to_owned(), self.passthrough, other.passthrough, true);
+        let (before, after) = (self.by_name(), other.by_name());
+        let names: BTreeSet<&str> = before.keys().chain(after.keys()).copied().collect();
+        for name in names {
+            let (before, after) = (before.get(name).copied(), after.get(name).copied());
+            let own = |tenant: Option<&'_ Tenant>| tenant.and_then(|tenant| tenant.upstream_api_key.clone());
+            let (one, two) = (own(before), own(after));
+            differ(format!("upstream credential of {name}"), one.is_some(), two.is_some(), one == two);
+            let (before, after) = (keys_of(before), keys_of(after));
+            let keys: BTreeSet<&str> = before.keys().chain(after.keys()).copied().collect();
+            for key in keys {
+                let (one, two) = (before.get(key), after.get(key));
+                differ(format!("key {name}/{key}"), one.is_some(), two.is_some(), true);
+                if let (Some(one), Some(two)) = (one, two) {
+                    differ(format!("secret of key {name}/{key}"), true, true, one.secret == two.secret);
+                    differ(format!("terms of key {name}/{key}"), true, true, one.spec == two.spec);
+                }
+            }
+        }
+        found
+    }
+
+    fn by_name(&self) -> BTreeMap<&str, &Tenant> {
+        self.tenants.iter().map(|tenant| (tenant.name.as_str(), tenant)).collect()
+    }
+
     fn credential(&self, own: Option<&Secret>) -> Credential {
         let held = own.or(self.shared.as_ref()).cloned();
         Credential::Held(held.unwrap_or_else(|| Secret::new(String::new())))
     }
+}
+
+fn keys_of(tenant: Option<&Tenant>) -> BTreeMap<&str, &TenantKey> {
+    tenant.into_iter().flat_map(|tenant| &tenant.keys).map(|key| (key.name.as_str(), key)).collect()
 }
 
 /// A tenant that is declared or stored.

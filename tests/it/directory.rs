@@ -139,8 +139,8 @@ async fn whoever_guesses_admin_tokens_is_made_to_wait() {
     let refused = ask("admin-20").await;
     assert_eq!(refused.status, StatusCode::TOO_MANY_REQUESTS);
     assert!((1..=60).contains(&refused.header("retry-after").parse::<u64>().unwrap()));
-    assert_eq!(ask(right).await.status, StatusCode::TOO_MANY_REQUESTS, "or a guess could be told by its answer");
+    assert_eq!(ask(right).await.status, StatusCode::OK, "whoever has it is not shut out by others of the address");
     let nobody = running.admin(Method::GET, "/admin/v1/tenants", None).await;
-    assert_eq!(nobody.status, StatusCode::TOO_MANY_REQUESTS);
+    assert_eq!(nobody.status, StatusCode::UNAUTHORIZED);
     assert_eq!(running.admin(Method::GET, "/livez", None).await.status, StatusCode::OK);
 }

@@ -144,7 +144,7 @@ async fn delete_running(running: &Running, tenant: &str) {
     assert_eq!((&told["shredded"], &told["purged"]), (&Value::Bool(true), &Value::Bool(true)), "{told}");
     assert!(told["removed"].as_u64().unwrap() >= 1 && told["decisions"].as_u64().unwrap() >= 1, "{told}");
     let audit = running.told("/admin/v1/audit").await;
-    assert!(audit.to_string().contains("tenant.delete"), "{audit}");
+    assert!(audit.to_string().contains("tenant.data.delete"), "{audit}");
     let again = running.chat("sk-a", &chat(CANARY)).await;
     assert_eq!(again.cache(), "MISS", "{}", again.text());
     let dropped = || async {

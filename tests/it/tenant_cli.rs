@@ -175,6 +175,7 @@ async fn a_change_of_one_budget_keeps_the_others_and_all_that_was_not_said() {
             { "name": "all", "period": "month", "usd": "600.00", "hard": false, "alert_at": [0.7] },
             { "name": "week-gpt-4o", "period": "week", "usd": "9.00", "hard": false, "alert_at": [0.5, 0.8, 1.0], "model": "gpt-4o*" },
         ],
+        "if_updated_at": 0,
     });
     assert_eq!(asked[0].0, "GET /admin/v1/tenants/acme");
     assert_eq!(asked[1], ("PATCH /admin/v1/tenants/acme".to_owned(), expected));
@@ -192,6 +193,39 @@ async fn a_change_of_one_budget_keeps_the_others_and_all_that_was_not_said() {
         assert_eq!(plane.cli(wrong).await.code, Some(2), "{wrong:?}");
     }
     assert_eq!(plane.asked().len(), 4, "wrong usage asks for nothing");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_budget_that_is_set_while_somebody_else_sets_one_takes_nothing_back() {
+    let asked = std::sync::atomic::AtomicU64::new(0);
+    // Each look shows a later state with one budget more, and the first change comes too late.
+    let plane = Plane::new(move |line| {
+        let number = asked.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+        let budget = |name: u64| json!({ "name": format!("b{name}"), "period": "day", "usd": "1.00" });
+        let budgets: Vec<Value> = (0..=number).map(budget).collect();
+        let view = json!({ "name": "acme", "spec": { "budgets": budgets }, "updated_at": 100 + number });
+        match (line.split(' ').next().unwrap(), number) {
+            ("PATCH", 1) => (412, json!({ "detail": "changed since" })),
+            _ => (200, view),
+        }
+    })
+    .await;
+    plane.cli(&["tenant", "set", "acme", "--budget", "month=5"]).await.ok();
+    let asked = plane.asked();
+    let seen: Vec<_> = asked
+        .iter()
+        .map(|(line, body)| {
+            let names = body["budgets"].as_array().into_iter().flatten().map(|budget| budget["name"].as_str().unwrap());
+            (line.split(' ').next().unwrap(), body["if_updated_at"].as_u64(), names.collect::<Vec<_>>())
+        })
+        .collect();
+    let expected = [
+        ("GET", None, vec![]),
+        ("PATCH", Some(100), vec!["b0", "month"]),
+        ("GET", None, vec![]),
+        ("PATCH", Some(102), vec!["b0", "b1", "b2", "month"]),
+    ];
+    assert_eq!(seen, expected);
 }
 
 #[tokio::test(flavor = "multi_thread")]

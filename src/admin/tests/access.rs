@@ -182,6 +182,7 @@ async fn an_operator_cannot_raise_anybody_and_a_tenants_own_token_cannot_raise_i
             json!({ "enabled": false }),
         ),
         (of(Role::Owner, Some("own")), Method::POST, "/admin/v1/tenants/apply", json!({ "tenants": [] })),
+        (of(Role::Owner, Some("own")), Method::POST, "/admin/v1/tenants/own/budgets/rebuild", json!({})),
         (of(Role::Viewer, None), Method::PATCH, "/admin/v1/tenants/own", more),
     ] {
         let (status, body) = plane.request(Some(token), method, path, Some(&body)).await;
@@ -194,6 +195,22 @@ async fn an_operator_cannot_raise_anybody_and_a_tenants_own_token_cannot_raise_i
         assert_eq!(status == StatusCode::OK, allowed, "{path}: {status} {body}");
         assert_eq!(status == StatusCode::FORBIDDEN, !allowed, "{path}: {status} {body}");
     }
+}
+
+#[tokio::test]
+async fn a_right_token_is_taken_whatever_others_of_its_address_have_guessed() {
+    let plane = Plane::new().await;
+    let ask = async |token: &str| {
+        let request =
+            Request::builder().uri("/admin/v1/tenants").header(header::AUTHORIZATION, format!("Bearer {token}"));
+        let mut request = request.body(Body::empty()).unwrap();
+        request.extensions_mut().insert(crate::admin::Peer("192.0.2.1".parse().unwrap()));
+        plane.router.clone().call(request).await.unwrap().status().as_u16()
+    };
+    for _ in 0..20 {
+        assert_eq!(ask("wrong").await, 401);
+    }
+    assert_eq!((ask("wrong").await, ask(TOKEN).await), (429, 200));
 }
 
 #[tokio::test]
@@ -221,6 +238,9 @@ async fn a_token_is_shown_once_and_ends_when_it_expires_or_is_deleted() {
     for bad in [
         json!({ "name": "x", "role": "root" }),
         json!({ "name": "loopback", "role": "viewer" }),
+        json!({ "name": "start", "role": "viewer" }),
+        json!({ "name": "SIGHUP", "role": "viewer" }),
+        json!({ "name": "configuration file", "role": "viewer" }),
         json!({ "name": "0123abcd", "role": "viewer" }),
         json!({ "name": "x", "role": "viewer", "tenant": "nobody" }),
         json!({ "name": "x", "role": "viewer", "hash": "x" }),

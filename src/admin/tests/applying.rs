@@ -103,6 +103,21 @@ async fn one_wrong_tenant_among_ten_and_nothing_is_applied() {
 }
 
 #[tokio::test]
+async fn a_change_made_from_what_is_no_more_is_refused() {
+    let plane = Plane::new().await;
+    let first = plane.post("/tenants", json!({ "name": "acme" })).await;
+    // The clock stands still, but one state is told from another all the same.
+    let patch = |rpm: u32| json!({ "limits": { "rpm": rpm }, "if_updated_at": first["updated_at"] });
+    let (status, second) = plane.ask(Method::PATCH, "/tenants/acme", &patch(1)).await;
+    assert_eq!(status, 200, "{second}");
+    plane.refused(412, Method::PATCH, "/tenants/acme", patch(2)).await;
+    assert_eq!(plane.get("/tenants/acme").await["spec"]["limits"]["rpm"], 1);
+    let again = json!({ "limits": { "rpm": 2 }, "if_updated_at": second["updated_at"] });
+    assert_eq!(plane.ask(Method::PATCH, "/tenants/acme", &again).await.0, 200);
+    plane.refused(422, Method::PATCH, "/tenants/acme", json!({ "if_updated_at": "now" })).await;
+}
+
+#[tokio::test]
 async fn changes_made_at_the_same_time_all_happen() {
     let plane = Arc::new(Plane::new().await);
     plane.post("/tenants", json!({ "name": "acme" })).await;

@@ -1,6 +1,8 @@
 mod access;
 mod applying;
+mod declaring;
 mod directory;
+mod leftovers;
 
 use std::sync::Arc;
 use std::time::Duration;

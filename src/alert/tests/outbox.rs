@@ -28,16 +28,16 @@ async fn a_receiver_that_fails_twice_gets_the_alert_once_and_can_tell_by_its_key
     let mut replica = rig.replica();
     replica.look().await;
     replica.look().await;
-    assert_eq!(replica.alerts.deliver_due().await.unwrap(), 1);
+    assert_eq!(replica.alerts.deliver_due(0).await.unwrap(), 1);
     let (_, deliveries) = rig.listed().await.into_iter().find(|(_, deliveries)| !deliveries.is_empty()).unwrap();
     assert_eq!(
         (deliveries[0].state.as_str(), deliveries[0].error.as_deref()),
         ("pending", Some("answered 500: not now"))
     );
-    assert_eq!(replica.alerts.deliver_due().await.unwrap(), 0, "it pauses first");
+    assert_eq!(replica.alerts.deliver_due(0).await.unwrap(), 0, "it pauses first");
     for _ in 0..6 {
         rig.clock.advance_ms(10_000);
-        replica.alerts.deliver_due().await.unwrap();
+        replica.alerts.deliver_due(0).await.unwrap();
     }
     let received = rig.receiver.received();
     assert_eq!(received.len(), 3, "two failures and a success");
@@ -78,7 +78,7 @@ async fn a_receiver_that_never_works_is_given_up_when_the_time_is_over() {
     let mut replica = rig.replica();
     replica.look().await;
     for _ in 0..100 {
-        replica.alerts.deliver_due().await.unwrap();
+        replica.alerts.deliver_due(0).await.unwrap();
         rig.clock.advance_ms(2_000);
     }
     let (_, deliveries) = &rig.listed().await[0];
@@ -93,14 +93,14 @@ async fn what_a_dead_replica_has_claimed_is_sent_by_another() {
     rig.world.budget("acme", Period::Month, &LEVELS, 100, 60);
     let mut replica = rig.replica();
     replica.look().await;
-    let claimed = rig.database.stores().alerts.claim(NOON, NOON + CLAIM_MS, 8).await.unwrap();
+    let claimed = rig.database.stores().alerts.claim("webhook", NOON, NOON + CLAIM_MS, 8).await.unwrap();
     assert_eq!(claimed.len(), 1);
     // The one that claimed it is gone; another starts.
     drop(replica);
     let replica = rig.replica();
-    assert_eq!(replica.alerts.deliver_due().await.unwrap(), 0);
+    assert_eq!(replica.alerts.deliver_due(0).await.unwrap(), 0);
     rig.clock.advance_ms(CLAIM_MS + 1);
-    assert_eq!(replica.alerts.deliver_due().await.unwrap(), 1);
+    assert_eq!(replica.alerts.deliver_due(0).await.unwrap(), 1);
     assert_eq!(rig.receiver.received().len(), 1);
     let (_, deliveries) = &rig.listed().await[0];
     assert_eq!((deliveries[0].state.as_str(), deliveries[0].attempts), ("sent", 2));
@@ -123,7 +123,7 @@ async fn three_replicas_on_one_database_tell_everything_once() {
         let mut replica = rig.replica_on(database);
         replicas.push(tokio::spawn(async move {
             replica.look().await;
-            while replica.alerts.deliver_due().await.unwrap() > 0 {}
+            while replica.alerts.deliver_due(0).await.unwrap() > 0 {}
             replica.look().await;
         }));
     }
@@ -131,7 +131,7 @@ async fn three_replicas_on_one_database_tell_everything_once() {
         replica.await.unwrap();
     }
     let last = rig.replica_on(&databases[0]);
-    while last.alerts.deliver_due().await.unwrap() > 0 {}
+    while last.alerts.deliver_due(0).await.unwrap() > 0 {}
     let received = rig.receiver.received();
     let keys: HashSet<_> = received.iter().map(|request| request.header("idempotency-key").to_owned()).collect();
     assert_eq!((received.len(), keys.len()), (TENANTS, TENANTS));
@@ -165,4 +165,38 @@ async fn a_test_says_of_each_channel_what_became_of_it_and_gives_no_secret_away(
     let error = replica.alerts.test(Some("pager")).await.unwrap_err();
     assert_eq!(error.to_string(), "there is no channel `pager`; configured in [alerts]: webhook, slack");
     delivering.abort();
+}
+
+#[tokio::test]
+async fn a_channel_that_never_answers_delays_no_other_and_one_that_is_gone_is_given_up() {
+    let mut rig = Rig::start().await;
+    // Takes connections and says nothing.
+    let dead = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    rig.settings.slack = Some(Secret::new(format!("http://{}/services/x", dead.local_addr().unwrap())));
+    let replica = rig.replica();
+    let store = rig.database.stores().alerts;
+    let alert = |id: String| AlertRow {
+        id,
+        at: NOON,
+        tenant: None,
+        kind: "test".into(),
+        title: "t".into(),
+        payload: "{}".into(),
+    };
+    for number in 0..8 {
+        assert!(store.raise(&alert(format!("dead-{number}")), &["slack".to_owned()]).await.unwrap());
+    }
+    assert!(store.raise(&alert("gone".into()), &["pager".to_owned()]).await.unwrap());
+    let slow = Arc::clone(&replica.alerts);
+    let slow = tokio::spawn(async move { slow.deliver_due(1).await });
+    let held = dead.accept().await.unwrap();
+    assert!(store.raise(&alert("quick".into()), &["webhook".to_owned()]).await.unwrap());
+    assert_eq!(replica.alerts.deliver_due(0).await.unwrap(), 1);
+    assert_eq!((rig.receiver.received().len(), slow.is_finished()), (1, false));
+    assert_eq!(replica.alerts.deliver_due(2).await.unwrap(), 1);
+    let listed = rig.listed().await;
+    let gone = listed.iter().find(|(alert, _)| alert.id == "gone").unwrap();
+    assert_eq!(gone.1[0].state, "failed");
+    slow.abort();
+    drop(held);
 }

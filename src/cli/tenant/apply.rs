@@ -39,19 +39,25 @@ pub(in crate::cli) struct Apply {
     /// File for the secrets of new keys, instead of standard output; what is in it is kept.
     #[arg(long, value_name = "FILE")]
     secrets: Option<PathBuf>,
+    /// Let new tenants and keys take over what others of their names have left; without it that is a reason to refuse.
+    #[arg(long)]
+    adopt_data: bool,
     #[command(flatten)]
     at: AdminAt,
 }
 
 impl Apply {
     pub(in crate::cli) async fn run(self) -> Result<(), String> {
-        let Self { file, dry_run, secrets, at } = self;
+        let Self { file, dry_run, secrets, adopt_data, at } = self;
         let plans = TenantPlan::load(&file, environment()).map_err(|problems| check_report(&problems))?;
         let place = match &secrets {
             Some(path) if !dry_run => Some(SecretsFile::prepare(path)?),
             _ => None,
         };
-        let body = body(&plans, dry_run);
+        let mut body = body(&plans, dry_run);
+        if adopt_data {
+            put(&mut body, "adopt_data", true);
+        }
         let mut told = ask(&at, Method::POST, "/admin/v1/tenants/apply", Some(&body)).await?;
         let made = of_answer(&told);
         let unwritten = place.map(|place| place.write(&made)).transpose();

@@ -7,7 +7,7 @@ mod view;
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
-use http::Method;
+use http::{Method, StatusCode};
 use serde_json::{Map, Value, json};
 use zeroize::Zeroizing;
 
@@ -15,7 +15,7 @@ use self::apply::Apply;
 pub(super) use self::data::{ROTATE_EXAMPLE, RotateMaster};
 pub(super) use self::view::{key as key_text, keys as keys_text};
 use super::AdminAt;
-use super::api::{ask, list, tenant_path};
+use super::api::{Refusal, ask, list, tenant_path, try_to};
 use super::cache::print_json;
 use super::terms::{self, BudgetArgs, LimitArgs, PolicyArgs};
 use crate::config::Budget;
@@ -93,6 +93,9 @@ pub(super) struct Create {
     /// File with the tenant's own upstream credential.
     #[arg(long, value_name = "FILE")]
     upstream_key_file: Option<PathBuf>,
+    /// Take over answers, ledger rows and spend that a tenant of this name has left; without it they are a reason to refuse.
+    #[arg(long)]
+    adopt_data: bool,
     #[command(flatten)]
     at: AdminAt,
 }
@@ -107,7 +110,7 @@ pub(super) struct Set {
     at: AdminAt,
 }
 
-#[derive(Args)]
+#[derive(Args, Clone)]
 struct Terms {
     #[command(flatten)]
     limits: LimitArgs,
@@ -178,8 +181,11 @@ async fn all(at: &AdminAt) -> Result<(), String> {
 
 impl Create {
     async fn run(self) -> Result<(), String> {
-        let Self { name, terms, upstream_key_env, upstream_key_file, at } = self;
+        let Self { name, terms, upstream_key_env, upstream_key_file, adopt_data, at } = self;
         let mut body = terms.patch(Vec::new())?;
+        if adopt_data {
+            body.insert("adopt_data".to_owned(), true.into());
+        }
         body.insert("name".to_owned(), name.into());
         if upstream_key_env.is_some() || upstream_key_file.is_some() {
             let key = credential("--upstream-key-", upstream_key_env, upstream_key_file)?;
@@ -193,23 +199,40 @@ impl Create {
 
 impl Set {
     async fn run(self) -> Result<(), String> {
-        let Self { name, terms, at } = self;
-        let path = tenant_path(&name, "");
-        // A list is replaced as a whole, so what is there must be known to change a part of it.
-        let budgets = if terms.budgets.is_empty() {
-            Vec::new()
-        } else {
-            let view = ask(&at, Method::GET, &path, None).await?;
-            let budgets = view.pointer("/spec/budgets").cloned().unwrap_or_else(|| json!([]));
-            serde_json::from_value(budgets).map_err(|error| format!("the budgets of {name} cannot be read: {error}"))?
+        let path = tenant_path(&self.name, "");
+        let patch = self.patch(&path).await?;
+        let changed = match try_to(&self.at, Method::PATCH, &path, Some(&patch)).await {
+            // Somebody was faster: once more from what is there now.
+            Err(Refusal { status: Some(StatusCode::PRECONDITION_FAILED), .. }) => {
+                let patch = self.patch(&path).await?;
+                ask(&self.at, Method::PATCH, &path, Some(&patch)).await?
+            }
+            done => done?,
         };
-        let patch = terms.patch(budgets)?;
+        shown(&changed, &self.at);
+        Ok(())
+    }
+
+    async fn patch(&self, path: &str) -> Result<Value, String> {
+        let Self { name, terms, at } = self;
+        // A list is replaced as a whole, so what is there must be known to change a part of it, and still be there then.
+        let (budgets, seen) = if terms.budgets.is_empty() {
+            (Vec::new(), None)
+        } else {
+            let view = ask(at, Method::GET, path, None).await?;
+            let budgets = view.pointer("/spec/budgets").cloned().unwrap_or_else(|| json!([]));
+            let budgets = serde_json::from_value(budgets)
+                .map_err(|error| format!("the budgets of {name} cannot be read: {error}"))?;
+            (budgets, view.get("updated_at").filter(|at| at.is_u64()).cloned())
+        };
+        let mut patch = terms.clone().patch(budgets)?;
         if patch.is_empty() {
             return Err("nothing to change; `remora tenant set --help` shows what can be".to_owned());
         }
-        let changed = ask(&at, Method::PATCH, &path, Some(&patch.into())).await?;
-        shown(&changed, &at);
-        Ok(())
+        if let Some(seen) = seen {
+            patch.insert("if_updated_at".to_owned(), seen);
+        }
+        Ok(patch.into())
     }
 }
 

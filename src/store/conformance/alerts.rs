@@ -10,9 +10,12 @@ async fn raise(stores: &Stores, number: u64, channels: &[&str]) -> bool {
     stores.alerts.raise(&alert_row("ann", number), &channels).await.unwrap()
 }
 
-/// What was claimed, as `alert number/channel/attempts`.
-async fn claim(stores: &Stores, now: u64, until: u64, limit: u32) -> Vec<String> {
-    let claimed = stores.alerts.claim(now, until, limit).await.unwrap();
+/// What was claimed of these channels, as `alert number/channel/attempts`.
+async fn claim(stores: &Stores, channels: &[&str], now: u64, until: u64, limit: u32) -> Vec<String> {
+    let mut claimed = Vec::new();
+    for channel in channels {
+        claimed.extend(stores.alerts.claim(channel, now, until, limit).await.unwrap());
+    }
     let shown = |(alert, delivery): &(AlertRow, DeliveryRow)| {
         assert_eq!(alert, &alert_row("ann", alert.at), "the whole alert comes along");
         assert_eq!((&delivery.alert, delivery.next_at, delivery.state.as_str()), (&alert.id, until, "pending"));
@@ -38,25 +41,27 @@ pub(super) async fn an_alert_is_raised_once_with_a_delivery_for_each_channel(sto
         sent_at: None,
     };
     assert_eq!(listed, [(whole, vec![]), (alert_row("ann", 5), BOTH.map(delivery).to_vec())]);
-    assert_eq!(stores.alerts.outbox_depth().await.unwrap(), 2);
+    assert_eq!(stores.alerts.outbox_depth().await.unwrap(), BOTH.map(|channel| (channel.to_owned(), 1)));
 }
 
 pub(super) async fn a_claimed_delivery_is_nobody_elses_until_the_claim_runs_out(stores: &Stores) {
     for number in [30, 10, 20] {
         raise(stores, number, &["mail"]).await;
     }
-    assert_eq!(claim(stores, 9, 100, 10).await, [""; 0], "none is due");
-    assert_eq!(claim(stores, 20, 100, 1).await, ["10/mail/1"], "the longest due first");
-    assert_eq!(claim(stores, 30, 101, 10).await, ["20/mail/1", "30/mail/1"]);
-    assert_eq!(claim(stores, 99, 200, 10).await, [""; 0]);
-    assert_eq!(claim(stores, 100, 200, 10).await, ["10/mail/2"], "whoever claimed it is gone");
+    raise(stores, 15, &["webhook"]).await;
+    assert_eq!(claim(stores, &["mail"], 9, 100, 10).await, [""; 0], "none is due");
+    assert_eq!(claim(stores, &["mail"], 20, 100, 1).await, ["10/mail/1"], "the longest due first");
+    assert_eq!(claim(stores, &["mail"], 30, 101, 10).await, ["20/mail/1", "30/mail/1"]);
+    assert_eq!(claim(stores, &["mail"], 99, 200, 10).await, [""; 0]);
+    assert_eq!(claim(stores, &["mail"], 100, 200, 10).await, ["10/mail/2"], "whoever claimed it is gone");
+    assert_eq!(claim(stores, &["webhook"], 100, 200, 10).await, ["15/webhook/1"], "each channel has its own");
 }
 
 pub(super) async fn what_became_of_a_delivery_is_noted_and_what_was_sent_stays_sent(stores: &Stores) {
     raise(stores, 1, &["a", "b", "c"]).await;
     let id = alert_row("ann", 1).id;
     let tried = async |channel: &str, what: Tried, now| stores.alerts.tried(&id, channel, &what, now).await.unwrap();
-    assert_eq!(claim(stores, 1, 10, 10).await.len(), 3);
+    assert_eq!(claim(stores, &["a", "b", "c"], 1, 10, 10).await.len(), 3);
     tried("a", Tried::Later(50, "503 \0".into()), 2).await;
     tried("b", Tried::Failed("404".into()), 2).await;
     tried("c", Tried::Sent, 3).await;
@@ -68,9 +73,9 @@ pub(super) async fn what_became_of_a_delivery_is_noted_and_what_was_sent_stays_s
         listed[0].1.iter().map(|d| (d.state.as_str(), d.attempts, d.error.as_deref(), d.sent_at)).collect();
     let expected = [("pending", 1, Some("503 \0"), None), ("failed", 1, Some("404"), None), ("sent", 1, None, Some(3))];
     assert_eq!(states, expected);
-    assert_eq!(stores.alerts.outbox_depth().await.unwrap(), 1);
-    assert_eq!(claim(stores, 49, 100, 10).await, [""; 0]);
-    assert_eq!(claim(stores, 50, 100, 10).await, ["1/a/2"]);
+    assert_eq!(stores.alerts.outbox_depth().await.unwrap(), [("a".to_owned(), 1)]);
+    assert_eq!(claim(stores, &["a"], 49, 100, 10).await, [""; 0]);
+    assert_eq!(claim(stores, &["c", "b", "a"], 50, 100, 10).await, ["1/a/2"]);
     tried("a", Tried::Sent, 60).await;
     let listed = stores.alerts.alerts(None, None, 1).await.unwrap();
     assert_eq!((listed[0].1[0].error.as_deref(), listed[0].1[0].sent_at), (None, Some(60)));

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use sqlx::{Row, query, query_scalar};
+use sqlx::{Row, query};
 
 use super::super::{AlertRow, AlertStore, BoxFuture, DeliveryRow, StoreError, Tried};
 use super::PostgresStore;
@@ -28,8 +28,8 @@ const DELIVER: &str = "INSERT INTO alert_deliveries (alert, channel, state, atte
     SELECT $1, channel, 'pending', 0, $3 FROM unnest($2::text[]) AS channel ON CONFLICT (alert, channel) DO NOTHING";
 // What another replica is just claiming is left to it.
 const CLAIM: &str = concat!(
-    "WITH due AS (SELECT alert, channel, next_at FROM alert_deliveries WHERE state = 'pending' AND next_at <= $1 \
-         ORDER BY next_at LIMIT $3 FOR UPDATE SKIP LOCKED), \
+    "WITH due AS (SELECT alert, channel, next_at FROM alert_deliveries WHERE state = 'pending' \
+         AND channel = $4 AND next_at <= $1 ORDER BY next_at LIMIT $3 FOR UPDATE SKIP LOCKED), \
      claimed AS (UPDATE alert_deliveries AS d SET next_at = $2, attempts = d.attempts + 1 FROM due \
          WHERE d.alert = due.alert AND d.channel = due.channel RETURNING ",
     delivery_columns!(),
@@ -57,7 +57,8 @@ const DELIVERIES: &str = concat!(
     delivery_columns!(),
     " FROM alert_deliveries AS d WHERE d.alert = ANY ($1) ORDER BY d.alert, d.channel"
 );
-const DEPTH: &str = "SELECT count(*) FROM alert_deliveries WHERE state = 'pending'";
+const DEPTH: &str =
+    "SELECT channel, count(*) FROM alert_deliveries WHERE state = 'pending' GROUP BY channel ORDER BY channel";
 // The deliveries go with it, by foreign key.
 const FORGET: &str = "DELETE FROM alerts WHERE id IN (SELECT a.id FROM alerts AS a WHERE a.at < $1 \
     AND NOT EXISTS (SELECT 1 FROM alert_deliveries AS d WHERE d.alert = a.id AND d.state = 'pending') \
@@ -87,12 +88,19 @@ impl AlertStore for PostgresStore {
         })
     }
 
-    fn claim(&self, now: UnixMs, until: UnixMs, limit: u32) -> BoxFuture<'_, Vec<(AlertRow, DeliveryRow)>> {
+    fn claim<'a>(
+        &'a self,
+        channel: &'a str,
+        now: UnixMs,
+        until: UnixMs,
+        limit: u32,
+    ) -> BoxFuture<'a, Vec<(AlertRow, DeliveryRow)>> {
         Box::pin(async move {
             let rows = query(CLAIM)
                 .bind(stored(now))
                 .bind(stored(until))
                 .bind(i64::from(limit))
+                .bind(channel)
                 .fetch_all(&self.writer)
                 .await
                 .map_err(|error| self.pool_fault(&self.writer, error))?;
@@ -151,10 +159,14 @@ impl AlertStore for PostgresStore {
         })
     }
 
-    fn outbox_depth(&self) -> BoxFuture<'_, u64> {
+    fn outbox_depth(&self) -> BoxFuture<'_, Vec<(String, u64)>> {
         Box::pin(async move {
-            let depth: i64 = query_scalar(DEPTH).fetch_one(&self.readers).await.map_err(|error| self.fault(error))?;
-            Ok(depth.unsigned_abs())
+            let rows = query(DEPTH).fetch_all(&self.readers).await.map_err(|error| self.fault(error))?;
+            let read = |row| {
+                let mut cells = Cells::of("alert_deliveries", row);
+                Ok((cells.take()?, cells.count()?))
+            };
+            rows.iter().map(read).collect()
         })
     }
 

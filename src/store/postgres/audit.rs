@@ -1,9 +1,9 @@
 //! The audit of admin changes. The tables refuse to change or to lose a row.
 
 use sqlx::postgres::{PgConnection, PgRow};
-use sqlx::query;
+use sqlx::{query, query_scalar};
 
-use super::super::audit::NO_HASH;
+use super::super::audit::{NO_HASH, adopted};
 use super::super::{AuditHead, AuditRow, AuditStore, BoxFuture, Chained, EntryWrite, StoreError, audit_hash};
 use super::cells::{Cells, escaped, escaped_or_null, stored};
 use super::{PostgresStore, pause};
@@ -22,6 +22,8 @@ const CHAINED: &str = "SELECT a.id, a.at, a.actor, a.action, a.reason, a.what, a
     FROM audit_chain AS c JOIN admin_audit AS a ON a.id = c.id WHERE c.seq > $1 ORDER BY c.seq LIMIT $2";
 const UNCHAINED: &str = "SELECT id, at, actor, action, reason, what, result FROM admin_audit AS a \
     WHERE NOT EXISTS (SELECT 1 FROM audit_chain AS c WHERE c.id = a.id) ORDER BY id LIMIT $1";
+const COUNT_UNCHAINED: &str = "SELECT count(*) FROM admin_audit AS a \
+    WHERE NOT EXISTS (SELECT 1 FROM audit_chain AS c WHERE c.id = a.id)";
 /// Rows taken into the chain at once.
 const MANY: i64 = 500;
 const TRAIL: &str = "SELECT id, at, actor, action, reason, what, result FROM admin_audit \
@@ -88,6 +90,13 @@ impl AuditStore for PostgresStore {
                 .collect()
         })
     }
+
+    fn audit_unchained(&self) -> BoxFuture<'_, u64> {
+        Box::pin(async move {
+            let count = query_scalar(COUNT_UNCHAINED).fetch_one(&self.readers).await;
+            count.map(i64::unsigned_abs).map_err(|error| self.fault(error))
+        })
+    }
 }
 
 impl PostgresStore {
@@ -119,7 +128,8 @@ impl PostgresStore {
         self.chain(connection, head, std::slice::from_ref(row)).await.map(|_| ())
     }
 
-    /// Takes rows into the chain that were recorded before there was one, or by a program that does not know it.
+    /// Takes rows into the chain that were recorded before there was one, or by a program that does not know it. Where the
+    /// chain had begun, they may be anybody's: it says that they were adopted, and which.
     pub(super) async fn chain_the_rest(&self) -> Result<(), StoreError> {
         let some = query(UNCHAINED).bind(1_i64).fetch_optional(&self.readers).await;
         if some.map_err(|error| self.fault(error))?.is_none() {
@@ -127,6 +137,7 @@ impl PostgresStore {
         }
         let mut transaction = self.begin_write().await?;
         let mut head = self.lock_head(&mut transaction).await?;
+        let begun = head.seq > 0;
         loop {
             let rows = query(UNCHAINED).bind(MANY).fetch_all(&mut *transaction).await;
             let rows = rows.map_err(|error| self.fault(error))?;
@@ -135,6 +146,10 @@ impl PostgresStore {
             }
             let rows = rows.iter().map(read).collect::<Result<Vec<_>, _>>()?;
             head = self.chain(&mut transaction, head, &rows).await?;
+            if begun {
+                self.append_audit(&mut transaction, &adopted(&rows)).await?;
+                head = self.lock_head(&mut transaction).await?;
+            }
         }
     }
 

@@ -34,6 +34,10 @@ impl AuditStore for Sealed {
     fn audit_chain(&self, after: u64, limit: u32) -> BoxFuture<'_, Vec<Chained>> {
         self.0.inner.audit.audit_chain(after, limit)
     }
+
+    fn audit_unchained(&self) -> BoxFuture<'_, u64> {
+        self.0.inner.audit.audit_unchained()
+    }
 }
 
 impl DecisionStore for Sealed {

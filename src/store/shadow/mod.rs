@@ -272,6 +272,10 @@ impl AuditStore for Shadow {
     fn audit_chain(&self, after: u64, limit: u32) -> BoxFuture<'_, Vec<Chained>> {
         self.first.audit.audit_chain(after, limit)
     }
+
+    fn audit_unchained(&self) -> BoxFuture<'_, u64> {
+        self.first.audit.audit_unchained()
+    }
 }
 
 impl DecisionStore for Shadow {

@@ -1,7 +1,7 @@
 //! Alerts and their deliveries.
 
+use sqlx::query;
 use sqlx::sqlite::SqliteRow;
-use sqlx::{query, query_scalar};
 
 use super::super::{AlertRow, AlertStore, BoxFuture, DeliveryRow, StoreError, Tried};
 use super::SqliteStore;
@@ -31,7 +31,7 @@ pub(super) const DUE: &str = concat!(
     ", ",
     delivery_columns!(),
     " FROM alert_deliveries AS d JOIN alerts AS a ON a.id = d.alert \
-     WHERE d.state = 'pending' AND d.next_at <= ?1 ORDER BY d.next_at LIMIT ?2"
+     WHERE d.state = 'pending' AND d.channel = ?3 AND d.next_at <= ?1 ORDER BY d.next_at LIMIT ?2"
 );
 const CLAIM: &str = "UPDATE alert_deliveries SET next_at = ?3, attempts = ?4 WHERE alert = ?1 AND channel = ?2";
 const SENT: &str = "UPDATE alert_deliveries SET state = 'sent', sent_at = ?3, error = NULL \
@@ -49,7 +49,8 @@ const LIST: &str = concat!(
 );
 const DELIVERIES: &str =
     concat!("SELECT ", delivery_columns!(), " FROM alert_deliveries AS d WHERE d.alert = ?1 ORDER BY d.channel");
-const DEPTH: &str = "SELECT count(*) FROM alert_deliveries WHERE state = 'pending'";
+const DEPTH: &str =
+    "SELECT channel, count(*) FROM alert_deliveries WHERE state = 'pending' GROUP BY channel ORDER BY channel";
 // The deliveries go with it, by foreign key.
 const FORGET: &str = "DELETE FROM alerts WHERE id IN (SELECT a.id FROM alerts AS a WHERE a.at < ?1 \
     AND NOT EXISTS (SELECT 1 FROM alert_deliveries AS d WHERE d.alert = a.id AND d.state = 'pending') \
@@ -81,10 +82,16 @@ impl AlertStore for SqliteStore {
         })
     }
 
-    fn claim(&self, now: UnixMs, until: UnixMs, limit: u32) -> BoxFuture<'_, Vec<(AlertRow, DeliveryRow)>> {
+    fn claim<'a>(
+        &'a self,
+        channel: &'a str,
+        now: UnixMs,
+        until: UnixMs,
+        limit: u32,
+    ) -> BoxFuture<'a, Vec<(AlertRow, DeliveryRow)>> {
         Box::pin(async move {
             let mut transaction = self.begin_write().await?;
-            let rows = query(DUE).bind(stored(now)).bind(limit).fetch_all(&mut *transaction).await;
+            let rows = query(DUE).bind(stored(now)).bind(limit).bind(channel).fetch_all(&mut *transaction).await;
             let rows = rows.map_err(|error| self.fault(error))?;
             let mut claimed = Vec::with_capacity(rows.len());
             for row in &rows {
@@ -145,10 +152,14 @@ impl AlertStore for SqliteStore {
         })
     }
 
-    fn outbox_depth(&self) -> BoxFuture<'_, u64> {
+    fn outbox_depth(&self) -> BoxFuture<'_, Vec<(String, u64)>> {
         Box::pin(async move {
-            let depth: i64 = query_scalar(DEPTH).fetch_one(&self.readers).await.map_err(|error| self.fault(error))?;
-            Ok(depth.unsigned_abs())
+            let rows = query(DEPTH).fetch_all(&self.readers).await.map_err(|error| self.fault(error))?;
+            let read = |row| {
+                let mut cells = Cells::of("alert_deliveries", row);
+                Ok((cells.take()?, cells.count()?))
+            };
+            rows.iter().map(read).collect()
         })
     }
 

@@ -1,9 +1,9 @@
 //! The audit of admin changes. The tables refuse to change or to lose a row.
 
-use sqlx::query;
 use sqlx::sqlite::{SqliteConnection, SqliteRow};
+use sqlx::{query, query_scalar};
 
-use super::super::audit::NO_HASH;
+use super::super::audit::{NO_HASH, adopted};
 use super::super::{AuditHead, AuditRow, AuditStore, BoxFuture, Chained, EntryWrite, StoreError, audit_hash};
 use super::SqliteStore;
 use super::cells::{Cells, stored};
@@ -19,6 +19,8 @@ const CHAINED: &str = "SELECT a.id, a.at, a.actor, a.action, a.reason, a.what, a
     FROM audit_chain AS c JOIN admin_audit AS a ON a.id = c.id WHERE c.seq > ?1 ORDER BY c.seq LIMIT ?2";
 const UNCHAINED: &str = "SELECT id, at, actor, action, reason, what, result FROM admin_audit AS a \
     WHERE NOT EXISTS (SELECT 1 FROM audit_chain AS c WHERE c.id = a.id) ORDER BY id LIMIT ?1";
+const COUNT_UNCHAINED: &str = "SELECT count(*) FROM admin_audit AS a \
+    WHERE NOT EXISTS (SELECT 1 FROM audit_chain AS c WHERE c.id = a.id)";
 /// Rows taken into the chain at once.
 const MANY: u32 = 500;
 const TRAIL: &str = "SELECT id, at, actor, action, reason, what, result FROM admin_audit \
@@ -84,6 +86,13 @@ impl AuditStore for SqliteStore {
                 .collect()
         })
     }
+
+    fn audit_unchained(&self) -> BoxFuture<'_, u64> {
+        Box::pin(async move {
+            let count = query_scalar(COUNT_UNCHAINED).fetch_one(&self.readers).await;
+            count.map(i64::unsigned_abs).map_err(|error| self.fault(error))
+        })
+    }
 }
 
 impl SqliteStore {
@@ -110,8 +119,10 @@ impl SqliteStore {
         self.chain(connection, std::slice::from_ref(row)).await
     }
 
-    /// Takes rows into the chain that were recorded before there was one, or by a program that does not know it.
+    /// Takes rows into the chain that were recorded before there was one, or by a program that does not know it. Where the
+    /// chain had begun, they may be anybody's: it says that they were adopted, and which.
     pub(super) async fn chain_the_rest(&self, connection: &mut SqliteConnection) -> Result<(), StoreError> {
+        let begun = query(HEAD).fetch_optional(&mut *connection).await.map_err(|error| self.fault(error))?.is_some();
         loop {
             let rows = query(UNCHAINED).bind(MANY).fetch_all(&mut *connection).await;
             let rows = rows.map_err(|error| self.fault(error))?;
@@ -120,6 +131,9 @@ impl SqliteStore {
             }
             let rows = rows.iter().map(read).collect::<Result<Vec<_>, _>>()?;
             self.chain(connection, &rows).await?;
+            if begun {
+                self.append_audit(connection, &adopted(&rows)).await?;
+            }
         }
     }
 

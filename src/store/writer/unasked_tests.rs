@@ -38,6 +38,10 @@ impl AuditStore for Fake {
     fn audit_chain(&self, _: u64, _: u32) -> BoxFuture<'_, Vec<Chained>> {
         unreachable!()
     }
+
+    fn audit_unchained(&self) -> BoxFuture<'_, u64> {
+        unreachable!()
+    }
 }
 
 impl NoteStore for Fake {
@@ -90,7 +94,7 @@ impl AlertStore for Fake {
         unreachable!()
     }
 
-    fn claim(&self, _: UnixMs, _: UnixMs, _: u32) -> BoxFuture<'_, Vec<(AlertRow, DeliveryRow)>> {
+    fn claim<'a>(&'a self, _: &'a str, _: UnixMs, _: UnixMs, _: u32) -> BoxFuture<'a, Vec<(AlertRow, DeliveryRow)>> {
         unreachable!()
     }
 
@@ -107,7 +111,7 @@ impl AlertStore for Fake {
         unreachable!()
     }
 
-    fn outbox_depth(&self) -> BoxFuture<'_, u64> {
+    fn outbox_depth(&self) -> BoxFuture<'_, Vec<(String, u64)>> {
         unreachable!()
     }
 

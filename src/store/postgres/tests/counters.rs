@@ -259,7 +259,7 @@ async fn each_delivery_is_claimed_by_one_replica() {
             tokio::spawn(async move {
                 let mut claimed = Vec::new();
                 loop {
-                    let some = alerts.claim(100, 200, 3).await.unwrap();
+                    let some = alerts.claim("webhook", 100, 200, 3).await.unwrap();
                     if some.is_empty() {
                         return claimed;
                     }
