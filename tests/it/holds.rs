@@ -53,7 +53,8 @@ async fn killed_with_requests_in_flight(redis: bool) {
     let (survivor, victim) = (home(&quick.url(), redis), home(&slow.url(), redis));
     let url = database.url();
     let secret = survivor.path("secret.key");
-    std::fs::write(&secret, [7; 32]).unwrap();
+    // What is counted in Redis is kept under it, so it must be another one each time.
+    std::fs::write(&secret, std::array::from_fn::<u8, 32, _>(|_| fastrand::u8(..))).unwrap();
     std::fs::set_permissions(&secret, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
     let secret = format!("[store]\nsecret_file = \"{}\"", secret.display());
     let (survivor, victim) = (survivor.with(&secret), victim.with(&secret));

@@ -83,11 +83,10 @@ async fn fleet(replicas: usize, shared: Shared) -> Fleet {
         // Everybody asks at once; what a busy machine takes for a decision is not what is tested.
         config.server.deadlines.head = Duration::from_secs(60);
         config.server.deadlines.body_idle = Duration::from_secs(60);
-        match (&mut config.redis, shared) {
-            (Some(settings), Shared::Redis) => settings.url = redis.clone(),
-            (none @ None, Shared::Redis) => *none = Some(redis_settings(redis.clone())),
-            (_, Shared::Postgres) => config.redis = None,
-        }
+        config.redis = match shared {
+            Shared::Redis => Some(redis_settings(redis.clone())),
+            Shared::Postgres => None,
+        };
     })
     .await
 }
