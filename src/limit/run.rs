@@ -48,7 +48,7 @@ impl Limiter {
         }
         if let Some(door) = &self.door {
             // The others have this replica's share from now on.
-            let _ = door.replicas(&self.name, false).await;
+            let _ = door.replicas(&self.name, false, (self.pending)()).await;
         }
     }
 
@@ -168,8 +168,9 @@ impl Limiter {
     pub(super) async fn beat_once(&self) {
         let now = self.clock.now_ms();
         if let Some(door) = &self.door {
-            match door.replicas(&self.name, true).await {
-                Ok(replicas) => {
+            match door.replicas(&self.name, true, (self.pending)()).await {
+                Ok((replicas, behind)) => {
+                    self.behind.store(behind > 0, Ordering::Relaxed);
                     self.replicas.store(replicas.max(1), Ordering::Relaxed);
                     self.degraded(false);
                 }
@@ -193,7 +194,13 @@ impl Limiter {
         loop {
             tokio::select! {
                 _ = ticks.tick() => self.reconcile().await,
-                () = self.newcomers.notified() => self.reconcile_newcomers().await,
+                () = self.newcomers.notified() => {
+                    let watched = self.take_newcomers();
+                    self.compare_all(&watched, false).await;
+                    // What only waited to be counted is counted by now.
+                    sleep(BEAT).await;
+                    self.compare_all(&watched, false).await;
+                }
             }
         }
     }
