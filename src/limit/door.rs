@@ -95,6 +95,12 @@ impl Door {
         }
     }
 
+    /// Whether it is likely to answer.
+    pub(super) fn is_up(&self) -> bool {
+        let stats = self.shared.stats();
+        stats.up && !stats.open
+    }
+
     /// Decides and, if all has room, takes. `at` is the time here, for what is remembered of the buckets.
     pub(super) async fn decide(&self, plan: &Plan, at: UnixMs) -> Result<Answer, Unanswered> {
         let keys = self.keys(&plan.tenant, &plan.key, plan.seats.iter().map(|seat| seat.whose), plan.counters());

@@ -92,6 +92,8 @@ pub struct Limiter {
     pub(super) replicas: AtomicU64,
     /// Redis did not answer, and this replica took its share by itself since.
     pub(super) alone: AtomicBool,
+    /// Something was decided without Redis since it decided last.
+    pub(super) apart: AtomicBool,
     /// Budgets that were brought up to the ledger in the database since Redis went away.
     pub(super) fresh: Mutex<HashSet<String>>,
     /// The counters in the database did not answer, and are left alone until then.
@@ -135,6 +137,7 @@ impl Limiter {
             behind: AtomicBool::new(false),
             replicas: AtomicU64::new(1),
             alone: AtomicBool::new(false),
+            apart: AtomicBool::new(false),
             fresh: Mutex::default(),
             counters_away: Mutex::default(),
             ledger_away: Mutex::default(),
@@ -206,7 +209,7 @@ impl Limiter {
         self.note(&caller, taken).map(|allowance| hold.taken(allowance))
     }
 
-    async fn take(&self, caller: &Caller<'_>, record: &Record) -> Result<Allowance, Denied> {
+    async fn take(self: &Arc<Self>, caller: &Caller<'_>, record: &Record) -> Result<Allowance, Denied> {
         let now = self.clock.now_ms();
         let Some(door) = &self.door else {
             return match &self.counters {
@@ -214,6 +217,9 @@ impl Limiter {
                 None => self.take_local(caller, record, now).await,
             };
         };
+        if !record.plan.budgets.is_empty() {
+            self.come_back(door).await;
+        }
         // Until it is answered, it may have been done.
         record.set(|places| places.maybe_redis = true);
         let mut plan = record.plan.clone();

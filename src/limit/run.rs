@@ -8,7 +8,7 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout};
 
 use super::book::Settlement;
-use super::hold::{Money, Rates, Record};
+use super::hold::{Money, Places, Rates, Record};
 use super::limiter::Limiter;
 use super::mirror::Unused;
 use super::outbox::Sent;
@@ -117,7 +117,7 @@ impl Limiter {
         }
         let counted: Vec<RequestId> = records
             .iter()
-            .filter(|record| record.places().money == Money::Counters)
+            .filter(|record| holds_there(&record.places()))
             .filter_map(|record| record.plan.request)
             .collect();
         if let (Some(counters), false) = (&self.counters, counted.is_empty()) {
@@ -131,7 +131,7 @@ impl Limiter {
     }
 
     /// Also what was held elsewhere while Redis was away, so that nothing is held twice over when it is back.
-    async fn renew_in_redis(self: &Arc<Self>, records: Vec<Arc<Record>>) {
+    pub(super) async fn renew_in_redis(self: &Arc<Self>, records: Vec<Arc<Record>>) {
         let held =
             records.into_iter().filter(|record| !record.plan.seats.is_empty() || !record.plan.budgets.is_empty());
         let mut under_way = JoinSet::new();
@@ -204,6 +204,11 @@ impl Limiter {
             }
         }
     }
+}
+
+/// Whether money is held in the database, perhaps beside Redis.
+fn holds_there(places: &Places) -> bool {
+    places.money == Money::Counters || (places.money == Money::Redis && places.maybe_counters)
 }
 
 impl Unused {

@@ -101,8 +101,8 @@ async fn a_budget_without_room_is_told_by_its_place_and_nothing_is_held() {
     let short = [ask("t/a", &[0, 10], i64::MAX, 1), ask("t/b", &[0], 100, 1)];
     assert_eq!(hold(counters, 2, &short).await, Holding::Short(1, used(90, 10)));
     assert_eq!(counters.budget_use("t/a", &[10, 0], NOW).await.unwrap(), Some(used(11, 10)));
-    // The same request again is no other hold.
-    assert_eq!(hold(counters, 1, &asks).await, Holding::Held(vec![used(11, 0), used(90, 0)]));
+    // The same request again is no other hold, and is told what there is with its own.
+    assert_eq!(hold(counters, 1, &asks).await, Holding::Held(vec![used(11, 10), used(90, 10)]));
     assert_eq!(counters.budget_use("t/b", &[0], NOW).await.unwrap(), Some(used(90, 10)));
 }
 
