@@ -110,6 +110,7 @@ async fn case(name: &'static str, upstream: &str, limited: bool, redis: Option<&
         clock: clock.clone(),
         metrics: Arc::clone(&metrics),
         settings: config.limits.clone(),
+        pending: Arc::new(|| false),
     }));
     tokio::spawn(Arc::clone(&limiter).run(Shutdown::new()));
     let cache = Arc::new(Cache::new(cache::Parts {

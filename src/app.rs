@@ -32,7 +32,7 @@ use crate::clock::Clock;
 use crate::config::Config;
 use crate::embed::Embedder;
 use crate::ids::TenantId;
-use crate::limit::{Limiter, LimiterParts};
+use crate::limit::{Limiter, LimiterParts, Pending};
 use crate::pipeline::{self, DataPlane};
 use crate::price::{PriceBook, PriceError};
 use crate::server::{BindError, DrainReport, Listener, Shutdown};
@@ -100,6 +100,19 @@ pub enum StartError {
     /// The secret that keys all hashes cannot be had.
     #[error(transparent)]
     Secret(#[from] SecretError),
+}
+
+/// Age of a ledger row that waits, from which on rows are missing in the ledger rather than on their way.
+const LATE: Duration = Duration::from_secs(5);
+
+/// Whether rows of the ledger wait for the store longer than usual, those of an earlier life in the journal included.
+fn pending(writer: &WriterHandle) -> Pending {
+    let writer = writer.clone();
+    Arc::new(move || {
+        let stats = writer.stats();
+        let late = stats.store_away || stats.ledger_lag > LATE;
+        stats.spool_bytes > 0 || (stats.ledger_depth > 0 && late)
+    })
 }
 
 /// A running program.
@@ -242,6 +255,7 @@ impl App {
             clock: clock.clone(),
             metrics: Arc::clone(&metrics),
             settings: config.limits.clone(),
+            pending: pending(&writer),
         }));
         let plane = Arc::new(DataPlane::new(pipeline::Parts {
             directory: Arc::clone(&directory),

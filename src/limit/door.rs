@@ -27,6 +27,9 @@ use crate::telemetry::metrics::Metrics;
 const REMEMBER_MS: u64 = 5 * 60 * 1_000;
 /// How long a sign of life counts.
 const ALIVE_MS: u64 = 60_000;
+/// How long that a replica lacks rows in the ledger is remembered after it last said so: it may have died with them in its
+/// journal.
+const BEHIND_MS: u64 = 60 * 60 * 1_000;
 /// Calls under way at once, at most half of what all may have together.
 const AT_ONCE: usize = 32;
 /// Longest wait for a turn.
@@ -90,6 +93,12 @@ impl Door {
             #[cfg(test)]
             time: None,
         }
+    }
+
+    /// Whether it is likely to answer.
+    pub(super) fn is_up(&self) -> bool {
+        let stats = self.shared.stats();
+        stats.up && !stats.open
     }
 
     /// Decides and, if all has room, takes. `at` is the time here, for what is remembered of the buckets.
@@ -195,11 +204,13 @@ impl Door {
         Ok(BySlot { known, held, spent: reply.map(|spent| spent.parse().unwrap_or(0)).collect() })
     }
 
-    /// Gives a sign of life, or takes it back; how many replicas there are.
-    pub(super) async fn replicas(&self, name: &str, lives: bool) -> Result<u64, Unanswered> {
+    /// Gives a sign of life, or takes it back, and says whether this replica is behind with rows of the ledger; how many
+    /// replicas there are, and how many are behind.
+    pub(super) async fn replicas(&self, name: &str, lives: bool, behind: bool) -> Result<(u64, u64), Unanswered> {
         let mut words = self.words(name.to_owned());
         words.push(if lives { ALIVE_MS.to_string() } else { String::new() });
-        let keys = [self.shared.tagged("replicas", "seen")];
+        words.extend([u8::from(behind).to_string(), BEHIND_MS.to_string()]);
+        let keys = [self.shared.tagged("replicas", "seen"), self.shared.tagged("replicas", "behind")];
         self.run("replicas", &self.replicas, &keys, &words).await
     }
 

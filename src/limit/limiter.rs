@@ -53,7 +53,12 @@ pub struct LimiterParts {
     pub metrics: Arc<Metrics>,
     /// `[limits]`
     pub settings: RateSettings,
+    /// Whether rows of requests that have been counted here may be missing in the ledger for long.
+    pub pending: Pending,
 }
+
+/// See [`LimiterParts::pending`].
+pub type Pending = Arc<dyn Fn() -> bool + Send + Sync>;
 
 /// A settlement for the counters in the database.
 #[derive(Debug)]
@@ -80,10 +85,15 @@ pub struct Limiter {
     pub(super) to_counters: Outbox<Counted>,
     /// This replica among those seen.
     pub(super) name: String,
+    pub(super) pending: Pending,
+    /// Some replica had rows that the ledger lacked when this one last gave a sign of life.
+    pub(super) behind: AtomicBool,
     /// Replicas seen last.
     pub(super) replicas: AtomicU64,
     /// Redis did not answer, and this replica took its share by itself since.
     pub(super) alone: AtomicBool,
+    /// Something was decided without Redis since it decided last.
+    pub(super) apart: AtomicBool,
     /// Budgets that were brought up to the ledger in the database since Redis went away.
     pub(super) fresh: Mutex<HashSet<String>>,
     /// The counters in the database did not answer, and are left alone until then.
@@ -107,7 +117,7 @@ pub struct Limiter {
 impl Limiter {
     /// Counts nothing yet; [`Limiter::run`] does what happens in the background.
     pub fn new(parts: LimiterParts) -> Self {
-        let LimiterParts { redis, counters, ledger, clock, metrics, settings } = parts;
+        let LimiterParts { redis, counters, ledger, clock, metrics, settings, pending } = parts;
         let (room, dropped) = (settings.queue, &metrics.limits.dropped);
         Self {
             to_redis: Outbox::new(room, TO_REDIS, dropped.clone()),
@@ -123,8 +133,11 @@ impl Limiter {
             mirror: Mirror::default(),
             offline: Offline::default(),
             name: format!("{:016x}", fastrand::u64(..)),
+            pending,
+            behind: AtomicBool::new(false),
             replicas: AtomicU64::new(1),
             alone: AtomicBool::new(false),
+            apart: AtomicBool::new(false),
             fresh: Mutex::default(),
             counters_away: Mutex::default(),
             ledger_away: Mutex::default(),
@@ -196,7 +209,7 @@ impl Limiter {
         self.note(&caller, taken).map(|allowance| hold.taken(allowance))
     }
 
-    async fn take(&self, caller: &Caller<'_>, record: &Record) -> Result<Allowance, Denied> {
+    async fn take(self: &Arc<Self>, caller: &Caller<'_>, record: &Record) -> Result<Allowance, Denied> {
         let now = self.clock.now_ms();
         let Some(door) = &self.door else {
             return match &self.counters {
@@ -204,6 +217,9 @@ impl Limiter {
                 None => self.take_local(caller, record, now).await,
             };
         };
+        if !record.plan.budgets.is_empty() {
+            self.come_back(door).await;
+        }
         // Until it is answered, it may have been done.
         record.set(|places| places.maybe_redis = true);
         let mut plan = record.plan.clone();
@@ -346,7 +362,9 @@ impl Limiter {
                 self.to_redis.push(end);
             }
         }
-        let counted = places.maybe_counters || matches!(places.money, Money::Counters | Money::Offline);
+        // While Redis is away the database decides, and must know what was held in Redis, too.
+        let apart = places.money == Money::Redis && self.is_apart();
+        let counted = apart || places.maybe_counters || matches!(places.money, Money::Counters | Money::Offline);
         if let (true, Some(request), true) = (self.counters.is_some(), plan.request, counted) {
             let budgets = plan.budgets.iter().map(|budget| (budget.ask.key.clone(), budget.span.charged())).collect();
             self.to_counters.push(Counted { request, budgets, cost });
@@ -356,6 +374,11 @@ impl Limiter {
     /// Replicas that share the limits.
     fn replicas(&self) -> u64 {
         if self.door.is_some() { self.replicas.load(Ordering::Relaxed).max(1) } else { 1 }
+    }
+
+    /// Whether money may be decided about in the database although there is a Redis.
+    fn is_apart(&self) -> bool {
+        self.alone.load(Ordering::Relaxed) || self.metrics.limits.degraded.get() != 0
     }
 
     /// Redis answered, or did not.

@@ -44,7 +44,7 @@ use crate::config::{NanoUsd, RateLimits, TenantSpec};
 use crate::ids::{KeyId, RequestId, TenantId};
 
 pub use hold::Hold;
-pub use limiter::{Limiter, LimiterParts};
+pub use limiter::{Limiter, LimiterParts, Pending};
 pub use reconcile::{BudgetStanding, NotRebuilt};
 
 /// What one key is held to.

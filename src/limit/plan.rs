@@ -106,6 +106,14 @@ pub(super) struct BudgetPlan {
     pub(super) hard: bool,
 }
 
+impl BudgetPlan {
+    /// What the terms say of it. A plan that is older than the terms may mean another one.
+    pub(super) fn spec<'a>(&self, caller: &Caller<'a>) -> Option<&'a Budget> {
+        let spec = caller.terms.tenant.budgets.get(self.place);
+        spec.filter(|spec| counter_key(caller.tenant, spec) == self.ask.key)
+    }
+}
+
 /// See the module.
 #[derive(Clone, Debug)]
 pub(super) struct Plan {

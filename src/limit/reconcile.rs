@@ -1,12 +1,14 @@
 //! Counters of budgets against the ledger, which decides.
 //!
 //! A counter that is below the ledger lost something (an emptied Redis, a process that was killed before its settlement
-//! was sent) and is raised at once. One that is above it may only be early, because rows of the ledger are written a little
-//! after a request is settled. So what it said a round ago is compared with what the ledger says now: an excess that is
-//! still there, round after round, is no row under way, and the least of it is taken off. That works on budgets that are
-//! never quiet, too.
+//! was sent) and is raised: at once where nobody else counts, and otherwise to what the ledger said a round ago, because the
+//! settlement of a newer row may still wait at another replica. One that is above it may only be early, because rows of the
+//! ledger are written a little after a request is settled. So what it said a round ago is compared with what the ledger says
+//! now: an excess that is still there, round after round, is no row under way, and the least of it is taken off. That works
+//! on budgets that are never quiet, too. Nothing is taken off while a replica is known to have rows that the ledger lacks.
 
 use std::collections::HashMap;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 
 use super::book::lock;
@@ -59,17 +61,37 @@ struct Seen {
 
 /// What was seen in the rounds before.
 #[derive(Default)]
-pub(super) struct Rounds(Mutex<HashMap<(String, UnixMs), Seen>>);
+pub(super) struct Rounds {
+    above: Mutex<HashMap<(String, UnixMs), Seen>>,
+    /// What the ledger said of slots that were below it.
+    below: Mutex<HashMap<(String, UnixMs), i128>>,
+}
 
 impl Rounds {
     /// Forgets slots of before `first`, which count no more.
     fn forget(&self, key: &str, first: UnixMs) {
-        lock(&self.0).retain(|(of, slot), _| of != key || *slot >= first);
+        lock(&self.above).retain(|(of, slot), _| of != key || *slot >= first);
+        lock(&self.below).retain(|(of, slot), _| of != key || *slot >= first);
+    }
+
+    /// What was seen of an excess says nothing: rows are missing.
+    fn no_excess(&self, key: &str, slot: UnixMs) {
+        lock(&self.above).remove(&(key.to_owned(), slot));
+    }
+
+    /// Notes what both say now: up to where the counter is to be raised, if it is below that.
+    fn floor(&self, key: &str, slot: UnixMs, counter: i128, ledger: i128) -> Option<i128> {
+        let (mut below, of) = (lock(&self.below), (key.to_owned(), slot));
+        let before = below.remove(&of);
+        if counter < ledger {
+            below.insert(of, ledger);
+        }
+        before.map(|before| before.min(ledger)).filter(|floor| counter < *floor)
     }
 
     /// Notes what both say now: what is to be taken off the counter.
     fn excess(&self, key: &str, slot: UnixMs, counter: i128, ledger: i128) -> i128 {
-        let mut all = lock(&self.0);
+        let mut all = lock(&self.above);
         let Some(seen) = all.get_mut(&(key.to_owned(), slot)) else {
             if counter > ledger {
                 all.insert((key.to_owned(), slot), Seen { counter, rounds: 0, excess: i128::MAX });
@@ -192,34 +214,37 @@ impl Limiter {
             *rounds -= 1;
             *rounds > 0
         });
-        self.compare_all(watched).await;
+        self.compare_all(&watched, true).await;
     }
 
-    /// The first comparison of those that have come into use: what was lost while nobody looked is made good at once.
-    pub(super) async fn reconcile_newcomers(&self) {
+    /// Those that have come into use: what was lost while nobody looked is made good soon.
+    pub(super) fn take_newcomers(&self) -> Vec<(TenantId, Arc<TenantSpec>)> {
         let mut watched = Vec::new();
         for (tenant, (spec, rounds)) in lock(&self.watched).iter_mut().filter(|(_, (_, rounds))| *rounds > ROUNDS) {
             *rounds = ROUNDS;
             watched.push((tenant.clone(), Arc::clone(spec)));
         }
-        self.compare_all(watched).await;
+        watched
     }
 
-    async fn compare_all(&self, watched: Vec<(TenantId, Arc<TenantSpec>)>) {
+    /// Compares; takes off only if this is one of the `rounds`, which are far enough apart for rows to be written.
+    pub(super) async fn compare_all(&self, watched: &[(TenantId, Arc<TenantSpec>)], rounds: bool) {
         for (tenant, spec) in watched {
             for budget in &spec.budgets {
                 // One that cannot be compared now is compared in the next round.
-                let _ = self.compare(&tenant, budget).await;
+                let _ = self.compare(tenant, budget, rounds).await;
             }
         }
     }
 
-    async fn compare(&self, tenant: &TenantId, budget: &Budget) -> Result<(), Away> {
+    async fn compare(&self, tenant: &TenantId, budget: &Budget, rounds: bool) -> Result<(), Away> {
         let now = self.clock.now_ms();
         let (span, key, place) = (Span::of(budget.period, now), counter_key(tenant, budget), self.place());
         // The ledger first: what it has is settled already, or waits here.
         let waits = self.to_redis.waiting() + self.to_counters.waiting() > 0;
+        let mut behind = (self.pending)();
         let slots = from_ledger(&*self.ledger, tenant, budget, &span, now).await?;
+        behind |= (self.pending)() || self.behind.load(Ordering::Relaxed);
         let Some(found) = place.read(tenant, &key, &span.slots, now).await? else {
             // Nobody has asked for this budget since its counters went: they are seeded when somebody does.
             return Ok(());
@@ -228,12 +253,23 @@ impl Limiter {
         let (mut spent, mut booked) = (0, 0);
         for ((slot, ledger), counter) in slots.iter().zip(&found.spent) {
             let (wide, mut counter) = (i128::from(*ledger), *counter);
-            if counter < wide && !waits {
-                place.raise(tenant, &key, &span, &[(*slot, *ledger)]).await?;
+            let floor = match place {
+                Place::Local(_) => (counter < wide).then_some(wide),
+                _ => self.rounds.floor(&key, *slot, counter, wide),
+            };
+            if let (Some(floor), false) = (floor, waits) {
+                place.raise(tenant, &key, &span, &[(*slot, narrow(floor).0)]).await?;
                 tracing::warn!(%tenant, budget = budget.name, "a budget's counter was below the ledger; raised");
-                counter = wide;
+                counter = floor;
             }
-            let excess = self.rounds.excess(&key, *slot, counter, wide);
+            let excess = match (behind, rounds) {
+                (true, _) => {
+                    self.rounds.no_excess(&key, *slot);
+                    0
+                }
+                (false, true) => self.rounds.excess(&key, *slot, counter, wide),
+                (false, false) => 0,
+            };
             if excess > 0 && self.take_off(place, tenant, &key, (*slot, excess), now).await? {
                 tracing::warn!(%tenant, budget = budget.name, "a budget's counter was above the ledger; corrected");
                 counter -= excess;

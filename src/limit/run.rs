@@ -8,7 +8,7 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout};
 
 use super::book::Settlement;
-use super::hold::{Money, Rates, Record};
+use super::hold::{Money, Places, Rates, Record};
 use super::limiter::Limiter;
 use super::mirror::Unused;
 use super::outbox::Sent;
@@ -48,7 +48,7 @@ impl Limiter {
         }
         if let Some(door) = &self.door {
             // The others have this replica's share from now on.
-            let _ = door.replicas(&self.name, false).await;
+            let _ = door.replicas(&self.name, false, (self.pending)()).await;
         }
     }
 
@@ -117,7 +117,7 @@ impl Limiter {
         }
         let counted: Vec<RequestId> = records
             .iter()
-            .filter(|record| record.places().money == Money::Counters)
+            .filter(|record| holds_there(&record.places()))
             .filter_map(|record| record.plan.request)
             .collect();
         if let (Some(counters), false) = (&self.counters, counted.is_empty()) {
@@ -131,7 +131,7 @@ impl Limiter {
     }
 
     /// Also what was held elsewhere while Redis was away, so that nothing is held twice over when it is back.
-    async fn renew_in_redis(self: &Arc<Self>, records: Vec<Arc<Record>>) {
+    pub(super) async fn renew_in_redis(self: &Arc<Self>, records: Vec<Arc<Record>>) {
         let held =
             records.into_iter().filter(|record| !record.plan.seats.is_empty() || !record.plan.budgets.is_empty());
         let mut under_way = JoinSet::new();
@@ -168,8 +168,9 @@ impl Limiter {
     pub(super) async fn beat_once(&self) {
         let now = self.clock.now_ms();
         if let Some(door) = &self.door {
-            match door.replicas(&self.name, true).await {
-                Ok(replicas) => {
+            match door.replicas(&self.name, true, (self.pending)()).await {
+                Ok((replicas, behind)) => {
+                    self.behind.store(behind > 0, Ordering::Relaxed);
                     self.replicas.store(replicas.max(1), Ordering::Relaxed);
                     self.degraded(false);
                 }
@@ -193,10 +194,21 @@ impl Limiter {
         loop {
             tokio::select! {
                 _ = ticks.tick() => self.reconcile().await,
-                () = self.newcomers.notified() => self.reconcile_newcomers().await,
+                () = self.newcomers.notified() => {
+                    let watched = self.take_newcomers();
+                    self.compare_all(&watched, false).await;
+                    // What only waited to be counted is counted by now.
+                    sleep(BEAT).await;
+                    self.compare_all(&watched, false).await;
+                }
             }
         }
     }
+}
+
+/// Whether money is held in the database, perhaps beside Redis.
+fn holds_there(places: &Places) -> bool {
+    places.money == Money::Counters || (places.money == Money::Redis && places.maybe_counters)
 }
 
 impl Unused {

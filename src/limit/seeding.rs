@@ -15,7 +15,7 @@ use super::apart::{LEFT_ALONE, TURN};
 use super::book::{Answer, Outcome, lock};
 use super::limiter::Limiter;
 use super::place::{Away, Place, from_ledger};
-use super::plan::{BudgetPlan, Plan, counter_key};
+use super::plan::{BudgetPlan, Plan};
 use crate::clock::UnixMs;
 use crate::ids::TenantId;
 use crate::shared::Unanswered;
@@ -127,11 +127,7 @@ impl Limiter {
         budget: &BudgetPlan,
         now: UnixMs,
     ) -> Result<Vec<(UnixMs, i64)>, Away> {
-        let spec = caller.terms.tenant.budgets.get(budget.place);
-        // A plan that is older than the terms may mean another one.
-        let Some(spec) = spec.filter(|spec| counter_key(caller.tenant, spec) == budget.ask.key) else {
-            return Err(Away { gone: false });
-        };
+        let Some(spec) = budget.spec(caller) else { return Err(Away { gone: false }) };
         if lock(&self.ledger_away).is_some_and(|until| Instant::now() < until) {
             return Err(Away { gone: false });
         }

@@ -185,6 +185,7 @@ async fn bare(entries: usize, kept: Kept) -> Bare {
             clock: clock.clone(),
             metrics: Arc::clone(&metrics),
             settings: config.limits.clone(),
+            pending: Arc::new(|| false),
         })),
         prices: Arc::new(PriceBook::load(None).unwrap()),
         pricing: config.prices.clone(),

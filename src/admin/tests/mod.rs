@@ -101,6 +101,7 @@ impl Plane {
             clock: clock.clone(),
             metrics: Arc::clone(&metrics),
             settings: config.limits.clone(),
+            pending: Arc::new(|| false),
         }));
         let plane = Arc::new(DataPlane::new(Parts {
             directory: Arc::clone(&directory),

@@ -154,3 +154,22 @@ async fn with_neither_a_hard_budget_closes_after_its_allowance_and_a_soft_one_st
     rig.settled().await;
     assert_eq!(rig.standing(&who).await, (2_000, 0), "what was spent meanwhile is known, and counts once");
 }
+
+#[tokio::test]
+async fn what_redis_held_when_it_went_away_is_held_and_counted_in_the_database() {
+    let (mut server, database) = (Server::start(&[]), EmptyDatabase::new().await);
+    let shared = ready(&server.settings(), &space()).await;
+    let rig = Rig::of(Some(shared.clone()), database.open().await.stores().counters).running();
+    let who = Who::budget(vec![budget("month", 10_000)]);
+    let lives = rig.admit(&who, 0, 1_000).await.unwrap();
+    let ends = rig.admit(&who, 0, 2_000).await.unwrap();
+    server.kill();
+    away(&shared).await;
+    let denied = rig.admit(&who, 0, 7_001).await.unwrap_err();
+    assert!(matches!(denied, Denied::Budget { used: NanoUsd(3_000), .. }), "{denied:?}");
+    ends.settle(used(0, 500));
+    eventually("it is counted there", || rig.limiter.to_counters.waiting() == 0).await;
+    let denied = rig.admit(&who, 0, 8_501).await.unwrap_err();
+    assert!(matches!(denied, Denied::Budget { used: NanoUsd(1_500), .. }), "{denied:?}");
+    drop(lives);
+}

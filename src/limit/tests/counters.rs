@@ -50,3 +50,33 @@ async fn holds_are_renewed_while_they_live_and_expire_when_they_do_not() {
     rig.settled().await;
     assert_eq!(rig.standing(&who).await, (300, 0));
 }
+
+#[tokio::test]
+async fn many_at_once_sum_the_ledger_once_for_a_budget() {
+    let database = EmptyDatabase::new().await;
+    let rig = Rig::of(None, database.open().await.stores().counters).running();
+    let who = Arc::new(Who::budget(vec![budget("month", 1_000_000)]));
+    let asked = || rig.ledger.asked.load(Ordering::SeqCst);
+    let seeding = rig.limiter.seeding(&who.tenant);
+    // All of them look before the first may bring it up.
+    let turn = seeding.turn().await.unwrap();
+    let mut all = tokio::spawn({
+        let (limiter, who) = (Arc::clone(&rig.limiter), Arc::clone(&who));
+        async move {
+            let one = |n: i64| {
+                let (limiter, who) = (Arc::clone(&limiter), Arc::clone(&who));
+                tokio::spawn(async move { limiter.admit(who.caller(), wish(NOON, 0, n)).await.unwrap() })
+            };
+            let tasks: Vec<_> = (0..40).map(one).collect();
+            for task in tasks {
+                drop(task.await.unwrap());
+            }
+        }
+    });
+    let _ = tokio::time::timeout(Duration::from_millis(300), &mut all).await;
+    let before = asked();
+    drop(turn);
+    all.await.unwrap();
+    // One for them, and one or two of the comparison in the background.
+    assert!(asked() - before <= 3, "{}", asked() - before);
+}

@@ -167,6 +167,8 @@ struct Rig {
     clock: Clock,
     metrics: Arc<Metrics>,
     shutdown: Shutdown,
+    /// Rows of its ledger wait.
+    behind: Arc<AtomicBool>,
 }
 
 impl Rig {
@@ -182,6 +184,8 @@ impl Rig {
         clock: &Clock,
     ) -> Self {
         let (clock, metrics) = (clock.clone(), Arc::new(Metrics::new([], []).unwrap()));
+        let behind = Arc::new(AtomicBool::new(false));
+        let late = Arc::clone(&behind);
         let mut limiter = Limiter::new(LimiterParts {
             redis,
             counters,
@@ -189,12 +193,13 @@ impl Rig {
             clock: clock.clone(),
             metrics: Arc::clone(&metrics),
             settings: settings(),
+            pending: Arc::new(move || late.load(Ordering::SeqCst)),
         });
         if let Some(door) = &mut limiter.door {
             door.time = Some(clock.clone());
         }
         let limiter = Arc::new(limiter);
-        Self { limiter, ledger: Arc::clone(ledger), clock, metrics, shutdown: Shutdown::new() }
+        Self { limiter, ledger: Arc::clone(ledger), clock, metrics, shutdown: Shutdown::new(), behind }
     }
 
     fn local() -> Self {

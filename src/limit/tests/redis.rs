@@ -1,6 +1,7 @@
 //! Several replicas through one Redis.
 
 use super::*;
+use crate::limit::period::Span;
 use crate::limit::plan::Plan;
 use crate::shared::tests::{Server, common, eventually, ready, space};
 
@@ -190,6 +191,54 @@ async fn what_was_lost_while_nobody_looked_is_made_good_when_a_budget_comes_into
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
     panic!("never made good: {:?}", two.standing(&who).await);
+}
+
+#[tokio::test]
+async fn a_counter_is_not_lowered_while_a_replica_has_rows_that_the_ledger_lacks() {
+    let server = Server::start(&[]);
+    let space = space();
+    let one = Rig::of(Some(ready(&server.settings(), &space).await), None).running();
+    let two = Rig::beside(Some(ready(&server.settings(), &space).await), None, &one.ledger, &one.clock).running();
+    let who = Who::budget(vec![budget("month", 10_000)]);
+    two.admit(&who, 0, 1_000).await.unwrap().settle(used(0, 600));
+    two.settled().await;
+    drop(one.admit(&who, 0, 1).await.unwrap());
+    one.settled().await;
+    two.behind.store(true, Ordering::SeqCst);
+    for rig in [&two, &one] {
+        rig.limiter.beat_once().await;
+    }
+    for _ in 0..4 {
+        one.limiter.reconcile().await;
+    }
+    assert_eq!(one.standing(&who).await, (600, 0), "the row may come");
+    two.behind.store(false, Ordering::SeqCst);
+    for rig in [&two, &one] {
+        rig.limiter.beat_once().await;
+    }
+    drop(one.admit(&who, 0, 1).await.unwrap());
+    one.settled().await;
+    for _ in 0..3 {
+        one.limiter.reconcile().await;
+    }
+    assert_eq!(one.standing(&who).await, (0, 0), "no row will");
+}
+
+#[tokio::test]
+async fn what_may_wait_elsewhere_is_raised_in_the_second_round_and_no_further_than_the_first_said() {
+    let one = pair().await.0;
+    let who = Who::budget(vec![budget("month", 10_000)]);
+    let span = Span::of(who.terms.tenant.budgets[0].period, NOON);
+    let key = plan::counter_key(&who.tenant, &who.terms.tenant.budgets[0]);
+    let door = one.limiter.door.as_ref().unwrap();
+    door.seed(&who.tenant, &key, &span, &[(span.charged(), 0)]).await.unwrap();
+    let watched = [(who.tenant.clone(), Arc::clone(&who.terms.tenant))];
+    one.ledger.add(&who, NOON, 500);
+    one.limiter.compare_all(&watched, true).await;
+    assert_eq!(one.standing(&who).await, (0, 0));
+    one.ledger.add(&who, NOON, 30);
+    one.limiter.compare_all(&watched, true).await;
+    assert_eq!(one.standing(&who).await, (500, 0));
 }
 
 #[tokio::test]
