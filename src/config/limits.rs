@@ -15,6 +15,8 @@ pub struct RateSettings {
     pub hold: Duration,
     /// Between two comparisons of counters with the ledger.
     pub reconcile: Duration,
+    /// Longest wait for an answer of the counters in PostgreSQL.
+    pub deadline: Duration,
     /// Share of a hard budget that each key may spend while no counter can be reached.
     pub offline_share: f64,
     /// The most that it may be.
@@ -32,6 +34,7 @@ pub(super) fn read(reader: &mut Reader<'_>) -> RateSettings {
     RateSettings {
         hold: reader.duration("hold", 2 * SECOND, HOUR),
         reconcile: reader.duration("reconcile", SECOND, HOUR),
+        deadline: reader.duration("deadline", Duration::from_millis(10), 5 * SECOND),
         offline_share: reader.number("offline_share", 0.0, 1.0),
         offline_usd: reader.checked("offline_usd", money).unwrap_or_default(),
         queue: usize::try_from(reader.count("queue", 100, 10_000_000)).unwrap_or(usize::MAX),

@@ -260,10 +260,11 @@ impl Out {
     }
 
     fn rates(&mut self, rates: &RateSettings) {
-        let RateSettings { hold, reconcile, offline_share, offline_usd, queue } = rates;
+        let RateSettings { hold, reconcile, deadline, offline_share, offline_usd, queue } = rates;
         self.head("[limits]");
         self.duration("hold", *hold);
         self.duration("reconcile", *reconcile);
+        self.duration("deadline", *deadline);
         self.raw("offline_share", format_args!("{offline_share:?}"));
         self.text("offline_usd", offline_usd);
         self.raw("queue", queue);

@@ -19,8 +19,6 @@ use super::{Allowance, Caller, Denied};
 use crate::clock::UnixMs;
 use crate::store::{BudgetAsk, CounterStore, HoldAsk, Holding};
 
-/// Longest wait of a request for the counters in the database.
-pub(super) const COUNTERS: Duration = Duration::from_millis(100);
 /// Longest wait of a request until it is asked for, in a crowd ([`super::crowd`]).
 pub(super) const TURN: Duration = Duration::from_secs(2);
 /// How long counters in the database, or a ledger, that did not answer are left alone.

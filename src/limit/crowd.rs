@@ -10,7 +10,6 @@ use tokio::sync::oneshot;
 use tokio::sync::oneshot::error::TryRecvError;
 use tokio::time::timeout;
 
-use super::apart::COUNTERS;
 use super::book::lock;
 use super::limiter::Limiter;
 use super::place::Away;
@@ -83,7 +82,7 @@ impl Limiter {
                     }
                     let (asks, answers): (Vec<_>, Vec<_>) =
                         self.crowd.take(tenant).into_iter().map(|waiting| (waiting.ask, waiting.answer)).unzip();
-                    let held = timeout(COUNTERS, counters.hold(&asks, now)).await;
+                    let held = timeout(self.settings.deadline, counters.hold(&asks, now)).await;
                     drop(turn);
                     let (held, away) = match held {
                         Ok(Ok(held)) => (held, Away { gone: false }),

@@ -2,7 +2,6 @@
 
 use tokio::time::timeout;
 
-use super::apart::COUNTERS;
 use super::book::{Settlement, Standing, lock};
 use super::bucket::MOST;
 use super::limiter::Limiter;
@@ -64,7 +63,9 @@ impl Limiter {
             (None, Some(counters)) => {
                 let mut standings = Vec::new();
                 for budget in &plan.budgets {
-                    let asked = timeout(COUNTERS, counters.budget_use(&budget.ask.key, &budget.ask.slots, now)).await;
+                    let asked =
+                        timeout(self.settings.deadline, counters.budget_use(&budget.ask.key, &budget.ask.slots, now))
+                            .await;
                     let used = asked.ok().and_then(Result::ok).flatten().unwrap_or_default();
                     standings.push(Standing { spent: used.spent.into(), held: used.held.into(), first: None });
                 }

@@ -83,15 +83,16 @@ async fn fleet(replicas: usize, shared: Shared) -> Fleet {
         // Everybody asks at once; what a busy machine takes for a decision is not what is tested.
         config.server.deadlines.head = Duration::from_secs(60);
         config.server.deadlines.body_idle = Duration::from_secs(60);
+        config.limits.deadline = Duration::from_secs(5);
         config.redis = match shared {
-            Shared::Redis => Some(redis_settings(redis.clone())),
+            Shared::Redis => Some(redis_settings(&redis)),
             Shared::Postgres => None,
         };
     })
     .await
 }
 
-fn redis_settings(url: RedisUrl) -> remora::config::Redis {
+fn redis_settings(url: &RedisUrl) -> remora::config::Redis {
     let overrides = remora::config::Overrides { redis: Some(url.to_string()), ..Default::default() };
     let config = Config::load(None, std::iter::empty(), &overrides).unwrap_or_else(|problems| panic!("{problems}"));
     let mut settings = config.redis.unwrap();

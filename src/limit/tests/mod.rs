@@ -152,6 +152,7 @@ fn used(tokens: u64, cost: i64) -> Used {
 
 fn settings() -> RateSettings {
     RateSettings {
+        deadline: Duration::from_secs(2),
         hold: Duration::from_secs(30),
         reconcile: Duration::from_secs(3600),
         offline_share: 0.01,
