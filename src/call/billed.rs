@@ -67,3 +67,53 @@ fn prompts(root: &Node<'_>) -> u64 {
     let of_tokens = list.first().is_some_and(|first| matches!(first.value, Value::Number(_)));
     if of_tokens { 1 } else { (list.len() as u64).max(1) }
 }
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use crate::call::Call;
+    use crate::call::tests::limits;
+    use crate::dialect::Dialect;
+
+    #[test]
+    fn what_may_be_billed_counts_every_answer_prompt_and_piece() {
+        let billed = |dialect, body: &str| {
+            Call::read(dialect, &Bytes::from(body.to_owned()), &limits(), 1.0).map(|call| call.billed).unwrap()
+        };
+        let chat = |members: &str| {
+            billed(Dialect::Chat, &format!(r#"{{"model":"m","messages":[{{"role":"user","content":"x"}}]{members}}}"#))
+        };
+        for (members, output, answers) in [
+            ("", None, 1),
+            (r#","max_tokens":5"#, Some(5), 1),
+            (r#","max_tokens":1,"max_completion_tokens":100"#, Some(100), 1),
+            (r#","max_tokens":5,"max_completion_tokens":-1"#, None, 1),
+            (r#","max_tokens":5,"max_completion_tokens":null"#, Some(5), 1),
+            (r#","n":3,"max_tokens":5"#, Some(5), 3),
+        ] {
+            let found = chat(members);
+            assert_eq!((found.output, found.answers), (output, answers), "{members}");
+        }
+        for (members, answers) in [
+            (r#""prompt":"a""#, 1),
+            (r#""prompt":["a","b","c"]"#, 3),
+            (r#""prompt":[[1,2],[3]],"n":2"#, 4),
+            (r#""prompt":[1,2,3]"#, 1),
+            (r#""prompt":"a","n":1,"best_of":8"#, 8),
+        ] {
+            let found = billed(Dialect::Completions, &format!(r#"{{"model":"m",{members}}}"#));
+            assert_eq!(found.answers, answers, "{members}");
+        }
+        // Whatever else is special about the request, and however the member's name is written.
+        let picture = r#"{"type":"image_url","image\u005furl":{"url":"https://x"}}"#;
+        let body = format!(
+            r#"{{"model":"m","seed":1,"tools":[{{"type":"function"}}],"messages":[{{"role":"user","content":[{picture},
+            {{"type":"file","file":{{"file_id":"f"}}}},{{"type":"text","text":"y"}}]}}]}}"#
+        );
+        let found = billed(Dialect::Chat, &body);
+        assert_eq!((found.media, found.media_bytes), (2, picture.len() as u64));
+        let many = r#"{"model":"m","prompt":"a","best_of":1000}"#;
+        assert!(Call::read(Dialect::Completions, &Bytes::from_static(many.as_bytes()), &limits(), 1.0).is_err());
+    }
+}
