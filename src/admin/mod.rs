@@ -1,7 +1,7 @@
 //! The admin plane: health, metrics, and questions about requests and the cache.
 //!
-//! Served by our own listener on its own port; axum only routes. Every route is a line of one table ([`routes`]), which says
-//! whom it needs; [`auth`] sees to it. Errors are RFC 9457 problem details.
+//! Served by our own listener on its own port; axum only routes. Every route is a line of one table (`routes`), which says
+//! whom it needs; `auth` sees to it. Errors are RFC 9457 problem details.
 
 mod alerts;
 mod apply;

@@ -5,7 +5,7 @@
 //! different keys can never share an answer.
 //!
 //! Keys are of two kinds. *Declared* ones are in the configuration file and are any text; they are found by their full keyed
-//! hash. *Virtual* ones are made by this program ([`virtual_key`]) and kept in the store; they are found by the public part
+//! hash. *Virtual* ones are made by this program (`virtual_key`) and kept in the store; they are found by the public part
 //! of them. Both are compared in constant time, and no credential is ever logged or stored.
 
 mod credential;

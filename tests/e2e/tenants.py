@@ -1,12 +1,13 @@
 #!/usr/bin/env python3
 """Ten tenants that were onboarded from one file, each with the OpenAI Python SDK, one of them abusive.
 
-    tenants.py DATA DATABASE SECRETS SECONDS        DATA is a URL without a path, DATABASE the SQLite file, SECRETS the JSON
-                                                    that `remora tenant apply --json` printed
+    tenants.py DATA DATABASE SECRETS SECONDS ELSEWHERE      DATA is a URL without a path, DATABASE the SQLite file, SECRETS the
+                                                            JSON that `remora tenant apply --json` printed
 
-First nine of them ask by themselves for SECONDS, then once more while the tenth, on trial, asks as fast as it can. Nobody but the
-tenth may see a rejection; each bill, summed up from the answers at list prices, must equal the tenant's rows in the ledger. Times are
-printed and decide nothing. The upstream must be `remora simulate`.
+Nine of them ask for SECONDS by themselves; then while the tenth, on trial, asks as fast as it can at ELSEWHERE, another proxy on
+the machine; then while it does so beside them. The second phase tells what sharing the machine costs, the third what sharing the
+proxy costs on top. Nobody but the tenth may see a rejection; each bill, summed up from the answers at list prices, must equal the
+tenant's rows in the ledger. Times are printed and decide nothing. The upstream must be `remora simulate`.
 """
 
 import json
@@ -110,14 +111,14 @@ def abuse(data, key, worker, seconds, results):
     results.put(seen)
 
 
-def run(data, tenants, phase, seconds, abuser=None):
+def run(data, tenants, phase, seconds, abuser=None, flooded_at=None):
     """All tenants at once; what each of them saw."""
     seen = {tenant: Seen() for tenant in tenants}
     threads = [threading.Thread(target=behave, args=(data, tenant, key, phase, seconds, seen[tenant]))
                for tenant, key in tenants.items()]
     flood, results, flooded = [], multiprocessing.Queue(), Seen()
     if abuser:
-        flood = [multiprocessing.Process(target=abuse, args=(data, abuser, worker, seconds, results))
+        flood = [multiprocessing.Process(target=abuse, args=(flooded_at or data, abuser, worker, seconds, results))
                  for worker in range(ABUSERS)]
     for each in flood + threads:
         each.start()
@@ -146,7 +147,7 @@ def ledger(database):
         time.sleep(0.5)
 
 
-def main(data, database, secrets, seconds):
+def main(data, database, secrets, seconds, elsewhere):
     with open(secrets, encoding="utf-8") as file:
         keys = {}
         for secret in json.load(file)["secrets"]:
@@ -154,32 +155,33 @@ def main(data, database, secrets, seconds):
     report = Report()
     report.case("ten tenants have keys", lambda: check(len(keys) == 10, keys.keys()))
     tenth, abuser = ABUSER, keys.pop(ABUSER)
-    alone, _ = run(data, keys, "alone", seconds)
-    beside, flooded = run(data, keys, "beside", seconds, abuser)
+    phases = {"alone": run(data, keys, "alone", seconds)[0]}
+    phases["machine shared"], _ = run(data, keys, "machine", seconds, abuser, elsewhere)
+    phases["proxy shared"], flooded = run(data, keys, "beside", seconds, abuser)
+    totals = {tenant: Seen() for tenant in keys}
+    for seen in phases.values():
+        for tenant in keys:
+            totals[tenant].add(seen[tenant])
 
-    print(f"\n{'tenant':<14}{'answers':>9}{'hits':>6}{'refused':>9}{'p50 ms':>9}{'p99 ms':>9}{'p50 beside':>12}{'p99 beside':>12}")
-    for tenant in keys:
-        both = Seen()
-        both.add(alone[tenant])
-        both.add(beside[tenant])
-        figures = [percentile(seen[tenant].times, share) * 1e3 for seen in (alone, beside) for share in (0.5, 0.99)]
-        print(f"{tenant:<14}{len(both.times):>9}{both.outcomes['HIT']:>6}{sum(both.refused.values()):>9}"
-              f"{figures[0]:>9.1f}{figures[1]:>9.1f}{figures[2]:>12.1f}{figures[3]:>12.1f}")
+    print(f"\n{'tenant':<14}{'answers':>9}{'hits':>6}{'refused':>9}" + "".join(f"{phase + ', p99 ms':>24}" for phase in phases))
+    for tenant, seen in totals.items():
+        figures = "".join(f"{percentile(phase[tenant].times, 0.99) * 1e3:>24.1f}" for phase in phases.values())
+        print(f"{tenant:<14}{len(seen.times):>9}{seen.outcomes['HIT']:>6}{sum(seen.refused.values()):>9}{figures}")
     print(f"{tenth:<14}{len(flooded.times):>9}{flooded.outcomes['HIT']:>6}{sum(flooded.refused.values()):>9}")
-    pooled = [percentile([t for seen in phase.values() for t in seen.times], share) * 1e3
-              for phase in (alone, beside) for share in (0.5, 0.99)]
-    print(f"the nine together: p50 {pooled[0]:.1f} -> {pooled[2]:.1f} ms, p99 {pooled[1]:.1f} -> {pooled[3]:.1f} ms "
-          f"({(pooled[3] / pooled[1] - 1) * 100:+.0f} %)\n")
+    for name, phase in phases.items():
+        times = [time for seen in phase.values() for time in seen.times]
+        print(f"the nine, {name}: p50 {percentile(times, 0.5) * 1e3:.1f} ms, p99 {percentile(times, 0.99) * 1e3:.1f} ms")
+    print()
 
     for tenant in keys:
-        refused = alone[tenant].refused + beside[tenant].refused
+        refused = totals[tenant].refused
         report.case(f"{tenant} sees no rejection", lambda refused=refused: check(not refused, refused))
     report.case(f"{tenth} is held to its limits", lambda: check(
         set(flooded.refused) == {(429, "rate_limit_exceeded")} and flooded.refused.total() > len(flooded.times),
         (len(flooded.times), flooded.refused)))
     rows = ledger(database)
     for tenant in keys:
-        bill = alone[tenant].bill + beside[tenant].bill
+        bill = totals[tenant].bill
         report.case(f"the bill of {tenant} is the sum of its rows",
                     lambda tenant=tenant, bill=bill: check(rows[tenant] == bill > 0, (rows[tenant], bill)))
     report.case(f"so is that of {tenth}", lambda: check(rows[tenth] == flooded.bill, (rows[tenth], flooded.bill)))
@@ -191,4 +193,4 @@ def check(holds, what):
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1], sys.argv[2], sys.argv[3], float(sys.argv[4])))
+    sys.exit(main(sys.argv[1], sys.argv[2], sys.argv[3], float(sys.argv[4]), sys.argv[5]))

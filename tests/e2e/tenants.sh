@@ -2,7 +2,7 @@
 # Ten tenants onboarded from one file into a running proxy, each with the OpenAI Python SDK, one of them abusive. Called by
 # run.sh, which installs the client.
 #
-#   E2E_TENANT_SECONDS=120 tests/e2e/run.sh        how long each of the two phases takes; 10 by default
+#   E2E_TENANT_SECONDS=120 tests/e2e/run.sh        how long each of the three phases takes; 10 by default
 set -euo pipefail
 
 here=$(cd "$(dirname "$0")" && pwd)
@@ -27,7 +27,7 @@ fail() {
 
 mapfile -t ports < <("$python" -c '
 import socket
-held = [socket.create_server(("127.0.0.1", 0)) for _ in range(4)]
+held = [socket.create_server(("127.0.0.1", 0)) for _ in range(7)]
 print(*(s.getsockname()[1] for s in held), sep="\n")')
 data=http://127.0.0.1:${ports[1]}
 admin=http://127.0.0.1:${ports[2]}
@@ -47,6 +47,13 @@ export UPSTREAM_KEY=sk-upstream INITECH_OPENAI_KEY=sk-initech
     --admin-listen "127.0.0.1:${ports[2]}" --rem-listen "127.0.0.1:${ports[3]}" \
     --upstream "http://127.0.0.1:${ports[0]}/v1") >"$scratch/serve.log" 2>&1 &
 pids+=($!)
+# Another proxy, which knows nobody: what the tenth tenant asks there costs the machine and not this proxy.
+elsewhere=http://127.0.0.1:${ports[4]}
+mkdir "$scratch/elsewhere"
+(cd "$scratch/elsewhere" && exec "$remora" serve --config ../remora.toml --listen "127.0.0.1:${ports[4]}" \
+    --admin-listen "127.0.0.1:${ports[5]}" --rem-listen "127.0.0.1:${ports[6]}" \
+    --upstream "http://127.0.0.1:${ports[0]}/v1") >"$scratch/elsewhere.log" 2>&1 &
+pids+=($!)
 for _ in $(seq 300); do
     "$python" -c 'import sys, urllib.request as u; u.urlopen(sys.argv[1], timeout=1)' "$admin/readyz" 2>/dev/null && break
     sleep 0.1
@@ -64,5 +71,5 @@ PYTHON
 # Onboarded, and not open for business yet.
 "$remora" tenant enable tyrell --admin "$admin" || fail "tyrell cannot be enabled"
 
-"$python" "$here/tenants.py" "$data" "$scratch/remora.db" "$scratch/secrets.json" "${E2E_TENANT_SECONDS:-10}" || fail "some cases failed"
+"$python" "$here/tenants.py" "$data" "$scratch/remora.db" "$scratch/secrets.json" "${E2E_TENANT_SECONDS:-10}" "$elsewhere" || fail "some cases failed"
 "$remora" audit verify --admin "$admin"
