@@ -25,12 +25,13 @@ WORKDIR /var/lib/remora
 # Inside a container the data plane must listen on every interface to be reached at all. The admin plane stays on the
 # container's own loopback, where it needs no token. To publish it, give it a token:
 #   -e REMORA__ADMIN__LISTEN=0.0.0.0:8081 -e REMORA__ADMIN__TOKEN_ENV=REMORA_ADMIN_TOKEN -e REMORA_ADMIN_TOKEN=…
+# The REM sidecar stays there, too; every caller of it needs a key. To publish it: -e REMORA__REM__LISTEN=0.0.0.0:8082
 ENV REMORA__SERVER__LISTEN=0.0.0.0:8080
 ENV REMORA__STORE__URL=sqlite:///var/lib/remora/remora.db
 
 # The database and the key file that belongs to it. Back up both.
 VOLUME /var/lib/remora
-EXPOSE 8080 8081
+EXPOSE 8080 8081 8082
 # There is no HEALTHCHECK: the image has no HTTP client. Probe /readyz of the admin plane from the orchestrator.
 # SIGTERM drains for up to server.drain (120 s): stop with `docker stop --time 130`, or lower the drain.
 STOPSIGNAL SIGTERM

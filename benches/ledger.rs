@@ -53,8 +53,12 @@ fn row(number: u64) -> LedgerRow {
         ttft_us: Some(1_790),
         overhead_us: 1_840,
         cost_nano_usd: None,
+        embedding_nano_usd: None,
+        saved_gross_nano_usd: None,
         saved_nano_usd: None,
         price_version: None,
+        service: None,
+        attempts: Vec::new(),
     }
 }
 

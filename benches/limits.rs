@@ -140,6 +140,7 @@ async fn case(name: &'static str, upstream: &str, limited: bool, redis: Option<&
         limiter,
         prices: Arc::new(PriceBook::load(None)?),
         pricing: config.prices.clone(),
+        savings: config.savings.clone(),
         shutdown: Shutdown::new(),
     }));
     if redis.is_some() {

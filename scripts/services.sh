@@ -5,6 +5,7 @@
 #   scripts/services.sh status            says what runs; fails if nothing does
 #   scripts/services.sh stop              stops both; the data stays
 #   scripts/services.sh wipe              stops both and deletes their data
+#   eval "$(scripts/services.sh prometheus)"   sets REMORA_PROMETHEUS_BIN, where prometheus and promtool are; starts nothing
 #
 # A DATABASE_URL or REDIS_URL that is set already is used as it is and nothing is started for it; the programs are
 # installed all the same, for tests that stop and start servers of their own. Everything lives below
@@ -89,6 +90,36 @@ start_redis() {
   echo "redis://127.0.0.1:$REDIS_PORT"
 }
 
+# Debian's package, unpacked and not installed: its service must not run, and no rights are needed. Where there is no apt, a
+# Prometheus in the PATH does.
+prometheus_bin() {
+  local found unpacked=$HOME_DIR/prometheus/usr/bin
+  found=$(command -v promtool || true)
+  if [ -n "$found" ] && [ -x "$(dirname "$found")/prometheus" ]; then
+    dirname "$found"
+    return
+  fi
+  if [ ! -x "$unpacked/promtool" ]; then
+    command -v apt-get >/dev/null || {
+      say "prometheus and promtool are not in the PATH, and there is no apt-get to fetch Debian's package prometheus with"
+      return 1
+    }
+    say "== unpacking Prometheus into $HOME_DIR/prometheus"
+    local fetched
+    fetched=$(mktemp -d)
+    (
+      cd "$fetched"
+      apt-get download -qq prometheus >&2 || { as_root apt-get update -qq >&2 && apt-get download -qq prometheus >&2; }
+      for package in ./*.deb; do dpkg -x "$package" "$fetched/unpacked"; done
+      mkdir -p "$HOME_DIR"
+      rm -rf "$HOME_DIR/prometheus"
+      mv "$fetched/unpacked" "$HOME_DIR/prometheus"
+    )
+    rm -rf "$fetched"
+  fi
+  echo "$unpacked"
+}
+
 stop() {
   [ ! -x "$PG_BIN/pg_ctl" ] || as_nobody "$PG_BIN/pg_ctl" -D "$PG_DATA" -m fast -w stop >/dev/null 2>&1 || true
   ! command -v redis-cli >/dev/null || redis-cli -p "$REDIS_PORT" shutdown nosave >/dev/null 2>&1 || true
@@ -122,12 +153,16 @@ status)
   exit $running
   ;;
 stop) stop ;;
+prometheus)
+  bin=$(prometheus_bin)
+  echo "export REMORA_PROMETHEUS_BIN='$bin'"
+  ;;
 wipe)
   stop
   rm -rf "$PG_DATA" "$HOME_DIR/redis"
   ;;
 *)
-  say "usage: $0 start|status|stop|wipe"
+  say "usage: $0 start|status|stop|wipe|prometheus"
   exit 2
   ;;
 esac

@@ -4,11 +4,15 @@
 //! cache beside warming the embedder, then serve. Stop: not ready → the data plane drains while the admin plane still
 //! answers → the admin plane closes → queued writes reach the store.
 
+mod fault;
+mod month;
 mod open;
 mod reload;
+mod rem;
 mod secret;
 mod semantic;
 mod shadow;
+mod traces;
 mod upkeep;
 
 use std::net::SocketAddr;
@@ -17,34 +21,36 @@ use std::time::{Duration, Instant};
 
 use tokio::task::JoinHandle;
 
+pub use self::fault::StartError;
+use self::month::MonthWatch;
 use self::reload::Reloader;
 pub use self::reload::Source;
 use self::secret::Held;
 pub use self::secret::SecretError;
 use self::semantic::{embedder, guards, warm, weights};
 use self::shadow::Mirroring;
+use self::traces::Tracing;
 use self::upkeep::{Gauges, Replicas, sweep, upkeep};
 use crate::admin::{self, Admin, Guesses, Readiness, Reload};
 use crate::alert::{self, Alerts, Live};
-use crate::cache::decide::{UnknownGuard, WeightsError};
-use crate::cache::{self, Cache, Follower, LoadError, SharedTier};
+use crate::cache::{self, Cache, Follower, SharedTier};
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::embed::Embedder;
 use crate::ids::TenantId;
 use crate::limit::{Limiter, LimiterParts, Pending};
 use crate::pipeline::{self, DataPlane};
-use crate::price::{PriceBook, PriceError};
-use crate::server::{BindError, DrainReport, Listener, Shutdown};
-use crate::shared::{Shared, SharedError};
+use crate::price::PriceBook;
+use crate::server::{DrainReport, Listener, Shutdown};
+use crate::shared::Shared;
 use crate::store::{
-    Database, Journal, JournalError, JournalSettings, SealError, Sealed, StoreError, Stores, TenantRow, Unwritten,
-    Writer, WriterHandle, WriterSizes,
+    Database, Journal, JournalSettings, Sealed, StoreError, Stores, TenantRow, Unwritten, Writer, WriterHandle,
+    WriterSizes,
 };
 use crate::task;
-use crate::telemetry::metrics::{Metrics, MetricsError};
+use crate::telemetry::metrics::Metrics;
 use crate::tenant::{Directory, Noted};
-use crate::upstream::{SetupError, Upstream};
+use crate::upstream::Upstream;
 
 /// Ledger rows that may wait to be written: over a minute of the fastest traffic measured.
 const LEDGER_QUEUE: usize = 65_536;
@@ -57,50 +63,6 @@ const ADMIN_DRAIN: Duration = Duration::from_secs(1);
 
 /// Time for counting what the last requests have used.
 const SETTLE: Duration = Duration::from_secs(2);
-
-/// Why the program cannot start. Every text says what to do.
-#[derive(Debug, thiserror::Error)]
-pub enum StartError {
-    /// A listener cannot be bound.
-    #[error(transparent)]
-    Bind(#[from] BindError),
-    /// The database cannot be used.
-    #[error(transparent)]
-    Store(#[from] StoreError),
-    /// The cache cannot be loaded.
-    #[error(transparent)]
-    Load(#[from] LoadError),
-    /// The upstream cannot be used as configured.
-    #[error(transparent)]
-    Upstream(#[from] SetupError),
-    /// `[prices] file` cannot be used.
-    #[error(transparent)]
-    Prices(#[from] PriceError),
-    /// The metrics cannot be set up.
-    #[error(transparent)]
-    Metrics(#[from] MetricsError),
-    /// `cache.guards_off` names a guard that does not exist.
-    #[error("cache.guards_off: {0}")]
-    Guard(#[from] UnknownGuard),
-    /// `cache.weights_file` cannot be used.
-    #[error("cache.weights_file: {0}")]
-    Weights(#[from] WeightsError),
-    /// Somebody cannot be told as configured.
-    #[error(transparent)]
-    Alerts(#[from] alert::SetupError),
-    /// Redis cannot be used as configured.
-    #[error("[redis] {0}")]
-    Shared(#[from] SharedError),
-    /// The ledger journal cannot be kept.
-    #[error(transparent)]
-    Journal(#[from] JournalError),
-    /// Data cannot be sealed or opened.
-    #[error(transparent)]
-    Seal(#[from] SealError),
-    /// The secret that keys all hashes cannot be had.
-    #[error(transparent)]
-    Secret(#[from] SecretError),
-}
 
 /// Age of a ledger row that waits, from which on rows are missing in the ledger rather than on their way.
 const LATE: Duration = Duration::from_secs(5);
@@ -121,6 +83,8 @@ pub struct App {
     pub data: SocketAddr,
     /// Address of the admin plane.
     pub admin: SocketAddr,
+    /// Address of the REM sidecar, if there is one.
+    pub rem: Option<SocketAddr>,
     /// The series.
     pub metrics: Arc<Metrics>,
     /// The cache.
@@ -134,11 +98,13 @@ pub struct App {
     drain: Duration,
     data_plane: JoinHandle<DrainReport>,
     admin_plane: JoinHandle<DrainReport>,
+    rem_plane: Option<JoinHandle<DrainReport>>,
     tasks: Vec<JoinHandle<()>>,
     limiter: Arc<Limiter>,
     writer: WriterHandle,
     writing: JoinHandle<Unwritten>,
     mirroring: Option<Mirroring>,
+    traces: Option<Tracing>,
     directory: Arc<Directory>,
     reloader: Option<Arc<Reloader>>,
     database: Database,
@@ -180,12 +146,14 @@ impl App {
         let admin =
             Listener::bind(config.admin.listen, config.admin.tls.as_ref(), &admin_limits, &config.server.deadlines)?
                 .with_error_body(admin::problem, admin::PROBLEM_TYPE);
+        let sidecar = rem::bind(&config)?;
         let upstream = Arc::new(Upstream::new(&config.upstream)?);
         let prices = Arc::new(PriceBook::load(config.prices.file.as_deref())?);
         let metrics = Arc::new(Metrics::new(
             config.tenants.iter().map(|tenant| tenant.name.clone()),
             config.telemetry.models.iter().cloned(),
         )?);
+        let traces = Tracing::begin(&config, &clock, &metrics)?;
 
         let database = open::database(&config.store).await?;
         let stores = database.stores();
@@ -246,7 +214,7 @@ impl App {
         let directory = Arc::new(directory);
         let reloader = replace.source.map(|source| {
             let (directory, audit) = (Arc::clone(&directory), Arc::clone(&stores.audit));
-            Arc::new(Reloader::new(source, config.clone(), directory, audit, clock.clone()))
+            Arc::new(Reloader::new(source, config.clone(), directory, Arc::clone(&prices), audit, clock.clone()))
         });
         let limiter = Arc::new(Limiter::new(LimiterParts {
             redis: shared.clone(),
@@ -269,6 +237,7 @@ impl App {
             limiter: Arc::clone(&limiter),
             prices,
             pricing: config.prices.clone(),
+            savings: config.savings.clone(),
             shutdown: shutdown.clone(),
         }));
         // Before the cache is loaded, so that no change falls between.
@@ -301,12 +270,13 @@ impl App {
             token: config.admin.token.clone(),
             directory: Arc::clone(&directory),
             limiter: Arc::clone(&limiter),
+            savings: config.savings.clone(),
             alerts: Arc::clone(&alerts),
             reload: reloader.clone().map(|reloader| reloader as Arc<dyn Reload>),
             guesses: Arc::new(Guesses::default()),
         };
         let (data_address, admin_address) = (data.local_addr(), admin.local_addr());
-        let (data_stats, admin_stats) = (data.stats(), admin.stats());
+        let (data_stats, admin_stats, rem_stats) = (data.stats(), admin.stats(), sidecar.as_ref().map(Listener::stats));
         let admin_plane = serve_admin(admin, admin_state, admin_shutdown.clone());
 
         open::patiently(&config.store, || declare(&config, &stores, &clock)).await?;
@@ -322,6 +292,19 @@ impl App {
         }
         tracing::info!(entries = loaded, learners, took_ms = began.elapsed().as_millis(), "cache loaded");
 
+        let beside = rem::Beside {
+            config: &config,
+            stores: &stores,
+            embedder: &embedder,
+            directory: &directory,
+            limiter: &limiter,
+            metrics: &metrics,
+            clock: &clock,
+            shutdown: &shutdown,
+        };
+        let filling = rem::filling(&beside);
+        let sidecar = rem::serve(sidecar, &beside);
+        let (rem, rem_plane) = sidecar.map(|serving| (serving.address, serving.plane)).unzip();
         let data_plane = serve_data(data, plane, shutdown.clone());
         let mut tasks = vec![
             task::spawn("index", &metrics, upkeep(Arc::clone(&cache), shutdown.clone())),
@@ -331,9 +314,11 @@ impl App {
                 sweep(Gauges {
                     cache: Arc::clone(&cache),
                     metrics: Arc::clone(&metrics),
+                    directory: Arc::clone(&directory),
                     writer: writer.clone(),
                     server: data_stats,
                     admin: admin_stats,
+                    rem: rem_stats,
                     server_panics: 0,
                     shadow,
                     replicas: Replicas {
@@ -341,14 +326,18 @@ impl App {
                         changes: stores.changes.clone(),
                         shared: shared.clone(),
                     },
-                    clock,
+                    usage: Arc::clone(&stores.usage),
+                    clock: clock.clone(),
                     shutdown: admin_shutdown.clone(),
                 }),
             ),
         ];
+        tasks.extend(filling.map(|filling| task::spawn("rem", &metrics, filling)));
         tasks.push(task::spawn("limits", &metrics, Arc::clone(&limiter).run(admin_shutdown.clone())));
         // Until the admin plane ends, for a drain may take long.
         tasks.push(task::spawn("alerts", &metrics, alerts.run(admin_shutdown.clone())));
+        let month = MonthWatch::new(&stores, Arc::clone(&metrics), clock, config.savings.target);
+        tasks.push(task::spawn("month", &metrics, month.run(admin_shutdown.clone())));
         tasks.push(task::spawn("directory", &metrics, Arc::clone(&directory).run()));
         if let Some(reloader) = &reloader {
             tasks.push(task::spawn("reload", &metrics, Arc::clone(reloader).watch()));
@@ -366,10 +355,12 @@ impl App {
             tasks.push(task::spawn("replicas", &metrics, follower.run(woken)));
         }
         readiness.set(true);
-        tracing::info!(data = %data_address, admin = %admin_address, took_ms = began.elapsed().as_millis(), "ready");
+        let (took_ms, sidecar) = (began.elapsed().as_millis(), rem.map(tracing::field::display));
+        tracing::info!(data = %data_address, admin = %admin_address, rem = sidecar, took_ms, "ready");
         Ok(Self {
             data: data_address,
             admin: admin_address,
+            rem,
             metrics,
             cache,
             stores,
@@ -379,11 +370,13 @@ impl App {
             drain: config.server.drain,
             data_plane,
             admin_plane,
+            rem_plane,
             tasks,
             limiter,
             writer,
             writing,
             mirroring,
+            traces,
             directory,
             reloader,
             database,
@@ -428,6 +421,9 @@ impl App {
         self.trigger(drain);
         tracing::info!(bound_s = drain.as_secs(), "draining: no new connections, open requests run on");
         closed("data", self.data_plane).await;
+        if let Some(plane) = self.rem_plane {
+            closed("rem", plane).await;
+        }
         // What has ended is counted where the others see it; what is not now, they learn from the ledger.
         if !self.limiter.flush(SETTLE).await {
             tracing::warn!("not all that requests have used is counted yet; the ledger has it");
@@ -451,6 +447,9 @@ impl App {
                 rows_left_in_journal = spooled,
                 "write queue emptied"
             );
+        }
+        if let Some(traces) = self.traces {
+            traces.end().await;
         }
         if let Some(mirroring) = self.mirroring {
             mirroring.end().await;

@@ -4,8 +4,21 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use jiff::tz::Offset;
+use jiff::{Timestamp, ToSpan};
+
 /// Milliseconds since the Unix epoch, UTC.
 pub type UnixMs = u64;
+
+/// The month in UTC that a time is in: its start and that of the next. `None` for times that no calendar has.
+pub fn utc_month(at: UnixMs) -> Option<(UnixMs, UnixMs)> {
+    let at = Timestamp::from_millisecond(i64::try_from(at).ok()?).ok()?;
+    let first = Offset::UTC.to_datetime(at).date().first_of_month();
+    let start = |day: jiff::civil::Date| {
+        u64::try_from(Offset::UTC.to_timestamp(day.at(0, 0, 0, 0)).ok()?.as_millisecond()).ok()
+    };
+    Some((start(first)?, start(first.checked_add(1.month()).ok()?)?))
+}
 
 /// The one source of wall-clock time: the system's, or one that a test sets by hand.
 #[derive(Clone, Debug, Default)]

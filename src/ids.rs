@@ -72,6 +72,11 @@ ulid_id! {
     AuditId
 }
 
+ulid_id! {
+    /// One row of the REM data: a resource, an entity or a moment; or a request, whose id it then is.
+    RemId
+}
+
 /// The text is not a ULID (26 characters of Crockford's base 32).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("not an id: expected 26 characters of base 32, as in 01J9ZQ4W7Y8N3T5V6X0A1B2C3D")]

@@ -20,6 +20,7 @@ pub mod json;
 pub mod limit;
 pub mod pipeline;
 pub mod price;
+pub mod rem;
 pub mod replay;
 pub mod server;
 pub mod shared;

@@ -78,7 +78,8 @@ fn serve(place: &TempDir, upstream: SocketAddr, mode: &str) -> Result<(Process, 
     let cache = format!("[cache]\nmode = \"{mode}\"\n[cache.audit]\nrate = 0.0\n");
     std::fs::write(&config, format!("{cache}\n[embedding]\ndeadline = \"5s\"\n"))?;
     let mut command = Command::new(REMORA);
-    command.args(["serve", "--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0", "--upstream"]);
+    command.args(["serve", "--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0"]);
+    command.args(["--rem-listen", "127.0.0.1:0", "--upstream"]);
     command.arg(format!("http://{upstream}/v1")).arg("--config").arg(&config);
     command.arg("--store").arg(format!("sqlite://{}", place.path().join("remora.db").display()));
     let mut remora = Process::start(&mut command, place.path().join("remora.log"))?;

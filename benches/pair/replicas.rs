@@ -48,6 +48,7 @@ impl Replica {
         std::fs::write(&config, CONFIG)?;
         let mut command = Command::new(REMORA);
         command.args(["serve", "--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0"]);
+        command.args(["--rem-listen", "127.0.0.1:0"]);
         command.arg("--upstream").arg(format!("http://{upstream}/v1")).arg("--config").arg(&config);
         command.args(["--store", &services.postgres, "--redis", &services.redis]).current_dir(place.path());
         let mut process = Process::start(&mut command, place.path().join(format!("{name}.log")))?;

@@ -55,6 +55,7 @@ pub(crate) fn start(place: &Path, url: &str) -> Result<Start, Fault> {
     std::fs::write(&config, CONFIG)?;
     let mut command = Command::new(REMORA);
     command.args(["serve", "--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0"]);
+    command.args(["--rem-listen", "127.0.0.1:0"]);
     command.args(["--upstream", "http://127.0.0.1:9/v1", "--store", url, "--config"]).arg(&config);
     command.current_dir(place);
     let began = Instant::now();

@@ -6,17 +6,20 @@
 //! what upstream bills is known to the task even when the client has left.
 
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
+
+use http::HeaderMap;
 
 use crate::cache::outcome::{Outcome, Reason, Tier};
 use crate::clock::{Clock, UnixMs};
 use crate::config::NanoUsd;
 use crate::ids::{EntryId, RequestId};
 use crate::limit::{Allowance, Hold, Used};
-use crate::price::Price;
-use crate::store::{LedgerRow, LedgerSlot, Tokens, WriterHandle};
+use crate::price::{Price, PromptCache, Service};
+use crate::store::{Attempt, LedgerRow, LedgerSlot, Tokens, WriterHandle};
 use crate::telemetry::metrics::Metrics;
+use crate::telemetry::trace::{Marks, Open, Stage, Trace};
 
 /// A request under way.
 #[derive(Clone)]
@@ -26,14 +29,19 @@ struct Inner {
     state: Mutex<State>,
     started: Instant,
     metrics: Arc<Metrics>,
+    /// Where its stages are marked, if spans are made of them.
+    trace: OnceLock<Trace>,
 }
 
 struct State {
     row: LedgerRow,
     slot: Option<LedgerSlot>,
-    price: Option<Price>,
-    /// It was asked whether the request may cost something.
-    charged: bool,
+    price: Option<Arc<Price>>,
+    /// Calls upstream are checks of a hit.
+    check: bool,
+    /// What was not paid because the cache answered; not known (`None`) if there is no price or nobody told the usage.
+    saved: Option<NanoUsd>,
+    clock: Clock,
     hold: Option<Hold>,
     allowance: Allowance,
     cacheable: bool,
@@ -84,14 +92,20 @@ impl Record {
             ttft_us: None,
             overhead_us: 0,
             cost_nano_usd: None,
+            embedding_nano_usd: None,
+            saved_gross_nano_usd: None,
             saved_nano_usd: None,
             price_version: None,
+            service: None,
+            attempts: Vec::new(),
         };
         let state = State {
             row,
             slot,
             price: None,
-            charged: false,
+            check: false,
+            saved: Some(NanoUsd(0)),
+            clock: clock.clone(),
             hold: None,
             allowance: Allowance::default(),
             cacheable: false,
@@ -101,7 +115,27 @@ impl Record {
             finished: None,
             first_byte: None,
         };
-        Self(Arc::new(Inner { state: Mutex::new(state), started: Instant::now(), metrics: Arc::clone(metrics) }))
+        let (metrics, started, trace) = (Arc::clone(metrics), Instant::now(), OnceLock::new());
+        Self(Arc::new(Inner { state: Mutex::new(state), started, metrics, trace }))
+    }
+
+    /// Decides whether spans are made of the request, by its headers or by chance.
+    pub fn trace(&self, headers: &HeaderMap) {
+        let tracer = self.0.metrics.tracer();
+        if let Some(trace) = tracer.and_then(|tracer| tracer.begin(self.id(), headers, self.0.started)) {
+            let _ = self.0.trace.set(trace);
+        }
+    }
+
+    /// Where stages of the request are marked.
+    pub fn marks(&self) -> Marks {
+        Marks::of(self.0.trace.get())
+    }
+
+    /// Begins a stage, which ends when what is returned is dropped.
+    #[must_use = "a stage ends when this is dropped"]
+    pub fn stage(&self, stage: Stage) -> Open {
+        self.marks().stage(stage)
     }
 
     /// Identity of the request.
@@ -152,13 +186,37 @@ impl Record {
 
     /// What upstream takes for this request, and what is held for it. The hold is settled with the cost in the row, when the
     /// row is written: so counters and ledger say the same.
-    pub fn charge(&self, price: Option<(Price, &str)>, hold: Hold) {
+    pub fn charge(&self, price: Option<Arc<Price>>, hold: Hold) {
         self.allow(hold.allowance());
         let mut state = self.state();
-        state.price = price.map(|(price, _)| price);
-        state.row.price_version = price.map(|(_, version)| version.to_owned());
-        state.charged = true;
+        state.row.price_version = price.as_ref().map(|price| price.version.to_string());
+        state.price = price;
         state.hold = Some(hold);
+    }
+
+    /// What upstream takes for this request, if that is known.
+    pub fn price(&self) -> Option<Arc<Price>> {
+        self.state().price.clone()
+    }
+
+    /// Whether a hard budget holds what it may cost at most.
+    pub fn is_held(&self) -> bool {
+        let state = self.state();
+        state.price.is_some() && state.hold.as_ref().is_some_and(Hold::is_hard)
+    }
+
+    /// The price of a request that was let through without one, once its answer has told what it was for.
+    pub fn priced(&self, price: Arc<Price>) {
+        let mut state = self.state();
+        if state.price.is_none() {
+            state.row.price_version = Some(price.version.to_string());
+            state.price = Some(price);
+        }
+    }
+
+    /// All calls upstream are checks of a hit.
+    pub fn check(&self) {
+        self.state().check = true;
     }
 
     /// The request goes upstream now.
@@ -166,6 +224,9 @@ impl Record {
         let mut state = self.state();
         state.row.upstream = Some(name.to_owned());
         state.upstream_sent = Some(Instant::now());
+        let kind = if state.check { "check" } else { "completion" };
+        let model = state.row.model_asked.clone();
+        state.attempt(kind, name, model);
     }
 
     /// Upstream's head came, or its failure (`None`).
@@ -174,6 +235,10 @@ impl Record {
         let waited = state.upstream_sent.map_or(Duration::ZERO, |sent| sent.elapsed());
         state.upstream_wait += waited;
         state.row.upstream_status = status;
+        if let Some(attempt) = state.row.attempts.last_mut() {
+            attempt.status = status;
+            attempt.latency_us = micros(waited);
+        }
         if let Some(name) = &state.row.upstream {
             self.0.metrics.upstream(name, status, waited);
         }
@@ -184,19 +249,53 @@ impl Record {
         self.state().upstream_wait += waited;
     }
 
-    /// Tokens and where their number comes from: `billed`, `estimated` or `replayed`. Where upstream is asked twice for
-    /// one request, both count.
+    /// Tokens of the call upstream that is under way, and where their number comes from: `billed`, `estimated`, or `unknown` if
+    /// upstream bills and nobody can tell. Where upstream is asked twice for one request, both count.
     pub fn tokens(&self, tokens: Tokens, source: &'static str) {
         let mut state = self.state();
-        let before = state.row.tokens;
-        state.row.tokens = Tokens {
-            input: before.input.saturating_add(tokens.input),
-            cache_read: before.cache_read.saturating_add(tokens.cache_read),
-            cache_write: before.cache_write.saturating_add(tokens.cache_write),
-            output: before.output.saturating_add(tokens.output),
-            reasoning: before.reasoning.saturating_add(tokens.reasoning),
-        };
+        state.row.tokens = state.row.tokens.plus(&tokens);
         state.row.tokens_source = Some(source.into());
+        let service = state.row.service.clone();
+        if let Some(attempt) = state.row.attempts.last_mut() {
+            attempt.tokens = attempt.tokens.plus(&tokens);
+            attempt.tokens_source = Some(source.into());
+            attempt.service = service;
+        }
+    }
+
+    /// The answer comes from the cache, or from a call that another request pays for. `usage` is what that was billed for, if
+    /// anybody told; at `price`, for the service that was asked for, and with what the provider's prompt cache would have taken
+    /// off, it was saved now.
+    pub fn replayed(&self, usage: Option<Tokens>, price: Option<&Price>, service: Service, cache: PromptCache) {
+        let mut state = self.state();
+        if let Some(tokens) = usage {
+            state.row.tokens = tokens;
+            state.row.tokens_source = Some("replayed".into());
+        }
+        state.row.price_version = price.map(|price| price.version.to_string());
+        state.row.service = service.as_str().map(Into::into);
+        state.saved = usage.zip(price).map(|(told, price)| price.cost(&price.without_us(&told, cache), service));
+    }
+
+    /// A vector of the prompt was paid for.
+    pub fn embedded(&self, model: &str, tokens: u64, told: bool, price: Option<&Price>) {
+        let mut state = self.state();
+        let tokens = Tokens { input: tokens, ..Tokens::default() };
+        state.attempt("embedding", "embedding", Some(model.to_owned()));
+        if let Some(attempt) = state.row.attempts.last_mut() {
+            attempt.tokens = tokens;
+            attempt.tokens_source = Some(if told { "billed" } else { "estimated" }.into());
+            attempt.status = Some(200);
+            attempt.cost_nano_usd = price.map(|price| price.cost(&tokens, Service::Standard).0);
+            attempt.price_version = price.map(|price| price.version.to_string());
+        }
+    }
+
+    /// What the request has cost and saved, as far as it is known by now, net and in nano-dollars.
+    pub fn money(&self) -> (Option<i64>, Option<i64>) {
+        let mut state = self.state();
+        state.rate();
+        (state.row.cost_nano_usd, state.row.saved_nano_usd)
     }
 
     /// The head of the reply is ready.
@@ -233,13 +332,60 @@ impl Record {
 }
 
 impl State {
+    fn attempt(&mut self, kind: &'static str, upstream: &str, model: Option<String>) {
+        let number = u16::try_from(self.row.attempts.len()).unwrap_or(u16::MAX).saturating_add(1);
+        self.row.attempts.push(Attempt {
+            number,
+            kind: kind.into(),
+            started_at: self.clock.now_ms(),
+            upstream: upstream.to_owned(),
+            model,
+            status: None,
+            latency_us: 0,
+            tokens: Tokens::default(),
+            tokens_source: None,
+            service: None,
+            cost_nano_usd: Some(0),
+            price_version: None,
+        });
+    }
+
+    /// Fills in what is money: of each call, and of the row as their sum.
+    fn rate(&mut self) {
+        let row = &mut self.row;
+        let (mut cost, mut embedding) = (Some(0_i64), Some(0_i64));
+        for attempt in &mut row.attempts {
+            if attempt.kind == "embedding" {
+                embedding = embedding.zip(attempt.cost_nano_usd).map(|(sum, more)| sum.saturating_add(more));
+                continue;
+            }
+            if let Some(source) = attempt.tokens_source.as_deref() {
+                let price = self.price.as_deref().filter(|_| source != "unknown");
+                let billed = |price: &Price| price.billed(&attempt.tokens, attempt.service.as_deref());
+                attempt.cost_nano_usd = price.and_then(billed).map(|cost| cost.0);
+                attempt.price_version = price.map(|price| price.version.to_string());
+            }
+            cost = cost.zip(attempt.cost_nano_usd).map(|(sum, more)| sum.saturating_add(more));
+        }
+        let gross = self.saved.map(|saved| saved.0);
+        let check = if self.check { cost } else { Some(0) };
+        row.cost_nano_usd = cost;
+        row.embedding_nano_usd = embedding;
+        row.saved_gross_nano_usd = gross;
+        row.saved_nano_usd = gross
+            .zip(embedding)
+            .zip(check)
+            .map(|((gross, embedding), check)| gross.saturating_sub(embedding).saturating_sub(check));
+    }
+
     /// Fills in what follows from the times, and shortens what callers and upstream may have made long.
     fn complete(&mut self, total: Duration) {
         let Self { row, .. } = self;
         row.latency_us = micros(self.finished.unwrap_or(total));
         row.ttft_us = self.first_byte.map(micros);
-        row.cost_nano_usd = if self.charged { cost(row, self.price) } else { Some(0) };
         row.overhead_us = micros(self.replied.unwrap_or(total).saturating_sub(self.upstream_wait));
+        self.rate();
+        let Self { row, .. } = self;
         if self.slot.is_some() {
             for text in [&mut row.user, &mut row.model_asked, &mut row.model_answered].into_iter().flatten() {
                 shorten(text);
@@ -259,9 +405,15 @@ impl Drop for Inner {
         if state.finished.is_none() && state.row.outcome != Outcome::Failed.as_str() {
             state.row.outcome = Outcome::Cancelled.as_str().into();
         }
-        state.complete(self.started.elapsed());
+        let total = self.started.elapsed();
+        state.complete(total);
         self.metrics.in_flight().fetch_sub(1, Ordering::Relaxed);
-        self.metrics.request(&state.row, state.cacheable);
+        // The word of a caller who is not known decides nothing: anybody could fill the queue.
+        let trace = self.trace.take().filter(|trace| state.row.tenant.is_some() || trace.is_by_chance());
+        self.metrics.request_of(&state.row, state.cacheable, trace.as_ref().map(Trace::id));
+        if let Some(trace) = trace {
+            trace.end(&state.row, state.replied, state.finished.unwrap_or(total));
+        }
         if let Some(slot) = state.slot.take() {
             slot.send(state.row.clone());
         }
@@ -273,22 +425,9 @@ impl Drop for Inner {
     }
 }
 
-/// What the request cost. Nothing if upstream was not asked; not known (`None`) if there is no price.
-fn cost(row: &LedgerRow, price: Option<Price>) -> Option<i64> {
-    if row.upstream.is_none() {
-        return Some(0);
-    }
-    let used = matches!(row.tokens_source.as_deref(), Some("billed" | "estimated"));
-    price.map(|price| if used { price.cost(&row.tokens).0 } else { 0 })
-}
-
 /// Tokens that upstream has worked on.
 fn upstream_tokens(row: &LedgerRow) -> u64 {
-    let t = row.tokens;
-    if row.upstream.is_none() {
-        return 0;
-    }
-    [t.input, t.cache_read, t.cache_write, t.output, t.reasoning].into_iter().fold(0, u64::saturating_add)
+    if row.upstream.is_none() { 0 } else { row.tokens.sum() }
 }
 
 /// Longest text of callers or of upstream in a row, bytes. Anybody may send megabytes as the `user` of a request; a row

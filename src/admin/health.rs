@@ -2,9 +2,10 @@
 
 use axum::extract::State;
 use axum::response::IntoResponse;
-use http::{StatusCode, header};
+use http::{HeaderMap, StatusCode, header};
 
 use super::Admin;
+use crate::telemetry::openmetrics;
 
 /// The process answers.
 pub(super) async fn live() -> &'static str {
@@ -22,7 +23,13 @@ pub(super) async fn ready(State(state): State<Admin>) -> impl IntoResponse {
     (StatusCode::OK, "ready\n")
 }
 
-/// Prometheus text format.
-pub(super) async fn metrics(State(state): State<Admin>) -> impl IntoResponse {
-    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], state.metrics.render())
+/// The series, in the text format that the scraper prefers.
+pub(super) async fn metrics(State(state): State<Admin>, headers: HeaderMap) -> impl IntoResponse {
+    let accepts = headers.get_all(header::ACCEPT).iter().filter_map(|value| value.to_str().ok()).collect::<Vec<_>>();
+    let (kind, text) = if openmetrics::prefers_openmetrics(&accepts.join(",")) {
+        (openmetrics::OPENMETRICS, state.metrics.render_openmetrics())
+    } else {
+        (openmetrics::CLASSIC, state.metrics.render())
+    };
+    ([(header::CONTENT_TYPE, kind), (header::VARY, "accept")], text)
 }

@@ -1,5 +1,7 @@
 //! Virtual keys: made, shown once, changed, rotated with an overlap, revoked.
 
+use std::collections::BTreeSet;
+
 use axum::Json;
 use axum::extract::{Path, State};
 use http::StatusCode;
@@ -8,11 +10,12 @@ use serde_json::{Value, json};
 use super::auth::Who;
 use super::change::{Note, Plan, change, declared, image, taken};
 use super::forms::{Body, Members, duration_ms, name, unprocessable};
+use super::tenant_data::forget_sql;
 use super::tenants::{no_chance, text};
 use super::{Admin, Problem, leftovers};
 use crate::clock::UnixMs;
 use crate::config::{KeySpec, Secret, TenantKey, Wrong};
-use crate::ids::TenantId;
+use crate::ids::{KeyId, TenantId};
 use crate::store::{DirectoryWrite, KeyRow};
 use crate::tenant::{Kind, Minted, mint};
 
@@ -132,15 +135,20 @@ pub(super) async fn revoke(
     who: Who,
 ) -> Result<Json<Value>, Problem> {
     let tenant = TenantId::new(tenant);
-    let ids = change(&state, &who, |now| {
+    let (ids, names) = change(&state, &who, |now| {
         let (rows, _) = now.keys(&state, &tenant, &key)?;
         let note =
             |row: &&KeyRow| Note { action: "key.revoke", what: about(row), before: audited(row), after: Value::Null };
         let ids: Vec<String> = rows.iter().map(|row| row.id.clone()).collect();
+        let names: BTreeSet<String> = rows.iter().map(|row| row.name.clone()).collect();
         let writes = ids.iter().cloned().map(DirectoryWrite::DeleteKey).collect();
-        Ok(Plan { writes, audit: rows.iter().map(note).collect(), answer: ids })
+        Ok(Plan { writes, audit: rows.iter().map(note).collect(), answer: (ids, names) })
     })
     .await?;
+    // What was set up for its SQL. It is set up anew if the key is still there under another id.
+    for name in names {
+        forget_sql(&state, &tenant, Some(&KeyId::new(format!("{tenant}/{name}")))).await;
+    }
     Ok(Json(json!({ "revoked": ids })))
 }
 

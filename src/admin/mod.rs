@@ -16,6 +16,7 @@ mod health;
 mod invalidate;
 mod keys;
 mod leftovers;
+mod prices;
 mod reload;
 mod requests;
 mod routes;
@@ -23,7 +24,9 @@ mod shadow;
 mod store;
 mod tenant_data;
 mod tenants;
+mod times;
 mod tokens;
+mod usage;
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -43,7 +46,7 @@ pub use self::reload::{NotReloaded, Reload, Reloaded, Reloading};
 use crate::alert::Alerts;
 use crate::cache::{Cache, Standing};
 use crate::clock::Clock;
-use crate::config::{Limits, Secret, StoreUrl, Wrong};
+use crate::config::{Limits, Savings, Secret, StoreUrl, Wrong};
 use crate::limit::Limiter;
 use crate::pipeline::DataPlane;
 use crate::server::{BodyError, RequestBody};
@@ -101,6 +104,8 @@ pub struct Admin {
     pub directory: Arc<Directory>,
     /// Budgets as they stand, where they are kept.
     pub limiter: Arc<Limiter>,
+    /// What the cache is to save, and how that is counted.
+    pub savings: Savings,
     /// Who is told of what.
     pub alerts: Arc<Alerts>,
     /// Reads the configuration again.

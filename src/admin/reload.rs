@@ -18,6 +18,8 @@ pub struct Reloaded {
     pub tenants_changed: usize,
     /// Tenants that are declared no longer and are disabled now.
     pub tenants_undeclared: usize,
+    /// Which price lists count from now on.
+    pub prices: Arc<str>,
     /// Sections that differ from what runs and need a restart, as in `[server]`.
     pub need_restart: Vec<&'static str>,
 }
@@ -51,10 +53,11 @@ pub(super) async fn reload(State(state): State<Admin>, who: Who) -> Result<Json<
         ));
     };
     match reloader.reload(&who.actor).await {
-        Ok(Reloaded { tenants_changed, tenants_undeclared, need_restart }) => Ok(Json(json!({
+        Ok(Reloaded { tenants_changed, tenants_undeclared, prices, need_restart }) => Ok(Json(json!({
             "reloaded": true,
             "tenants_changed": tenants_changed,
             "tenants_undeclared": tenants_undeclared,
+            "prices": prices.as_ref(),
             "need_restart": need_restart,
         }))),
         Err(error @ NotReloaded::Invalid(_)) => Err(Problem::new(StatusCode::UNPROCESSABLE_ENTITY, error.to_string())),

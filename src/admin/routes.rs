@@ -11,8 +11,8 @@ use serde_json::{Value, json};
 
 use super::auth::{Gate, Need, Scope, authorise};
 use super::{
-    Admin, Problem, alerts, apply, audit, budgets, cache, decisions, health, invalidate, keys, reload, requests,
-    shadow, store, tenant_data, tenants, tokens,
+    Admin, Problem, alerts, apply, audit, budgets, cache, decisions, health, invalidate, keys, prices, reload,
+    requests, shadow, store, tenant_data, tenants, tokens, usage,
 };
 use crate::tenant::Role::{self, Operator, Owner, Viewer};
 
@@ -77,7 +77,9 @@ pub(super) fn table() -> Vec<Route> {
         open("/readyz", health::ready),
         get("/metrics", Viewer, All, health::metrics),
 
-        get("/admin/v1/requests", Viewer, Filtered, requests::recent),
+        get("/admin/v1/usage", Viewer, Filtered, usage::report),
+        get("/admin/v1/savings", Viewer, Filtered, usage::savings),
+        get("/admin/v1/requests", Viewer, Filtered, requests::list),
         get("/admin/v1/requests/{id}", Viewer, Filtered, requests::one),
 
         get("/admin/v1/cache/stats", Viewer, All, cache::stats),
@@ -112,6 +114,7 @@ pub(super) fn table() -> Vec<Route> {
         get("/admin/v1/tenants/{name}/keys/{key}", Viewer, Tenant, keys::one),
         patch("/admin/v1/tenants/{name}/keys/{key}", Operator, Tenant, keys::change_one),
         delete("/admin/v1/tenants/{name}/keys/{key}", Operator, Tenant, keys::revoke),
+        delete("/admin/v1/tenants/{name}/keys/{key}/data", Owner, Tenant, tenant_data::delete_of_key),
         post("/admin/v1/tenants/{name}/keys/{key}/rotate", Operator, Tenant, keys::rotate),
 
         get("/admin/v1/tokens", Owner, All, tokens::list),
@@ -123,6 +126,8 @@ pub(super) fn table() -> Vec<Route> {
         get("/admin/v1/alerts", Viewer, Filtered, alerts::list),
         post("/admin/v1/alerts/test", Operator, All, alerts::test),
 
+        get("/admin/v1/prices", Viewer, All, prices::list),
+        post("/admin/v1/prices/rerate", Operator, All, prices::rerate),
         post("/admin/v1/reload", Owner, All, reload::reload),
         get("/admin/v1/routes", Viewer, All, list),
     ]

@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use super::auth::Who;
 use super::change::{Note, Now, Plan, change, image, taken};
 use super::forms::{Body, Members, checked, tenant_name, unprocessable};
+use super::tenant_data::forget_sql;
 use super::{Admin, Problem, leftovers};
 use crate::clock::UnixMs;
 use crate::config::TenantSpec;
@@ -140,6 +141,7 @@ pub(super) async fn delete(
         Ok(Plan { writes, audit: vec![note], answer: (keys, names.len()) })
     })
     .await?;
+    forget_sql(&state, &tenant, None).await;
     Ok(Json(json!({
         "deleted": tenant.as_str(),
         "keys": keys,

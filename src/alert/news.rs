@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use crate::clock::UnixMs;
 use crate::ids::TenantId;
 use crate::limit::BudgetStanding;
-use crate::store::AlertRow;
+use crate::store::{AlertRow, QUIET};
 
 /// Most bytes of an id.
 const LONGEST_ID: usize = 200;
@@ -66,13 +66,17 @@ pub(super) struct News {
 impl News {
     /// As it is stored.
     pub(super) fn row(&self, at: UnixMs) -> AlertRow {
+        let mut payload = json!({ "text": self.text, "details": self.facts });
+        if let (false, Some(members)) = (self.loud, payload.as_object_mut()) {
+            members.insert(QUIET.to_owned(), true.into());
+        }
         AlertRow {
             id: self.id.clone(),
             at,
             tenant: self.tenant.clone(),
             kind: self.kind.as_str().to_owned(),
             title: self.title.clone(),
-            payload: json!({ "text": self.text, "details": self.facts }).to_string(),
+            payload: payload.to_string(),
         }
     }
 }

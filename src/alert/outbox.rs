@@ -45,7 +45,7 @@ impl Alerts {
             match self.deliver_due(lane).await {
                 // There may be more.
                 Ok(tried) if tried >= AT_ONCE as usize => continue,
-                Ok(_) => {}
+                Ok(_) => self.metrics.task_done("alerts", self.clock.now_ms()),
                 Err(error) => tracing::debug!(%error, "alerts cannot be delivered while the store does not answer"),
             }
             tokio::select! {

@@ -1,8 +1,8 @@
 //! The configuration read again while the program runs: on SIGHUP, on request, and when its file has changed.
 //!
 //! It is read whole and checked whole. One that is not valid changes nothing; of a valid one, everything about who may call
-//! (tenants, keys, what they are held to, the shared upstream credential, passthrough) is swapped at once. What else differs
-//! needs a restart, and is named.
+//! (tenants, keys, what they are held to, the shared upstream credential, passthrough) is swapped at once, and so is the price list.
+//! What else differs needs a restart, and is named.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -17,6 +17,7 @@ use crate::admin::{NotReloaded, Reload, Reloaded, Reloading};
 use crate::clock::Clock;
 use crate::config::{Config, Overrides, check_report};
 use crate::ids::AuditId;
+use crate::price::PriceBook;
 use crate::store::{AuditRow, AuditStore};
 use crate::tenant::Directory;
 
@@ -40,6 +41,7 @@ pub(super) struct Reloader {
     /// What the program was started with.
     running: Config,
     directory: Arc<Directory>,
+    prices: Arc<PriceBook>,
     audit: Arc<dyn AuditStore>,
     clock: Clock,
     /// One at a time.
@@ -54,10 +56,11 @@ impl Reloader {
         source: Source,
         running: Config,
         directory: Arc<Directory>,
+        prices: Arc<PriceBook>,
         audit: Arc<dyn AuditStore>,
         clock: Clock,
     ) -> Self {
-        Self { source, running, directory, audit, clock, turn: Mutex::new(()) }
+        Self { source, running, directory, prices, audit, clock, turn: Mutex::new(()) }
     }
 
     async fn read_again(&self, actor: &str) -> Result<Reloaded, NotReloaded> {
@@ -66,15 +69,21 @@ impl Reloader {
         let read = move || Config::load(path.as_deref(), env.into_iter(), &overrides);
         let read = tokio::task::spawn_blocking(read).await.map_err(|_| NotReloaded::Store)?;
         let config = read.map_err(|problems| NotReloaded::Invalid(check_report(&problems)))?;
+        let file = config.prices.file.clone();
+        let prices = tokio::task::spawn_blocking(move || PriceBook::load(file.as_deref())).await;
+        let prices =
+            prices.map_err(|_| NotReloaded::Store)?.map_err(|error| NotReloaded::Invalid(error.to_string()))?;
         let before = self.directory.declared();
         let failed = |error: crate::store::StoreError| {
             tracing::error!(%error, "the configuration was read again, but the store fails");
             NotReloaded::Store
         };
         let reconciled = self.directory.declare(&config, actor).await.map_err(failed)?;
+        self.prices.replace(&prices);
         let reloaded = Reloaded {
             tenants_changed: reconciled.declared,
             tenants_undeclared: reconciled.undeclared,
+            prices: prices.version(),
             need_restart: changed(&self.running, &config),
         };
         let at = self.clock.now_ms();
@@ -88,6 +97,7 @@ impl Reloader {
             result: json!({
                 "tenants_changed": reloaded.tenants_changed,
                 "tenants_undeclared": reloaded.tenants_undeclared,
+                "prices": reloaded.prices.as_ref(),
                 "need_restart": reloaded.need_restart,
                 "callers_changed": before.differences(&self.directory.declared()),
             })
@@ -134,10 +144,11 @@ impl Reload for Reloader {
         Box::pin(async move {
             let reloaded = self.read_again(actor).await;
             match &reloaded {
-                Ok(Reloaded { tenants_changed, tenants_undeclared, need_restart }) => tracing::info!(
+                Ok(Reloaded { tenants_changed, tenants_undeclared, prices, need_restart }) => tracing::info!(
                     actor,
                     tenants_changed,
                     tenants_undeclared,
+                    prices = prices.as_ref(),
                     need_restart = need_restart.join(" "),
                     "configuration taken over"
                 ),
@@ -154,9 +165,12 @@ fn changed(running: &Config, new: &Config) -> Vec<&'static str> {
     // Taken over with the tenants.
     new.server.passthrough = running.server.passthrough;
     new.upstream.api_key.clone_from(&running.upstream.api_key);
+    // Read again by itself.
+    new.prices.file.clone_from(&running.prices.file);
     let Config {
         server,
         admin,
+        rem,
         store,
         redis,
         limits,
@@ -164,6 +178,7 @@ fn changed(running: &Config, new: &Config) -> Vec<&'static str> {
         cache,
         upstream,
         prices,
+        savings,
         alerts,
         tenants: _,
         telemetry,
@@ -171,6 +186,7 @@ fn changed(running: &Config, new: &Config) -> Vec<&'static str> {
     [
         ("[server]", *server != new.server),
         ("[admin]", *admin != new.admin),
+        ("[rem]", *rem != new.rem),
         ("[store]", *store != new.store),
         ("[redis]", *redis != new.redis),
         ("[limits]", *limits != new.limits),
@@ -178,6 +194,7 @@ fn changed(running: &Config, new: &Config) -> Vec<&'static str> {
         ("[cache]", *cache != new.cache),
         ("[[upstream]]", *upstream != new.upstream),
         ("[prices]", *prices != new.prices),
+        ("[savings]", *savings != new.savings),
         ("[alerts]", *alerts != new.alerts),
         ("[telemetry]", *telemetry != new.telemetry),
     ]
@@ -240,7 +257,9 @@ mod tests {
         let directory = Arc::new(directory);
         let source = Source { path: Some(path.clone()), env: BTreeMap::new(), overrides: overrides.clone() };
         let audit = Arc::clone(&stores.audit);
-        let reloader = Reloader::new(source, config, Arc::clone(&directory), audit, Clock::default());
+        let prices = Arc::new(PriceBook::load(None).unwrap());
+        let reloader =
+            Reloader::new(source, config, Arc::clone(&directory), Arc::clone(&prices), audit, Clock::default());
         let mut taken = reloader.mark().await;
         let mut before = taken;
 
@@ -259,5 +278,20 @@ mod tests {
         let seen = rows().await;
         reloader.look(&mut taken, &mut before).await;
         assert_eq!(rows().await, seen, "once is enough");
+
+        let (list, price) = (dir.path().join("prices.json"), || prices.price("mine", 0));
+        let declare = |name: &str| {
+            let text = format!("[prices]\nfile = {:?}\n\n[[tenant]]\nname = {name:?}\n", list.display().to_string());
+            std::fs::write(&path, text).unwrap();
+        };
+        declare("later");
+        std::fs::write(&list, "{").unwrap();
+        let refused = reloader.reload("test").await.unwrap_err().to_string();
+        assert!(refused.contains("prices.json") && price().is_none(), "{refused}");
+        assert!(directory.tenant(&TenantId::new("later")).is_none(), "nothing of it is taken over");
+        std::fs::write(&list, r#"{"version":"ours","models":[{"names":["mine"],"input":"1","output":"2"}]}"#).unwrap();
+        let reloaded = reloader.reload("test").await.unwrap();
+        assert!(reloaded.prices.starts_with("ours+") && reloaded.need_restart.is_empty(), "{reloaded:?}");
+        assert!(price().is_some() && directory.tenant(&TenantId::new("later")).is_some());
     }
 }

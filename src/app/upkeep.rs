@@ -14,9 +14,10 @@ use crate::cache::{self, Cache, Standing};
 use crate::clock::Clock;
 use crate::server::{Shutdown, Stats};
 use crate::shared::Shared;
-use crate::store::{ChangeStore, ShadowHandle, WriterHandle};
+use crate::store::{ChangeStore, ShadowHandle, UsageStore, WriterHandle};
 use crate::telemetry::learning::LearnerSample;
 use crate::telemetry::metrics::Metrics;
+use crate::tenant::Directory;
 
 /// How often the indexes are looked after.
 const UPKEEP: Duration = Duration::from_millis(250);
@@ -29,6 +30,8 @@ const WATCH: Duration = Duration::from_secs(1);
 const CHANGES_KEPT_MS: u64 = 24 * 60 * 60 * 1_000;
 /// Changes forgotten in one statement.
 const CHANGES_AT_ONCE: u32 = 10_000;
+/// Parts of the sums of the ledger that are brought together in one sweep.
+const FOLDS: u32 = 50;
 /// Sweeps between two measurements of recall.
 const RECALL_EVERY: u64 = 6;
 
@@ -63,13 +66,16 @@ pub(super) struct Replicas {
 pub(super) struct Gauges {
     pub(super) cache: Arc<Cache>,
     pub(super) metrics: Arc<Metrics>,
+    pub(super) directory: Arc<Directory>,
     pub(super) writer: WriterHandle,
     pub(super) server: Arc<Stats>,
     pub(super) admin: Arc<Stats>,
+    pub(super) rem: Option<Arc<Stats>>,
     /// Panics in request handlers that are in `panics_total` already.
     pub(super) server_panics: u64,
     pub(super) shadow: Option<ShadowHandle>,
     pub(super) replicas: Replicas,
+    pub(super) usage: Arc<dyn UsageStore>,
     pub(super) clock: Clock,
     pub(super) shutdown: Shutdown,
 }
@@ -95,6 +101,7 @@ pub(super) async fn sweep(mut gauges: Gauges) {
             gauges.cache.save_learners().await;
             gauges.cache.forget_decisions().await;
             gauges.replicas_upkeep(rounds).await;
+            gauges.fold_usage().await;
             tokio::time::sleep(SWEEP).await;
         };
         tokio::select! {
@@ -119,6 +126,17 @@ impl Gauges {
         {
             self.metrics.replicas.recall.with_label_values(&["memory"]).set(memory);
             self.metrics.replicas.recall.with_label_values(&["store"]).set(store);
+        }
+    }
+
+    /// Brings sums of the ledger together. What is left is for the next time, or for another replica.
+    async fn fold_usage(&self) {
+        for _ in 0..FOLDS {
+            match self.usage.fold().await {
+                Ok(0) => return,
+                Ok(_) => {}
+                Err(error) => return tracing::debug!(%error, "sums of the ledger cannot be brought together now"),
+            }
         }
     }
 
@@ -149,7 +167,7 @@ impl Gauges {
         for (kind, count) in writer.journal.faults() {
             raise(&metrics.journal_faults.with_label_values(&[kind]), count);
         }
-        let store_up = !writer.store_away && writer.ledger_lag < Duration::from_secs(5);
+        let store_up = !writer.store_away && writer.batch_lag < Duration::from_secs(5);
         metrics.dependency_up.with_label_values(&["store"]).set(i64::from(store_up));
         metrics.replicas.degraded.with_label_values(&["ledger"]).set(i64::from(writer.store_away));
     }
@@ -215,6 +233,8 @@ impl Gauges {
         metrics.index_bytes.set(signed(sizes.index.bytes as u64));
         metrics.connections.set(signed(self.server.open()));
         metrics.embedding_queue.set(signed(self.cache.embedder().queue_depth() as u64));
+        let tenants = self.directory.tenants();
+        metrics.limits.limits(tenants.iter().map(|(tenant, known)| (tenant.as_str(), known.spec.limits)));
         if let Some(shadow) = &self.shadow {
             for (result, total) in shadow.stats().totals() {
                 raise(&metrics.store_shadow.with_label_values(&[result]), total);
@@ -222,10 +242,11 @@ impl Gauges {
         }
         self.set_states();
         let metrics = &self.metrics;
-        let panics = self.server.panics() + self.admin.panics();
+        let rem = self.rem.as_ref().map_or(0, |rem| rem.panics());
+        let panics = self.server.panics() + self.admin.panics() + rem;
         metrics.panics.inc_by(panics.saturating_sub(self.server_panics));
         self.server_panics = panics;
-        metrics.task_success.with_label_values(&["sweep"]).set(signed(self.clock.now_ms() / 1_000));
+        metrics.task_done("sweep", self.clock.now_ms());
     }
 }
 

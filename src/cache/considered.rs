@@ -86,11 +86,6 @@ impl Considered {
         }
     }
 
-    /// Owner of the request.
-    pub fn tenant(&self) -> &TenantId {
-        &self.tenant
-    }
-
     /// The candidate, if anything was near enough.
     pub fn chosen(&self) -> Option<&Chosen> {
         self.chosen.as_ref()

@@ -11,6 +11,7 @@ use super::policy::Plan;
 use crate::call::{Call, Keys};
 use crate::config::CacheMode;
 use crate::ids::{KeyId, RequestId, TenantId};
+use crate::telemetry::trace::Marks;
 
 /// Everything that decides about one request, in words.
 #[derive(Debug, Serialize)]
@@ -183,6 +184,7 @@ impl Cache {
         }
         match &call.text {
             Some(text) => {
+                let marks = Marks::default();
                 let query = Query {
                     tenant,
                     keys,
@@ -194,6 +196,7 @@ impl Cache {
                     budget: plan.budget,
                     shadow: plan.read == CacheMode::Shadow,
                     ask,
+                    marks: &marks,
                 };
                 self.explain_neighbours(query, &mut report).await;
             }

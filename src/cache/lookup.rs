@@ -10,8 +10,10 @@ use super::shelf::{Body, Meta};
 use super::{Cache, NEIGHBOURS, PointMeta, STORE_DEADLINE};
 use crate::call::Keys;
 use crate::dialect::{Dialect, Replay};
+use crate::embed::Bill;
 use crate::ids::{EntryId, KeyId, PointId, RequestId, TenantId};
 use crate::store::{DecisionWrite, Digest};
+use crate::telemetry::trace::{Marks, Stage};
 
 /// Conditions that an answer must meet besides being the right one.
 #[derive(Clone, Copy, Debug, Default)]
@@ -58,6 +60,8 @@ pub struct Query<'a> {
     pub shadow: bool,
     /// Other conditions.
     pub ask: Ask,
+    /// Where the stages are marked.
+    pub marks: &'a Marks,
 }
 
 /// A point near a query, with the answer it leads to.
@@ -76,6 +80,8 @@ pub struct Vector {
     pub partition: Digest,
     /// Unit-norm embedding.
     pub values: Arc<[f32]>,
+    /// What it was billed for, if an endpoint was asked.
+    pub bill: Option<Bill>,
 }
 
 /// What the semantic tier found.
@@ -109,11 +115,17 @@ impl Cache {
         if let Some(hit) = self.same_words(query).await {
             return Searched { found: Ok(hit), best: None, vector: None, considered: None };
         }
-        let vector = match self.vector(query.tenant, query.keys, query.text).await {
+        let stage = query.marks.stage(Stage::Embed);
+        let vector = self.vector(query.tenant, query.keys, query.text).await;
+        drop(stage);
+        let vector = match vector {
             Ok(vector) => vector,
             Err(reason) => return Searched { found: Err(reason), best: None, vector: None, considered: None },
         };
-        let (neighbours, best) = match self.nearest_anywhere(query.tenant, &vector).await {
+        let stage = query.marks.stage(Stage::Search);
+        let nearest = self.nearest_anywhere(query.tenant, &vector).await;
+        drop(stage);
+        let (neighbours, best) = match nearest {
             Ok(found) => found,
             Err(reason) => return Searched { found: Err(reason), best: None, vector: Some(vector), considered: None },
         };
@@ -122,6 +134,7 @@ impl Cache {
         {
             return Searched { found: Ok(hit), best, vector: Some(vector), considered: None };
         }
+        let _stage = query.marks.stage(Stage::Decide);
         let considered = self.consider(query, vector.partition, &neighbours);
         self.note(query, &considered);
         let found = match (considered.refused(), considered.chosen()) {
@@ -203,7 +216,7 @@ impl Cache {
         let embedded = embedded.map_err(|error| Reason::Embedding(error.reason()))?;
         let space = self.embedder.space().to_string();
         let partition = keys.partition(&self.secret, &space, embedded.truncated);
-        Ok(Vector { partition, values: embedded.vector })
+        Ok(Vector { partition, values: embedded.vector, bill: embedded.bill })
     }
 
     /// The nearest live points of the prompt's partition, in memory or in the store, and the best cosine among them.

@@ -6,6 +6,10 @@ use crate::json::{Node, Value};
 
 /// Parts of a message whose payload stands in the request as text (base64, mostly) and is not billed by its length.
 const PAYLOADS: [&str; 6] = ["image_url", "input_image", "image", "input_audio", "audio", "video_url"];
+/// Parts that are billed by what is in them, and stand in the request by their whole text or by a name only.
+const FILES: [&str; 4] = ["file", "input_file", "document", "container_upload"];
+/// Pieces that a conversation counts for which the provider keeps and the request only names: it fills the context of most models.
+const CONVERSATION: u64 = 4;
 
 /// See the module.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -41,6 +45,50 @@ impl Billed {
         Ok(billed)
     }
 
+    /// Of a request of another dialect, Messages and Responses above all. What cannot be read sets no limit.
+    pub(super) fn of_passed(root: &Node<'_>) -> Self {
+        let names = ["max_tokens", "max_output_tokens", "max_completion_tokens"];
+        let given = |name: &&str| root.get(name).is_some_and(|limit| !limit.is_null());
+        let limits: Option<Vec<u64>> =
+            names.iter().filter(|name| given(name)).map(|name| limit(root, name).ok().flatten()).collect();
+        let answers = whole(root, "n").ok().flatten().unwrap_or(1).max(1);
+        let output = limits.and_then(|limits| limits.into_iter().max());
+        let mut billed = Self { output, answers, media: 0, media_bytes: 0 };
+        for name in ["messages", "input", "system"] {
+            root.get(name).into_iter().for_each(|part| billed.add_deep(part));
+        }
+        // A prompt that is kept is an object; one that is written out is a text.
+        let kept = ["previous_response_id", "conversation", "container"];
+        let is_kept = kept.iter().any(|name| root.get(name).is_some_and(|node| !node.is_null()))
+            || root.get("prompt").is_some_and(|prompt| matches!(prompt.value, Value::Object(_)));
+        if is_kept {
+            billed.media = billed.media.saturating_add(CONVERSATION);
+        }
+        // What the provider's own tools find becomes input.
+        let own = |tool: &Node<'_>| matches!(tool.get("type").and_then(Node::text), None | Some("function" | "custom"));
+        let tools = root.get("tools").and_then(Node::elements).unwrap_or_default();
+        billed.media = billed.media.saturating_add(tools.iter().filter(|tool| !own(tool)).count() as u64);
+        billed
+    }
+
+    /// Adds media at any depth: tools answer with pictures too.
+    fn add_deep(&mut self, node: &Node<'_>) {
+        match &node.value {
+            Value::Array(parts) => parts.iter().for_each(|part| self.add_deep(part)),
+            Value::Object(members) => {
+                let kind = node.get("type").and_then(Node::text);
+                if kind.is_some_and(|kind| PAYLOADS.contains(&kind)) {
+                    self.media += 1;
+                    self.media_bytes += (node.end - node.start) as u64;
+                    return;
+                }
+                self.media += u64::from(kind.is_some_and(|kind| FILES.contains(&kind)));
+                members.iter().for_each(|member| self.add_deep(&member.node));
+            }
+            _ => {}
+        }
+    }
+
     fn add(&mut self, content: &Node<'_>) {
         match &content.value {
             Value::Array(parts) => parts.iter().for_each(|part| self.add_part(part)),
@@ -72,6 +120,7 @@ fn prompts(root: &Node<'_>) -> u64 {
 mod tests {
     use bytes::Bytes;
 
+    use super::*;
     use crate::call::Call;
     use crate::call::tests::limits;
     use crate::dialect::Dialect;
@@ -113,6 +162,19 @@ mod tests {
         );
         let found = billed(Dialect::Chat, &body);
         assert_eq!((found.media, found.media_bytes), (2, picture.len() as u64));
+        let passed = |body: String| Billed::of_passed(&Node::parse(body.as_bytes(), &limits()).unwrap());
+        let picture = r#"{"type":"image","source":{"type":"base64","data":"AAAA"}}"#;
+        let found = passed(format!(
+            r#"{{"model":"m","max_tokens":9,"tools":[{{"name":"own"}},{{"type":"web_search_20250305"}}],"messages":[
+            {{"role":"user","content":[{{"type":"tool_result","content":[{picture}]}},{{"type":"document","source":{{}}}}]}}]}}"#
+        ));
+        assert_eq!(found, Billed { output: Some(9), answers: 1, media: 3, media_bytes: picture.len() as u64 });
+        let found = passed(r#"{"model":"m","max_output_tokens":7,"input":"x","previous_response_id":"r"}"#.to_owned());
+        assert_eq!(found, Billed { output: Some(7), answers: 1, media: CONVERSATION, media_bytes: 0 });
+        let found = passed(r#"{"model":"m","prompt":"A fish","n":2}"#.to_owned());
+        assert_eq!(found, Billed { output: None, answers: 2, media: 0, media_bytes: 0 });
+        let found = passed(r#"{"model":"m","max_output_tokens":"7","max_tokens":5,"input":"x"}"#.to_owned());
+        assert_eq!(found.output, None, "a limit that may not be heeded is none");
         let many = r#"{"model":"m","prompt":"a","best_of":1000}"#;
         assert!(Call::read(Dialect::Completions, &Bytes::from_static(many.as_bytes()), &limits(), 1.0).is_err());
     }

@@ -9,6 +9,7 @@ mod billed;
 pub mod controls;
 mod edit;
 mod embeddings;
+mod passed;
 mod read;
 mod scope;
 
@@ -16,11 +17,14 @@ use bytes::Bytes;
 
 pub use billed::Billed;
 pub use controls::{BadControl, Controls};
+pub use edit::Undo;
 pub use embeddings::{EmbeddingsCall, Item};
+pub use passed::PassedCall;
 pub use scope::{Keys, Scope, SecretKey};
 
 use crate::dialect::Dialect;
 use crate::json::{JsonError, Member, Node};
+use crate::price::Service;
 
 /// One chat or text completion request, read and within the limits.
 #[derive(Debug, Clone)]
@@ -39,6 +43,8 @@ pub struct Call {
     pub token_limit: Option<u64>,
     /// What decides how much it may cost.
     pub billed: Billed,
+    /// The tier of service asked for.
+    pub service: Service,
     /// `n`, 1 if not given.
     pub choices: usize,
     /// Names of the members that are part of the key, besides the messages or the prompt.
@@ -53,6 +59,8 @@ pub struct Call {
     pub uncacheable: Option<Uncacheable>,
     /// What goes upstream: the client's bytes, with usage asked for in streams and our own members taken out.
     pub body: Bytes,
+    /// Takes what asks for usage out of `body` again, if the client did not ask for it.
+    pub usage_added: Option<Undo>,
     /// Cache controls in the body (LiteLLM's `cache` member).
     pub controls: Controls,
     /// Canonical form of all members but the last user turn.

@@ -3,12 +3,13 @@
 use bytes::Bytes;
 
 use super::billed::Billed;
-use super::edit::{Edits, member_range};
+use super::edit::{Edits, Undo, member_range};
 use super::scope::is_excluded;
 use super::{BadCall, Call, Controls, ExactOnly, Uncacheable, model_of};
 use crate::config::Limits;
 use crate::dialect::Dialect;
 use crate::json::{Member, Node, Value, canonical_members, tagged};
+use crate::price::Service;
 
 impl Call {
     /// Reads the body of `POST /v1/chat/completions` or `POST /v1/completions`.
@@ -39,6 +40,7 @@ impl Call {
         let temperature = number(&root, "temperature")?.unwrap_or(1.0);
 
         let exact_only = exact_only(&root, temperature > max_temperature)?.or(turn.exact_only);
+        let (body, usage_added) = upstream_body(&root, body, stream, options, asked_usage);
         Ok(Self {
             dialect,
             model,
@@ -47,13 +49,15 @@ impl Call {
             user: root.get("user").and_then(Node::text).map(str::to_owned),
             token_limit,
             billed,
+            service: Service::from_name(root.get("service_tier").and_then(Node::text)),
             choices: whole(&root, "n")?.and_then(|n| usize::try_from(n).ok()).unwrap_or(1),
             key_members: kept(&root, turn.member).map(|m| m.name.clone().into_owned()).collect(),
             earlier_turns: turn.earlier,
             text: if exact_only.is_none() { turn.text } else { None },
             exact_only,
             uncacheable: uncacheable(&root).or(turn.uncacheable),
-            body: upstream_body(&root, body, stream, options, asked_usage),
+            body,
+            usage_added,
             controls: Controls::from_body(root.get("cache")),
             rest: turn.rest,
             last: turn.last,
@@ -238,14 +242,16 @@ fn upstream_body(
     stream: bool,
     options: Option<&Node<'_>>,
     asked_usage: Option<bool>,
-) -> Bytes {
+) -> (Bytes, Option<Undo>) {
     let mut edits = Edits::default();
     if let Some(range) = member_range(root.members(), Controls::is_body_member) {
         edits.remove(range);
     }
     // Usage is asked for in any case, since without it a stream cannot be accounted: what is billed and not seen, such as
     // reasoning, would be spent and not counted. A client that does not want it does not get it.
+    let mut usage_added = None;
     if stream && asked_usage != Some(true) {
+        let before = edits.len();
         match (options, root.get("stream_options")) {
             // Not an object (PHP writes an empty one as `[]`): upstream has its own opinion of that.
             (Some(options), _) if !matches!(options.value, Value::Object(_)) => {}
@@ -256,8 +262,9 @@ fn upstream_body(
             (None, Some(null)) => edits.replace(null.start, null.end, r#"{"include_usage":true}"#),
             (None, None) => edits.append_member(root, r#""stream_options":{"include_usage":true}"#),
         }
+        usage_added = if edits.len() > before { edits.undo(body) } else { None };
     }
-    edits.apply(body)
+    (edits.apply(body), usage_added)
 }
 
 fn check_counts(root: &Node<'_>, limits: &Limits) -> Result<(), BadCall> {

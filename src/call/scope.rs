@@ -113,6 +113,11 @@ impl Keys {
         Self { rest, fingerprint: secret.digest("fingerprint", &bytes) }
     }
 
+    /// Stands for everything but the last user turn where nothing hangs on it that two are mistaken for one.
+    pub fn prefix(&self) -> u64 {
+        self.rest.first_chunk().map_or(0, |bytes| u64::from_le_bytes(*bytes))
+    }
+
     /// The partition in an embedding space. `truncated` is the digest of a prompt that the model saw only a part of.
     pub fn partition(&self, secret: &SecretKey, space: &str, truncated: Option<Digest>) -> Digest {
         let mut bytes = Vec::with_capacity(128);

@@ -248,7 +248,9 @@ fn usage_is_asked_for_and_every_other_byte_stays() {
         (r#"{"model":"m","cache":{"kind":"x"},"messages":[{"role":"user","content":"x"}]}"#.to_owned(), None),
     ] {
         let call = read(&body).unwrap();
-        assert_eq!(call.body, expected.unwrap_or(body));
+        assert_eq!(call.body, expected.as_ref().unwrap_or(&body));
+        let asks = expected.is_some_and(|expected| expected.contains("include_usage"));
+        assert_eq!(call.usage_added.map(|added| added.apply(&call.body)), asks.then(|| body.into()));
     }
 }
 
@@ -465,4 +467,17 @@ fn tags_of_other_gateways_never_refuse_our_own() {
 fn off_wins_over_any_other_mode_whatever_the_order() {
     let both = controls(&[("x-remora-cache", "semantic"), ("cache-control", "no-store")]).unwrap();
     assert_eq!(both.mode, Some(CacheMode::Off));
+}
+
+#[test]
+fn the_tier_of_service_that_is_asked_for_is_known_and_another_word_is_the_standard_one() {
+    for (tier, service) in [
+        (r#","service_tier":"flex""#, Service::Flex),
+        (r#","service_tier":"priority""#, Service::Priority),
+        (r#","service_tier":"auto""#, Service::Standard),
+        (r#","service_tier":7"#, Service::Standard),
+        ("", Service::Standard),
+    ] {
+        assert_eq!(chat(tier).service, service, "{tier}");
+    }
 }

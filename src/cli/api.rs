@@ -41,16 +41,66 @@ pub(super) async fn ask(at: &AdminAt, method: Method, path: &str, body: Option<&
 
 /// The same, for who has an answer to some refusals.
 pub(super) async fn try_to(at: &AdminAt, method: Method, path: &str, body: Option<&Value>) -> Result<Value, Refusal> {
+    let (status, bytes) = exchange(at, method, path, body).await?;
+    let value = json(at, path, status, &bytes)?;
+    if status.is_success() {
+        return Ok(value);
+    }
+    Err(Refusal { status: Some(status), text: refusal(status, &value) })
+}
+
+/// What a page answers, as it is: for answers that are not JSON.
+pub(super) async fn download(at: &AdminAt, path: &str) -> Result<Bytes, String> {
+    let (status, bytes) = exchange(at, Method::GET, path, None).await?;
+    if status.is_success() {
+        return Ok(bytes);
+    }
+    Err(refusal(status, &json(at, path, status, &bytes)?))
+}
+
+fn json(at: &AdminAt, path: &str, status: StatusCode, bytes: &[u8]) -> Result<Value, String> {
     let url = format!("{}{path}", at.admin.trim_end_matches('/'));
-    let mut request = Request::builder().method(method).uri(&url);
-    if let Ok(token) = std::env::var("REMORA_ADMIN_TOKEN") {
+    serde_json::from_slice(bytes).map_err(|_| format!("{url} answered {status} with something that is not JSON"))
+}
+
+async fn exchange(
+    at: &AdminAt,
+    method: Method,
+    path: &str,
+    body: Option<&Value>,
+) -> Result<(StatusCode, Bytes), String> {
+    let url = format!("{}{path}", at.admin.trim_end_matches('/'));
+    let token = std::env::var("REMORA_ADMIN_TOKEN").ok();
+    let nobody = |error| format!("no admin plane at {}: {error}; is `remora serve` running? (--admin URL)", at.admin);
+    let sent = send(&url, method, token.as_deref(), body, nobody).await?;
+    Ok((sent.status, sent.bytes))
+}
+
+/// What came back.
+pub(super) struct Sent {
+    pub(super) status: StatusCode,
+    /// When to ask again, if that was said.
+    pub(super) retry_after: Option<Duration>,
+    pub(super) bytes: Bytes,
+}
+
+/// One request to a running proxy; `nobody` says that there is none.
+pub(super) async fn send(
+    url: &str,
+    method: Method,
+    token: Option<&str>,
+    body: Option<&Value>,
+    nobody: impl Fn(hyper_util::client::legacy::Error) -> String,
+) -> Result<Sent, String> {
+    let mut request = Request::builder().method(method).uri(url);
+    if let Some(token) = token {
         request = request.header(header::AUTHORIZATION, format!("Bearer {token}"));
     }
     if body.is_some() {
         request = request.header(header::CONTENT_TYPE, "application/json");
     }
     let body = body.map(Value::to_string).unwrap_or_default();
-    let request = request.body(Full::new(Bytes::from(body))).map_err(|error| format!("--admin {url}: {error}"))?;
+    let request = request.body(Full::new(Bytes::from(body))).map_err(|error| format!("{url}: {error}"))?;
     let roots = upstream::roots(None).map_err(|error| error.to_string())?;
     let tls = hyper_rustls::HttpsConnectorBuilder::new()
         .with_tls_config(upstream::tls(roots))
@@ -59,20 +109,14 @@ pub(super) async fn try_to(at: &AdminAt, method: Method, path: &str, body: Optio
         .build();
     let client = Client::builder(TokioExecutor::new()).build(tls);
     let answer = tokio::time::timeout(WAIT, async {
-        let answer = client.request(request).await.map_err(|error| {
-            format!("no admin plane at {}: {error}; is `remora serve` running? (--admin URL)", at.admin)
-        })?;
+        let answer = client.request(request).await.map_err(nobody)?;
         let status = answer.status();
+        let told = answer.headers().get(header::RETRY_AFTER).and_then(|told| told.to_str().ok()?.parse().ok());
+        let retry_after = told.map(Duration::from_secs);
         let bytes = answer.into_body().collect().await.map_err(|error| error.to_string())?.to_bytes();
-        Ok::<_, String>((status, bytes))
+        Ok::<_, String>(Sent { status, retry_after, bytes })
     });
-    let (status, bytes) = answer.await.map_err(|_| format!("{url} did not answer in time"))??;
-    let value: Value = serde_json::from_slice(&bytes)
-        .map_err(|_| format!("{url} answered {status} with something that is not JSON"))?;
-    if status.is_success() {
-        return Ok(value);
-    }
-    Err(Refusal { status: Some(status), text: refusal(status, &value) })
+    answer.await.map_err(|_| format!("{url} did not answer in time"))?
 }
 
 /// Asks for all pages of a list; `plural` is the member that holds them.

@@ -1,4 +1,4 @@
-//! `remora cache …` and `remora request`
+//! `remora cache …`
 
 use std::io::Read;
 
@@ -70,18 +70,6 @@ pub(super) struct Search {
     at: AdminAt,
 }
 
-#[derive(Args)]
-pub(super) struct Request {
-    /// Request id, from the header `x-remora-request-id`. Without it the latest are listed.
-    id: Option<String>,
-    #[arg(long)]
-    tenant: Option<String>,
-    #[arg(long, default_value_t = 20)]
-    limit: usize,
-    #[command(flatten)]
-    at: AdminAt,
-}
-
 impl Command {
     pub(super) async fn run(self) -> Result<(), String> {
         match self {
@@ -122,21 +110,6 @@ impl Search {
         let query = query(&[("q", Some(self.text)), ("tenant", self.tenant), ("limit", Some(self.limit.to_string()))]);
         let found = ask(&self.at, Method::GET, &format!("/admin/v1/cache/search{query}"), None).await?;
         print_rows(&found, &["entry", "tenant", "model", "prompt"], self.at.json);
-        Ok(())
-    }
-}
-
-impl Request {
-    pub(super) async fn run(self) -> Result<(), String> {
-        if let Some(id) = &self.id {
-            let row = ask(&self.at, Method::GET, &format!("/admin/v1/requests/{}", escape(id)), None).await?;
-            print_members(&row, self.at.json);
-            return Ok(());
-        }
-        let query = query(&[("tenant", self.tenant), ("limit", Some(self.limit.to_string()))]);
-        let rows = ask(&self.at, Method::GET, &format!("/admin/v1/requests{query}"), None).await?;
-        let columns = ["request_id", "tenant", "outcome", "tier", "reason", "status", "model_asked", "latency_us"];
-        print_rows(&rows, &columns, self.at.json);
         Ok(())
     }
 }

@@ -1,4 +1,7 @@
-//! The command line. Exit codes: 0 done, 1 failed, 2 wrong usage.
+//! The command line. Exit codes: 0 done, 1 failed, 2 wrong usage, 141 nobody reads what is printed.
+
+#[macro_use]
+mod out;
 
 mod alerts;
 mod api;
@@ -11,8 +14,12 @@ mod invalidate;
 mod key;
 mod learning;
 mod migrate;
+mod prices;
 mod reload;
+mod rem;
 mod replay;
+mod request;
+mod savings;
 mod secrets;
 mod serve;
 mod table;
@@ -20,6 +27,7 @@ mod tenant;
 mod terms;
 mod token;
 mod transfer;
+mod usage;
 
 use std::process::ExitCode;
 
@@ -54,9 +62,15 @@ enum Command {
     /// Show what was changed through the admin plane, by whom and why, and prove that it is all there.
     #[command(subcommand)]
     Audit(audit::Command),
-    /// Show the ledger row of a request, or the latest rows.
-    #[command(after_help = "Example:\n  remora request 01K9ZQ4W7Y8N3T5V6X0A1B2C3D\n  remora request --limit 5")]
-    Request(cache::Request),
+    /// Report who used and paid what: by tenant, key, user, model, tag, route and time.
+    #[command(after_help = usage::EXAMPLES)]
+    Usage(Box<usage::Usage>),
+    /// Report what the cache has saved, against the target and against what it would have cost without.
+    #[command(after_help = savings::EXAMPLES)]
+    Savings(savings::Savings),
+    /// Show the ledger row of a request, the latest rows, or those that made up a sum.
+    #[command(after_help = request::EXAMPLES)]
+    Request(Box<request::Request>),
     /// Judge the cache on recorded data, beside fixed thresholds and vCache.
     #[command(after_help = replay::EXAMPLES)]
     Replay(Box<replay::Replay>),
@@ -87,6 +101,12 @@ enum Command {
     /// Show alerts, or send one to try the channels out.
     #[command(subcommand)]
     Alerts(alerts::Command),
+    /// Show, check and import prices; price the ledger anew after one was wrong.
+    #[command(subcommand)]
+    Prices(prices::Command),
+    /// Ask the cache's own data by name, by meaning, along edges or by SQL; without a query, at a prompt or from standard input.
+    #[command(after_help = rem::EXAMPLES)]
+    Rem(Box<rem::Rem>),
     /// Have a running proxy read its configuration file again.
     #[command(after_help = reload::EXAMPLE)]
     Reload(reload::Reload),
@@ -120,6 +140,8 @@ pub fn run() -> ExitCode {
             Command::Simulate(options) => simulate::run(options).await.map_err(|error| error.to_string()),
             Command::Cache(command) => command.run().await,
             Command::Audit(command) => command.run().await,
+            Command::Usage(usage) => usage.run().await,
+            Command::Savings(savings) => savings.run().await,
             Command::Request(request) => request.run().await,
             Command::Replay(replay) => replay.run().await,
             Command::Migrate(migrate) => migrate.run().await,
@@ -131,6 +153,8 @@ pub fn run() -> ExitCode {
             Command::Token(command) => command.run().await,
             Command::Budget(command) => command.run().await,
             Command::Alerts(command) => command.run().await,
+            Command::Prices(command) => command.run().await,
+            Command::Rem(rem) => rem.run().await,
             Command::Reload(reload) => reload.run().await,
             Command::RotateMaster(rotate) => rotate.run().await,
         }
@@ -165,16 +189,20 @@ mod tests {
     }
 
     #[test]
-    fn every_command_that_asks_the_admin_plane_has_json_and_an_example_of_itself() {
+    fn every_command_that_asks_a_running_proxy_has_json_and_an_example_of_itself() {
         let mut found = Vec::new();
         Cli::command().debug_assert();
         leaves(&Cli::command(), "remora", &mut found);
-        let new = ["tenant", "key", "token", "budget", "alerts", "audit", "reload"];
+        let new = [
+            "rem", "tenant", "key", "token", "budget", "alerts", "audit", "prices", "reload", "usage", "savings",
+            "request",
+        ];
         found.retain(|(name, command)| {
-            let asks = command.get_arguments().any(|argument| argument.get_id() == "admin");
+            let asks =
+                command.get_arguments().any(|argument| argument.get_id() == "admin" || argument.get_id() == "rem");
             asks && name.split(' ').nth(1).is_some_and(|first| new.contains(&first))
         });
-        assert!(found.len() >= 25, "{}", found.len());
+        assert!(found.len() >= 31, "{}", found.len());
         for (name, command) in found {
             assert!(command.get_arguments().any(|argument| argument.get_id() == "json"), "{name}");
             let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();

@@ -35,8 +35,8 @@ pub(super) struct Flags {
     /// Address of the admin plane.
     #[arg(long, value_name = "A:P")]
     admin_listen: Option<String>,
-    /// Address of the REM sidecar (not in this version: accepted and ignored with a warning).
-    #[arg(long, value_name = "A:P", hide = true)]
+    /// Address of the REM sidecar.
+    #[arg(long, value_name = "A:P")]
     rem_listen: Option<String>,
     /// Base URL of the upstream, as in https://api.openai.com/v1.
     #[arg(long, value_name = "URL")]
@@ -54,6 +54,7 @@ impl Flags {
         Overrides {
             listen: self.listen.clone(),
             admin_listen: self.admin_listen.clone(),
+            rem_listen: self.rem_listen.clone(),
             upstream: self.upstream.clone(),
             store: self.store.clone(),
             redis: self.redis.clone(),
@@ -65,9 +66,6 @@ impl Serve {
     pub(super) async fn run(self) -> Result<(), String> {
         let config = load(self.config.as_deref(), &self.flags)?;
         log::init(&config.telemetry).map_err(|error| error.to_string())?;
-        if self.flags.rem_listen.is_some() {
-            tracing::warn!("--rem-listen: the REM sidecar is not part of this version");
-        }
         let banner = banner(&config);
         let source =
             Source { path: self.config.clone(), env: environment().collect(), overrides: self.flags.overrides() };
@@ -81,7 +79,9 @@ impl Serve {
                 return Ok(());
             }
         };
-        eprintln!("{}", banner.replace("{data}", &app.data.to_string()).replace("{admin}", &app.admin.to_string()));
+        let rem = app.rem.map(|rem| format!("rem http://{rem}; ")).unwrap_or_default();
+        let (data, admin) = (app.data.to_string(), app.admin.to_string());
+        eprintln!("{}", banner.replace("{data}", &data).replace("{rem}", &rem).replace("{admin}", &admin));
         let name = loop {
             match signals.next().await {
                 HANG_UP => app.reload(HANG_UP).await,
@@ -104,7 +104,7 @@ impl Serve {
 fn banner(config: &Config) -> String {
     let mode = if config.server.passthrough { "passthrough: each caller's own key" } else { "virtual keys" };
     format!(
-        "remora {}: http://{{data}}/v1 → {} ({mode}); store {}; admin http://{{admin}}",
+        "remora {}: http://{{data}}/v1 → {} ({mode}); store {}; {{rem}}admin http://{{admin}}",
         env!("CARGO_PKG_VERSION"),
         config.upstream.url,
         config.store.url

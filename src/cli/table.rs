@@ -7,13 +7,21 @@ const LONGEST: usize = 60;
 
 /// Rows under a head, aligned.
 pub(super) struct Table {
-    head: Vec<&'static str>,
+    head: Vec<String>,
     rows: Vec<Vec<String>>,
+    /// Columns from here on are aligned on the right.
+    numbers: usize,
 }
 
 impl Table {
     pub(super) fn new(head: &[&'static str]) -> Self {
-        Self { head: head.to_vec(), rows: Vec::new() }
+        let head = head.iter().map(|name| (*name).to_owned()).collect();
+        Self { head, rows: Vec::new(), numbers: usize::MAX }
+    }
+
+    /// A table whose columns from `numbers` on are amounts and counts.
+    pub(super) fn with_numbers(head: Vec<String>, numbers: usize) -> Self {
+        Self { head, rows: Vec::new(), numbers }
     }
 
     pub(super) fn row(&mut self, cells: Vec<String>) {
@@ -26,16 +34,15 @@ impl Table {
 
     /// The head and all rows, a line each.
     pub(super) fn text(&self) -> String {
-        let head: Vec<String> = self.head.iter().map(|name| (*name).to_owned()).collect();
         let mut text = String::new();
-        let columns = head.len();
-        let all = || std::iter::once(&head).chain(&self.rows);
+        let columns = self.head.len();
+        let all = || std::iter::once(&self.head).chain(&self.rows);
         let width = |column: usize| all().filter_map(|row| row.get(column)).map(|cell| chars(cell)).max().unwrap_or(0);
         let widths: Vec<usize> = (0..columns).map(|column| width(column).min(LONGEST)).collect();
         for row in all() {
             let cells = row.iter().enumerate().zip(&widths).map(|((column, cell), width)| {
                 let cell = if column + 1 == columns { cell.clone() } else { cut(cell) };
-                format!("{cell:width$}")
+                if column >= self.numbers { format!("{cell:>width$}") } else { format!("{cell:width$}") }
             });
             text.push_str(cells.collect::<Vec<_>>().join("  ").trim_end());
             text.push('\n');
@@ -70,6 +77,23 @@ pub(super) fn text(value: &Value, member: &str) -> String {
     }
 }
 
+/// An amount of dollars to a millionth, from the member that has it in nano-dollars; `–` for none.
+pub(super) fn usd(value: &Value, name: &str) -> String {
+    let nano = value.get(format!("{name}_nano_usd").as_str()).and_then(Value::as_i64);
+    nano.map_or_else(none, |nano| {
+        // Half away from zero, as people round.
+        let micro = (nano.unsigned_abs() + 500) / 1_000;
+        let sign = if nano < 0 && micro > 0 { "-" } else { "" };
+        format!("{sign}{}.{:06}", micro / 1_000_000, micro % 1_000_000)
+    })
+}
+
+/// A part of a whole in percent; `None` of nothing.
+pub(super) fn share(part: u64, whole: u64) -> Option<String> {
+    #[expect(clippy::cast_precision_loss, reason = "a percentage has no such digits")]
+    (whole > 0).then(|| format!("{:.1}", part as f64 / whole as f64 * 100.0))
+}
+
 /// What stands where there is nothing.
 pub(super) fn none() -> String {
     "–".to_owned()
@@ -100,6 +124,21 @@ mod tests {
         table.row(vec!["m".into(), "500.00".into(), "all".into()]);
         table.row(vec!["größer".into(), "1".into(), String::new()]);
         assert_eq!(table.text(), "name    usd     for\nm       500.00  all\ngrößer  1\n");
+    }
+
+    #[test]
+    fn amounts_are_rounded_to_a_millionth_and_nothing_is_not_less_than_nothing() {
+        for (nano, shown) in [
+            (0_i64, "0.000000"),
+            (-499, "0.000000"),
+            (-500, "-0.000001"),
+            (1_999_999_500, "2.000000"),
+            (i64::MAX, "9223372036.854776"),
+            (i64::MIN, "-9223372036.854776"),
+        ] {
+            assert_eq!(usd(&json!({ "cost_nano_usd": nano }), "cost"), shown);
+        }
+        assert_eq!((usd(&json!({}), "cost"), share(1, 3), share(0, 0)), (none(), Some("33.3".to_owned()), None));
     }
 
     #[test]

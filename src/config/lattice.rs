@@ -28,7 +28,7 @@ struct Check<'a> {
 
 impl Check<'_> {
     fn deadlines(&mut self, config: &Config) {
-        let Config { server, embedding, upstream, .. } = config;
+        let Config { server, rem, embedding, upstream, .. } = config;
         let (body, body_idle) = (server.deadlines.body, server.deadlines.body_idle);
         self.outlasts(("upstream[0].total", upstream.total), ("upstream[0].first_byte", upstream.first_byte));
         self.outlasts(
@@ -47,6 +47,7 @@ impl Check<'_> {
         );
         self.outlasts(("upstream[0].first_byte", upstream.first_byte), ("embedding.deadline", embedding.deadline));
         self.outlasts(("server.deadlines.body", body), ("server.deadlines.body_idle", body_idle));
+        self.outlasts(("rem.deadline", rem.deadline), ("rem.sql_time", rem.sql_time));
     }
 
     fn sizes(&mut self, config: &Config) {
@@ -69,10 +70,18 @@ impl Check<'_> {
     }
 
     fn listeners(&mut self, config: &Config) {
-        let (data, admin) = (config.server.listen, config.admin.listen);
-        if data.port() != 0 && data.port() == admin.port() && overlap(data, admin) {
-            let message = format!("{admin} is already taken by server.listen ({data})");
-            self.report("admin.listen", "server.listen", ProblemKind::Conflict, message, "use another port".to_owned());
+        let (data, admin, rem) = (config.server.listen, config.admin.listen, config.rem.listen);
+        self.apart(("admin.listen", admin), ("server.listen", data));
+        if config.rem.enabled {
+            self.apart(("rem.listen", rem), ("server.listen", data));
+            self.apart(("rem.listen", rem), ("admin.listen", admin));
+        }
+    }
+
+    fn apart(&mut self, (key, address): (&str, SocketAddr), (other, taken): (&str, SocketAddr)) {
+        if taken.port() != 0 && taken.port() == address.port() && overlap(taken, address) {
+            let message = format!("{address} is already taken by {other} ({taken})");
+            self.report(key, other, ProblemKind::Conflict, message, "use another port".to_owned());
         }
     }
 

@@ -21,11 +21,14 @@ mod onboard;
 mod problem;
 mod reader;
 mod redis_url;
+mod rem;
 mod render;
+mod savings;
 mod secret;
 mod sections;
 mod spec;
 mod store_url;
+mod telemetry;
 mod tenants;
 #[cfg(test)]
 mod tenants_tests;
@@ -49,8 +52,11 @@ pub use money::{BadMoney, NanoUsd};
 pub use onboard::{KeyPlan, TenantPlan};
 pub use problem::{Problem, ProblemKind, Problems, Source, check_report};
 pub use redis_url::{BadRedisUrl, RedisUrl};
+pub use rem::{Rem, RemEmbed};
+pub use savings::Savings;
 pub use secret::Secret;
 pub use store_url::{BadStoreUrl, StoreUrl};
+pub use telemetry::{LogFormat, Telemetry};
 pub use tenants::is_passthrough_name;
 pub use terms::{BadPeriod, Budget, KeySpec, Period, RateLimits, Right, TenantSpec, UnknownPrice, Wrong};
 pub(crate) use units::{parse_duration, show_duration};
@@ -66,6 +72,8 @@ pub const DEFAULTS: &str = include_str!("../../config/remora.toml");
 const PREFIX: &str = "REMORA__";
 /// Short for the URL of the upstream. Unset when empty.
 const UPSTREAM: &str = "REMORA_UPSTREAM";
+/// Where spans go, by the name that OpenTelemetry gives it everywhere. Unset when empty.
+const OTLP: &str = "OTEL_EXPORTER_OTLP_ENDPOINT";
 /// Largest configuration file, in bytes. A larger one is the wrong file.
 const LARGEST_FILE: u64 = 4 << 20;
 
@@ -76,6 +84,8 @@ pub struct Overrides {
     pub listen: Option<String>,
     /// `--admin-listen ADDRESS:PORT`
     pub admin_listen: Option<String>,
+    /// `--rem-listen ADDRESS:PORT`
+    pub rem_listen: Option<String>,
     /// `--upstream URL`
     pub upstream: Option<String>,
     /// `--store URL`
@@ -154,8 +164,10 @@ fn read_file(path: &Path, problems: &mut Problems) -> Option<String> {
 }
 
 fn apply_env(root: &mut Map, env: &BTreeMap<String, String>, problems: &mut Problems) {
-    if let Some(url) = env.get(UPSTREAM).filter(|url| !url.is_empty()) {
-        put(root, "upstream.url", url, &Source::Env(Arc::from(UPSTREAM)), problems);
+    for (name, path) in [(UPSTREAM, "upstream.url"), (OTLP, "telemetry.otlp")] {
+        if let Some(url) = env.get(name).filter(|url| !url.is_empty()) {
+            put(root, path, url, &Source::Env(Arc::from(name)), problems);
+        }
     }
     for (name, text) in env {
         if let Some(path) = name.strip_prefix(PREFIX) {
@@ -166,10 +178,11 @@ fn apply_env(root: &mut Map, env: &BTreeMap<String, String>, problems: &mut Prob
 }
 
 fn apply_flags(root: &mut Map, overrides: &Overrides, problems: &mut Problems) {
-    let Overrides { listen, admin_listen, upstream, store, redis } = overrides;
+    let Overrides { listen, admin_listen, rem_listen, upstream, store, redis } = overrides;
     let flags = [
         ("server.listen", "--listen", listen),
         ("admin.listen", "--admin-listen", admin_listen),
+        ("rem.listen", "--rem-listen", rem_listen),
         ("upstream.url", "--upstream", upstream),
         ("store.url", "--store", store),
         ("redis.url", "--redis", redis),

@@ -6,7 +6,10 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::{Alerts, KeySpec, MasterKey, RateSettings, RedisUrl, Seal, Secret, StoreUrl, TenantSpec, UnknownPrice};
+use super::{
+    Alerts, KeySpec, MasterKey, RateSettings, RedisUrl, Rem, Savings, Seal, Secret, StoreUrl, Telemetry, TenantSpec,
+    UnknownPrice,
+};
 
 /// Everything `remora serve` needs to run.
 #[derive(Clone)]
@@ -15,6 +18,8 @@ pub struct Config {
     pub server: Server,
     /// Admin plane listener.
     pub admin: Admin,
+    /// The REM sidecar.
+    pub rem: Rem,
     /// Durable storage.
     pub store: Store,
     /// What replicas share besides the store; `None` without a URL.
@@ -29,6 +34,8 @@ pub struct Config {
     pub upstream: Upstream,
     /// What models cost.
     pub prices: Prices,
+    /// What the cache is measured by.
+    pub savings: Savings,
     /// Whom to tell of what.
     pub alerts: Alerts,
     /// Declared tenants. Empty means passthrough mode.
@@ -337,6 +344,8 @@ pub struct Upstream {
     pub total: Duration,
     /// Requests in flight to this upstream; one more waits.
     pub max_in_flight: usize,
+    /// Whether it is sent the trace context of requests.
+    pub trace_context: bool,
 }
 
 /// `[[tenant]]`
@@ -393,24 +402,4 @@ pub struct Prices {
     pub unknown: UnknownPrice,
     /// Output tokens that are taken for an answer without a limit of a model whose longest answer is not known.
     pub assumed_output: u32,
-}
-
-/// `[telemetry]`
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Telemetry {
-    /// A `tracing` filter, as in `info` or `remora=debug`.
-    pub log: String,
-    /// How log lines look.
-    pub format: LogFormat,
-    /// Model names that get a metric label of their own; all others are `other`.
-    pub models: Vec<String>,
-}
-
-/// `[telemetry] format`
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum LogFormat {
-    /// For people.
-    Text,
-    /// One JSON object a line.
-    Json,
 }

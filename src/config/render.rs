@@ -10,7 +10,9 @@ use std::time::Duration;
 
 use super::model::*;
 use super::units::{show_duration, show_size};
-use super::{Alerts, Email, RateSettings, Seal, Secret, UnknownPrice, Webhook, WebhookFormat};
+use super::{
+    Alerts, Email, LogFormat, RateSettings, Rem, Savings, Seal, Secret, Telemetry, UnknownPrice, Webhook, WebhookFormat,
+};
 
 impl Config {
     /// The configuration as it runs, defaults and overrides included, as TOML. Without secrets in it, the text can be
@@ -19,6 +21,7 @@ impl Config {
         let Self {
             server,
             admin,
+            rem,
             store,
             redis,
             limits,
@@ -26,6 +29,7 @@ impl Config {
             cache,
             upstream,
             prices,
+            savings,
             alerts,
             tenants,
             telemetry,
@@ -33,6 +37,7 @@ impl Config {
         let mut out = Out(String::new());
         out.server(server);
         out.admin(admin);
+        out.rem(rem);
         out.store(store);
         out.redis(redis.as_ref());
         out.rates(limits);
@@ -40,6 +45,7 @@ impl Config {
         out.cache(cache);
         out.upstream(upstream);
         out.prices(prices);
+        out.savings(savings);
         out.alerts(alerts);
         out.telemetry(telemetry);
         for tenant in tenants {
@@ -123,6 +129,21 @@ impl Out {
         self.text("listen", listen);
         self.secret("token", token.as_ref());
         self.tls("[admin.tls]", tls.as_ref());
+    }
+
+    fn rem(&mut self, rem: &Rem) {
+        let Rem { enabled, listen, tls, fill, embed, keep, deadline, sql_rows, sql_bytes, sql_time } = rem;
+        self.head("[rem]");
+        self.raw("enabled", enabled);
+        self.text("listen", listen);
+        self.raw("fill", fill);
+        self.text("embed", embed.as_str());
+        self.duration("keep", *keep);
+        self.duration("deadline", *deadline);
+        self.raw("sql_rows", sql_rows);
+        self.text("sql_bytes", show_size(*sql_bytes));
+        self.duration("sql_time", *sql_time);
+        self.tls("[rem.tls]", tls.as_ref());
     }
 
     fn store(&mut self, store: &Store) {
@@ -282,6 +303,7 @@ impl Out {
             idle,
             total,
             max_in_flight,
+            trace_context,
         } = upstream;
         self.head("[[upstream]]");
         self.text("name", name);
@@ -296,6 +318,15 @@ impl Out {
         self.duration("idle", *idle);
         self.duration("total", *total);
         self.raw("max_in_flight", max_in_flight);
+        self.raw("trace_context", trace_context);
+    }
+
+    fn savings(&mut self, savings: &Savings) {
+        let Savings { target, prompt_cache_ttl, prompt_cache_from } = savings;
+        self.head("[savings]");
+        self.raw("target", format_args!("{target:?}"));
+        self.duration("prompt_cache_ttl", *prompt_cache_ttl);
+        self.raw("prompt_cache_from", prompt_cache_from);
     }
 
     fn prices(&mut self, prices: &Prices) {
@@ -344,7 +375,7 @@ impl Out {
     }
 
     fn telemetry(&mut self, telemetry: &Telemetry) {
-        let Telemetry { log, format, models } = telemetry;
+        let Telemetry { log, format, models, otlp, otlp_headers, trace_ratio, trace_queue } = telemetry;
         self.head("[telemetry]");
         self.text("log", log);
         self.text(
@@ -355,6 +386,10 @@ impl Out {
             },
         );
         self.list("models", models);
+        self.text("otlp", otlp.as_deref().unwrap_or_default());
+        self.secret("otlp_headers", otlp_headers.first().map(|(_, secret)| secret));
+        self.raw("trace_ratio", format_args!("{trace_ratio:?}"));
+        self.raw("trace_queue", trace_queue);
     }
 
     fn tls(&mut self, head: &str, tls: Option<&Tls>) {

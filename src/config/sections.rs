@@ -5,8 +5,6 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use tracing_subscriber::EnvFilter;
-
 use super::alerts;
 use super::credential::{self, Purpose};
 use super::master_key::{MasterKey, Seal};
@@ -15,8 +13,8 @@ use super::problem::{ProblemKind, quote};
 use super::reader::Reader;
 use super::redis_url::{BadRedisUrl, RedisUrl};
 use super::store_url::{BadStoreUrl, StoreUrl};
-use super::tenants;
 use super::terms::UnknownPrice;
+use super::{telemetry, tenants};
 
 const KIB: u64 = 1 << 10;
 const MIB: u64 = 1 << 20;
@@ -36,6 +34,7 @@ pub(super) fn config(root: &mut Reader<'_>) -> Config {
     Config {
         server: root.section("server", |reader| server(reader, passthrough_by_default)),
         admin: root.section("admin", admin),
+        rem: root.section("rem", super::rem::read),
         store: root.section("store", store),
         redis: root.section("redis", redis),
         limits: root.section("limits", super::limits::read),
@@ -43,9 +42,10 @@ pub(super) fn config(root: &mut Reader<'_>) -> Config {
         cache: root.section("cache", cache),
         upstream: the_upstream(root),
         prices: root.section("prices", prices),
+        savings: root.section("savings", super::savings::read),
         alerts: root.section("alerts", alerts::read),
         tenants,
-        telemetry: root.section("telemetry", telemetry),
+        telemetry: root.section("telemetry", telemetry::read),
     }
 }
 
@@ -94,7 +94,8 @@ fn deadlines(reader: &mut Reader<'_>) -> Deadlines {
     }
 }
 
-fn tls(reader: &mut Reader<'_>) -> Option<Tls> {
+/// The two files of a listener.
+pub(super) fn tls(reader: &mut Reader<'_>) -> Option<Tls> {
     let cert = readable_file(reader, "cert");
     let key = readable_file(reader, "key");
     match (cert, key) {
@@ -356,6 +357,7 @@ fn the_upstream(root: &mut Reader<'_>) -> Upstream {
             idle: Duration::ZERO,
             total: Duration::ZERO,
             max_in_flight: 0,
+            trace_context: false,
         }
     })
 }
@@ -372,6 +374,7 @@ fn upstream(reader: &mut Reader<'_>) -> Upstream {
         idle: reader.duration("idle", 10 * MS, HOUR),
         total: reader.duration("total", 10 * MS, DAY),
         max_in_flight: count(reader, "max_in_flight", 1, MILLION),
+        trace_context: reader.flag("trace_context"),
     }
 }
 
@@ -382,21 +385,6 @@ fn prices(reader: &mut Reader<'_>) -> Prices {
         file: readable_file(reader, "file"),
         unknown: reader.choice("unknown", UnknownPrice::Allow, &policies),
         assumed_output: reader.count("assumed_output", 1, MILLION),
-    }
-}
-
-fn telemetry(reader: &mut Reader<'_>) -> Telemetry {
-    let log = reader.checked("log", |text| match EnvFilter::try_new(text) {
-        Ok(_) => Ok(text.to_owned()),
-        Err(_) => {
-            let fix = "write a level (error, warn, info, debug, trace, off) or module=level, separated by commas";
-            Err((format!("{} is not a log filter", quote(text)), fix.to_owned()))
-        }
-    });
-    Telemetry {
-        log: log.unwrap_or_default(),
-        format: reader.choice("format", LogFormat::Text, &[("text", LogFormat::Text), ("json", LogFormat::Json)]),
-        models: reader.strings("models"),
     }
 }
 

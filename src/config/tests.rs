@@ -264,9 +264,7 @@ fn an_unknown_variable_is_answered_with_the_variable_that_was_meant() {
 #[test]
 fn what_this_version_does_not_have_is_called_so() {
     for (text, key) in [
-        ("[rem]\nlisten = \"x\"\n", "rem"),
         ("[[route]]\nmodel = \"x\"\n", "route"),
-        ("[telemetry]\notlp = \"x\"\n", "telemetry.otlp"),
         ("[[upstream]]\nkind = \"anthropic\"\n", "upstream[0].kind"),
         ("[[upstream]]\nname = \"a\"\n[[upstream]]\nname = \"b\"\n", "upstream"),
     ] {

@@ -4,17 +4,7 @@ use super::problem::{Problem, ProblemKind, Source};
 use super::tree::Node;
 
 /// Keys and sections of the published interface that this version does not have yet.
-const LATER: [&str; 9] = [
-    "rem",
-    "route",
-    "server.rem_listen",
-    "telemetry.otlp",
-    "telemetry.otlp_endpoint",
-    "tenant.key.budgets",
-    "upstream.fallback",
-    "upstream.kind",
-    "upstream.weight",
-];
+const LATER: [&str; 5] = ["route", "tenant.key.budgets", "upstream.fallback", "upstream.kind", "upstream.weight"];
 
 /// The problem of an unknown key. `siblings` are the keys its section has, `known` all keys there are.
 pub(super) fn problem(path: &str, key: &str, node: &Node, siblings: &[String], known: &[String]) -> Problem {

@@ -75,6 +75,11 @@ impl Assembler {
         self.top.raw("model").and_then(string).map(std::borrow::Cow::into_owned)
     }
 
+    /// The tier of service that the answer names.
+    pub(super) fn service_tier(&self) -> Option<std::borrow::Cow<'_, str>> {
+        self.top.raw("service_tier").and_then(string)
+    }
+
     /// JSON text of the usage.
     pub(super) fn usage(&self) -> Option<&str> {
         self.usage.as_deref()

@@ -3,7 +3,8 @@
 //! In the life of a request this module stands at both ends of the upstream call. An answer comes in as bytes: [`sse`]
 //! cuts a stream into whole events, [`StreamReader`] observes them (what to show the client, what the finished document
 //! is, whether it may be stored), [`inspect_whole`] does the same for a plain JSON body, and [`Replay`] turns a stored
-//! document back into either form. [`embeddings`] splits and joins embedding lists, [`error_body`] writes refusals.
+//! document back into either form. [`PassedReader`] only looks for the usage of what is passed on unread. [`embeddings`]
+//! splits and joins embedding lists, [`error_body`] writes refusals.
 //!
 //! Invariants: bytes are forwarded, not re-encoded, unless a whole event has to change; number text and member order are
 //! kept; whatever is doubtful is reported as a [`NotStorable`] and never as an error that could fail the request.
@@ -15,8 +16,10 @@ pub mod sse;
 mod assemble;
 mod error;
 mod field;
+mod glean;
 mod kind;
 mod members;
+mod passed;
 mod replay;
 mod stream;
 mod text;
@@ -29,6 +32,7 @@ mod tests;
 
 pub use error::{ErrorKind, error_body, error_event};
 pub use kind::Dialect;
+pub use passed::PassedReader;
 pub use replay::{BadBody, Replay, SseOptions};
 pub use stream::{Rendered, StreamReader, UsageView, Written};
 pub use text::answer_text;

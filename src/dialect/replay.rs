@@ -10,6 +10,7 @@ use bytes::Bytes;
 
 use super::kind::Dialect;
 use super::members::{object, push_string, range_in, string};
+use super::usage::Usage;
 
 mod sse;
 #[cfg(test)]
@@ -37,6 +38,7 @@ pub struct Replay {
     id_prefix: &'static str,
     /// Where the values of `id` and `created` stand, in order.
     splices: Vec<(Range<usize>, Splice)>,
+    usage: Option<Usage>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -55,6 +57,7 @@ impl Replay {
         let members = object(text).ok_or(BadBody)?;
         let mut id_prefix = if dialect == Dialect::Completions { "cmpl-" } else { "chatcmpl-" };
         let mut splices = Vec::new();
+        let usage = members.iter().find(|(name, _)| name == "usage").and_then(|(_, value)| Usage::from_text(value));
         match dialect {
             Dialect::Embeddings => {}
             Dialect::Models | Dialect::Other => return Err(BadBody),
@@ -75,7 +78,12 @@ impl Replay {
                 sse::write(dialect, text, "", 0, probe).ok_or(BadBody)?;
             }
         }
-        Ok(Self { dialect, body, id_prefix, splices })
+        Ok(Self { dialect, body, id_prefix, splices, usage })
+    }
+
+    /// What the answer was billed for once, if the document tells.
+    pub fn usage(&self) -> Option<Usage> {
+        self.usage
     }
 
     /// The document with a new id (the provider's prefix and `id`, a ULID) and creation time (Unix seconds).

@@ -11,7 +11,7 @@ use super::assemble::Assembler;
 use super::kind::Dialect;
 use super::members::{Member, get, object, without};
 use super::sse::{Event, Tail};
-use super::usage::Usage;
+use super::usage::{Usage, service};
 use super::verdict::{Finished, NotStorable, judge};
 
 /// What the client is to see of usage.
@@ -116,7 +116,9 @@ impl StreamReader {
 
     /// What upstream has told so far of what was used.
     pub fn usage(&self) -> Option<Usage> {
-        self.assembler.usage().and_then(Usage::from_text)
+        let usage = self.assembler.usage().and_then(Usage::from_text)?;
+        let tier = || self.assembler.service_tier().and_then(|tier| service(&tier));
+        Some(Usage { service: usage.service.or_else(tier), ..usage })
     }
 
     /// Why the answer can already be known not to be storable, such as an error in the stream.

@@ -149,7 +149,8 @@ pub(super) fn judge(dialect: Dialect, body: &Bytes) -> Finished {
         verdict: Err(NotStorable::InvalidJson),
     };
     let Ok(document) = serde_json::from_slice::<Value>(body) else { return finished };
-    finished.usage = document.get("usage").and_then(Usage::from_openai);
+    let usage = document.get("usage").and_then(Usage::from_openai);
+    finished.usage = usage.map(|usage| usage.served_as(document.get("service_tier")));
     finished.model = document.get("model").and_then(Value::as_str).map(str::to_owned);
     finished.verdict = judge_document(dialect, &document);
     if finished.verdict.is_ok() {

@@ -92,10 +92,10 @@ impl Model {
             // The digest lets this text match nothing but itself; a second window would buy nothing.
             let first = pieces.get(..WINDOW).unwrap_or(pieces);
             let vector = unit(self.run(first, pool)?, DIMENSIONS)?;
-            return Ok(Reading { vector, unseen: Some(digest(std::iter::once(text))) });
+            return Ok(Reading { vector, unseen: Some(digest(std::iter::once(text))), bill: None });
         }
         let unseen = if pieces.contains(&UNKNOWN) { Some(self.unknown_words(seen)?) } else { None };
-        Ok(Reading { vector: self.pool_windows(pieces, pool)?, unseen })
+        Ok(Reading { vector: self.pool_windows(pieces, pool)?, unseen, bill: None })
     }
 
     fn pool_windows(&self, pieces: &[u32], pool: &Arc<ThreadPool>) -> Result<Arc<[f32]>, EmbedError> {

@@ -9,7 +9,7 @@
 //! - every vector is finite, has [`Space::dimensions`] numbers and norm 1;
 //! - equal texts give equal bits within a process, whatever else is being embedded;
 //! - what a vector does not stand for is reported in [`Embedded::truncated`], and the caller makes it match exactly;
-//! - every wait ends at the configured deadline, every queue is bounded, and every failure is an [`EmbedError`], which
+//! - every wait ends at the configured deadline, or at the caller's, every queue is bounded, and every failure is an [`EmbedError`], which
 //!   can cost the semantic tier but never the request.
 //!
 //! Must never run the model on an async thread, and never fetch a model.
@@ -30,10 +30,21 @@ mod workers;
 pub use error::EmbedError;
 pub use space::Space;
 
+use tokio::sync::Semaphore;
+
 use crate::config::{Embedding, EmbeddingKind};
 use reading::{Key, Memory, Reading, unit};
 use remote::{Endpoint, Remote};
 use workers::{Infer, Workers};
+
+/// What an endpoint bills for a vector.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Bill {
+    /// Tokens of the text.
+    pub tokens: u64,
+    /// The endpoint has said so; otherwise they are counted by length.
+    pub told: bool,
+}
 
 /// A text's vector.
 #[derive(Debug, Clone)]
@@ -46,6 +57,8 @@ pub struct Embedded {
     pub truncated: Option<[u8; 32]>,
     /// Nothing was computed for this call: the vector was remembered, or another call for the same text made it.
     pub cached: bool,
+    /// What it is billed for; nothing if the model is inside the program, or nothing was computed.
+    pub bill: Option<Bill>,
     /// Microseconds from the call to the vector, waiting included.
     pub micros: u64,
 }
@@ -72,8 +85,15 @@ struct Inner {
     engine: Engine,
     memory: Arc<Memory>,
     deadline: Duration,
+    /// Places of [`Embedder::embed_within`].
+    patient: Semaphore,
     counters: Arc<Counters>,
 }
+
+/// Calls at a time of callers who have time: however long they wait, nearly all of the queue stays for requests.
+const PATIENT: usize = 2;
+/// How long such a caller leaves a full queue alone.
+const PAUSE: Duration = Duration::from_millis(10);
 
 /// Turns texts into vectors. A clone is the same embedder.
 #[derive(Clone)]
@@ -103,7 +123,7 @@ impl Embedder {
     }
 
     fn over(space: Space, engine: Engine, memory: Arc<Memory>, deadline: Duration, counters: Arc<Counters>) -> Self {
-        Self(Arc::new(Inner { space, engine, memory, deadline, counters }))
+        Self(Arc::new(Inner { space, engine, memory, deadline, patient: Semaphore::new(PATIENT), counters }))
     }
 
     /// An embedder that calls `make` on the caller's task, for tests of what uses one. Vectors are checked and scaled as
@@ -160,15 +180,46 @@ impl Embedder {
     /// # Errors
     /// As [`Self::embed`].
     pub async fn embed_for(&self, owner: &str, text: &str) -> Result<Embedded, EmbedError> {
+        self.timed(text, self.0.deadline, self.remembered_or_made(owner, text)).await
+    }
+
+    /// [`Self::embed_for`], with another deadline than the configured one: for callers who can wait, as a request in the data
+    /// plane cannot. Few of them are at the queue at a time, and a queue that is full is tried again.
+    ///
+    /// # Errors
+    /// As [`Self::embed`], but never that the queue is full.
+    pub async fn embed_within(&self, most: Duration, owner: &str, text: &str) -> Result<Embedded, EmbedError> {
+        let work = async {
+            if let Some(reading) = self.0.memory.get(&self.key(owner, text)) {
+                self.0.counters.cache_hits.fetch_add(1, Ordering::Relaxed);
+                return Ok((reading, true));
+            }
+            // It is never closed; if it were, nobody would wait.
+            let _place = self.0.patient.acquire().await.ok();
+            loop {
+                match self.remembered_or_made(owner, text).await {
+                    Err(EmbedError::QueueFull) => tokio::time::sleep(PAUSE).await,
+                    made => return made,
+                }
+            }
+        };
+        self.timed(text, most, work).await
+    }
+
+    async fn timed(
+        &self,
+        text: &str,
+        most: Duration,
+        work: impl Future<Output = Result<(Reading, bool), EmbedError>>,
+    ) -> Result<Embedded, EmbedError> {
         let began = Instant::now();
         if text.trim().is_empty() {
             return Err(EmbedError::Empty);
         }
-        let work = self.remembered_or_made(owner, text);
-        let (reading, cached) =
-            tokio::time::timeout(self.0.deadline, work).await.map_err(|_| EmbedError::Deadline)??;
+        let (reading, cached) = tokio::time::timeout(most, work).await.map_err(|_| EmbedError::Deadline)??;
         let micros = u64::try_from(began.elapsed().as_micros()).unwrap_or(u64::MAX);
-        Ok(Embedded { vector: reading.vector, truncated: reading.unseen, cached, micros })
+        let bill = reading.bill.filter(|_| !cached);
+        Ok(Embedded { vector: reading.vector, truncated: reading.unseen, cached, bill, micros })
     }
 
     async fn remembered_or_made(&self, owner: &str, text: &str) -> Result<(Reading, bool), EmbedError> {
@@ -195,7 +246,7 @@ impl Embedder {
             Engine::Remote(remote) => remote.run(text).await,
             Engine::Fixed(make) => {
                 self.0.counters.inferences.fetch_add(1, Ordering::Relaxed);
-                Ok(Reading { vector: unit(make(text)?, self.0.space.dimensions)?, unseen: None })
+                Ok(Reading { vector: unit(make(text)?, self.0.space.dimensions)?, unseen: None, bill: None })
             }
         }
     }

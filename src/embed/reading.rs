@@ -21,6 +21,8 @@ pub(super) struct Reading {
     pub(super) vector: Arc<[f32]>,
     /// Digest of what the model did not see; see [`super::Embedded::truncated`].
     pub(super) unseen: Option<[u8; 32]>,
+    /// What an endpoint bills for it.
+    pub(super) bill: Option<super::Bill>,
 }
 
 /// Checks length and finiteness, and scales to norm 1.

@@ -23,13 +23,15 @@ use tokio::sync::Semaphore;
 
 use super::breaker::Breaker;
 use super::reading::{Reading, digest, head, unit};
-use super::{Counters, EmbedError};
+use super::{Bill, Counters, EmbedError};
 use crate::config::Secret;
 
 /// Longest text whose vector is taken to stand for all of it. Endpoints do not tell their window, and some cut a longer
 /// text without a word; 2,000 bytes of English are about 450 tokens, and the common windows are 512 and up. Of a longer
 /// text this much is sent, and the digest of the whole must match exactly.
 const WINDOW_BYTES: usize = 2000;
+/// Bytes of a token, about, where the endpoint does not tell.
+const TOKEN_BYTES: u64 = 4;
 /// How long a failing endpoint is left alone at first.
 const FIRST_WAIT: Duration = Duration::from_secs(1);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
@@ -68,6 +70,17 @@ struct Question<'a> {
 #[derive(Deserialize)]
 struct Answer {
     data: Vec<Item>,
+    #[serde(default)]
+    usage: Option<Usage>,
+}
+
+#[derive(Deserialize)]
+struct Usage {
+    #[serde(default)]
+    prompt_tokens: Option<u64>,
+    /// All that Voyage tells.
+    #[serde(default)]
+    total_tokens: Option<u64>,
 }
 
 #[derive(Deserialize)]
@@ -116,17 +129,20 @@ impl Remote {
         let call = self.breaker.begin(Instant::now(), self.patience)?;
         self.counters.inferences.fetch_add(1, Ordering::Relaxed);
         let sent = head(text, WINDOW_BYTES);
-        let vector = self.exchange(sent).await;
-        match &vector {
+        let answer = self.exchange(sent).await;
+        match &answer {
             // A complaint about this text says nothing about the endpoint's health.
             Ok(_) | Err(EmbedError::RemoteStatus(400 | 413 | 422)) => call.succeeded(),
             Err(_) => call.failed(Instant::now()),
         }
         let unseen = (sent.len() < text.len()).then(|| digest(std::iter::once(text)));
-        Ok(Reading { vector: vector?, unseen })
+        let (vector, told) = answer?;
+        let bill = Bill { tokens: told.unwrap_or(sent.len() as u64 / TOKEN_BYTES + 1), told: told.is_some() };
+        Ok(Reading { vector, unseen, bill: Some(bill) })
     }
 
-    async fn exchange(&self, text: &str) -> Result<Arc<[f32]>, EmbedError> {
+    /// The vector, and the tokens that are billed for it if the endpoint tells.
+    async fn exchange(&self, text: &str) -> Result<(Arc<[f32]>, Option<u64>), EmbedError> {
         let response = self.client.request(self.request(text)?).await.map_err(|error| unreachable(&error))?;
         let status = response.status();
         if !status.is_success() {
@@ -160,11 +176,12 @@ impl Remote {
         request.body(Full::from(body)).map_err(|error| EmbedError::Model(error.to_string()))
     }
 
-    fn vector(&self, body: &[u8]) -> Result<Arc<[f32]>, EmbedError> {
+    fn vector(&self, body: &[u8]) -> Result<(Arc<[f32]>, Option<u64>), EmbedError> {
         let answer: Answer =
             serde_json::from_slice(body).map_err(|_| EmbedError::BadVector("the reply is not an embedding"))?;
+        let told = answer.usage.and_then(|usage| usage.prompt_tokens.or(usage.total_tokens));
         match <[Item; 1]>::try_from(answer.data) {
-            Ok([Item { index: 0, embedding }]) => unit(embedding, self.dimensions),
+            Ok([Item { index: 0, embedding }]) => Ok((unit(embedding, self.dimensions)?, told)),
             _ => Err(EmbedError::BadVector("the reply is not one vector for one text")),
         }
     }

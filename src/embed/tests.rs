@@ -71,7 +71,7 @@ async fn warming_up_lets_the_first_text_find_the_model_loaded() {
 }
 
 /// An embedder over one worker that waits for a word on the returned channel before each answer.
-fn gated(deadline: Duration) -> (Embedder, mpsc::Sender<()>) {
+fn gated(deadline: Duration, queue: usize) -> (Embedder, mpsc::Sender<()>) {
     let (open, gate) = mpsc::channel::<()>();
     let gate = Arc::new(std::sync::Mutex::new(gate));
     let (memory, counters) = (Arc::new(Memory::new(10)), Arc::<Counters>::default());
@@ -79,17 +79,17 @@ fn gated(deadline: Duration) -> (Embedder, mpsc::Sender<()>) {
         let gate = Arc::clone(&gate);
         Box::new(move |_| {
             gate.lock().unwrap().recv().unwrap();
-            Ok(Reading { vector: unit(vec![1.0], 1)?, unseen: None })
+            Ok(Reading { vector: unit(vec![1.0], 1)?, unseen: None, bill: None })
         })
     };
-    let workers = Workers::start(1, 8, &memory, Arc::clone(&counters), make).unwrap();
+    let workers = Workers::start(1, queue, &memory, Arc::clone(&counters), make).unwrap();
     let space = Space { model: "gated".to_owned(), revision: "0".to_owned(), dimensions: 1 };
     (Embedder::over(space, Engine::Builtin(workers), memory, deadline, counters), open)
 }
 
 #[tokio::test]
 async fn a_slow_vector_ends_at_the_deadline_and_serves_the_next_who_asks() {
-    let (embedder, open) = gated(Duration::from_millis(30));
+    let (embedder, open) = gated(Duration::from_millis(30), 8);
     assert_eq!(embedder.embed("slow").await.unwrap_err(), EmbedError::Deadline);
     assert_eq!(embedder.embed("never begun").await.unwrap_err(), EmbedError::Deadline);
     open.send(()).unwrap();
@@ -101,8 +101,52 @@ async fn a_slow_vector_ends_at_the_deadline_and_serves_the_next_who_asks() {
 }
 
 #[tokio::test]
+async fn whoever_has_time_gets_a_vector_that_others_did_not_wait_for() {
+    let (embedder, open) = gated(Duration::from_millis(10), 1);
+    let patient = |text: &'static str| {
+        let embedder = embedder.clone();
+        tokio::spawn(async move { embedder.embed_within(Duration::from_secs(120), "a", text).await })
+    };
+    let slow = patient("slow");
+    while embedder.inferences() == 0 {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    assert_eq!(embedder.embed_for("a", "waits").await.unwrap_err(), EmbedError::Deadline);
+    // The one place of the queue is taken until the thread goes on.
+    assert_eq!(embedder.embed_for("a", "refused").await.unwrap_err(), EmbedError::QueueFull);
+    let refused = patient("refused");
+    tokio::task::yield_now().await;
+    assert!(!slow.is_finished() && !refused.is_finished(), "they wait, past the deadline of others");
+    (0..2).for_each(|_| open.send(()).unwrap());
+    assert!(!slow.await.unwrap().unwrap().cached);
+    assert!(!refused.await.unwrap().unwrap().cached);
+    assert!(embedder.embed_within(Duration::from_secs(120), "a", "slow").await.unwrap().cached);
+}
+
+#[tokio::test]
+async fn those_who_have_time_leave_the_queue_to_those_who_have_none() {
+    let (embedder, open) = gated(Duration::from_secs(120), 8);
+    let patient: Vec<_> = (0..20)
+        .map(|number| {
+            let embedder = embedder.clone();
+            let text = format!("text {number}");
+            tokio::spawn(async move { embedder.embed_within(Duration::from_secs(120), "a", &text).await })
+        })
+        .collect();
+    for _ in 0..50 {
+        tokio::task::yield_now().await;
+        assert!(embedder.queue_depth() <= PATIENT, "{}", embedder.queue_depth());
+    }
+    (0..21).for_each(|_| open.send(()).unwrap());
+    embedder.embed("a request").await.unwrap();
+    for one in patient {
+        one.await.unwrap().unwrap();
+    }
+}
+
+#[tokio::test]
 async fn when_the_first_caller_leaves_another_takes_its_place() {
-    let (embedder, open) = gated(Duration::from_secs(120));
+    let (embedder, open) = gated(Duration::from_secs(120), 8);
     let ask = || {
         let embedder = embedder.clone();
         tokio::spawn(async move { embedder.embed("same").await })

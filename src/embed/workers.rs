@@ -119,7 +119,7 @@ mod tests {
             Box::new(move |text| {
                 started.send(text.to_owned()).unwrap();
                 gate.lock().unwrap().recv().unwrap();
-                Ok(Reading { vector: unit(vec![1.0], 1)?, unseen: None })
+                Ok(Reading { vector: unit(vec![1.0], 1)?, unseen: None, bill: None })
             })
         };
         let workers = Workers::start(1, queue, &Arc::new(Memory::new(1)), Arc::default(), make).unwrap();
@@ -179,7 +179,7 @@ mod tests {
             Box::new(move |text| {
                 used += 1;
                 assert!(text != "bad", "this panic belongs to the test");
-                Ok(Reading { vector: unit(vec![used as f32, 1.0], 2)?, unseen: None })
+                Ok(Reading { vector: unit(vec![used as f32, 1.0], 2)?, unseen: None, bill: None })
             })
         };
         let workers = Workers::start(1, 4, &Arc::new(Memory::new(1)), Arc::default(), make).unwrap();

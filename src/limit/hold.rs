@@ -83,6 +83,11 @@ impl Hold {
         self.allowance
     }
 
+    /// Whether a hard budget is met.
+    pub fn is_hard(&self) -> bool {
+        self.record.as_ref().is_some_and(|record| record.plan.budgets.iter().any(|budget| budget.hard))
+    }
+
     /// Counts what was used, gives the rest back and lets the others have the seat. Never waits.
     pub fn settle(mut self, used: Used) {
         self.end(used);

@@ -196,6 +196,15 @@ impl Limiter {
     /// # Errors
     /// One of them has no room; nothing is held then.
     pub async fn admit(self: &Arc<Self>, caller: Caller<'_>, wish: Wish<'_>) -> Result<Hold, Denied> {
+        let told = self.admit_unasked(caller, wish).await;
+        self.note(&caller, told)
+    }
+
+    /// [`Limiter::admit`] for what no caller has asked for: if it has no room, nobody was refused.
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn admit_unasked(self: &Arc<Self>, caller: Caller<'_>, wish: Wish<'_>) -> Result<Hold, Denied> {
         let plan = Plan::admit(&caller, &wish, ms(self.settings.hold));
         if plan.is_empty() {
             return Ok(Hold::free());
@@ -206,7 +215,7 @@ impl Limiter {
         let (hold, record) = Hold::begin(self, plan);
         let taken = self.take(&caller, &record).await;
         // A refusal drops the hold, and with it whatever was taken on the way.
-        self.note(&caller, taken).map(|allowance| hold.taken(allowance))
+        taken.map(|allowance| hold.taken(allowance))
     }
 
     async fn take(self: &Arc<Self>, caller: &Caller<'_>, record: &Record) -> Result<Allowance, Denied> {

@@ -6,10 +6,7 @@
 
 use std::time::Duration;
 
-use jiff::tz::Offset;
-use jiff::{Timestamp, ToSpan};
-
-use crate::clock::UnixMs;
+use crate::clock::{UnixMs, utc_month};
 use crate::config::Period;
 
 const DAY: u64 = 24 * 60 * 60 * 1_000;
@@ -45,7 +42,7 @@ impl Span {
                 calendar(monday * DAY, (monday + 7) * DAY)
             }
             Period::Month => {
-                let (from, until) = month(at).unwrap_or((0, UnixMs::MAX / 2));
+                let (from, until) = utc_month(at).unwrap_or((0, UnixMs::MAX / 2));
                 calendar(from, until)
             }
             Period::Rolling(length) => {
@@ -80,16 +77,6 @@ impl Span {
     }
 }
 
-/// The start of the month and of the next.
-fn month(at: UnixMs) -> Option<(UnixMs, UnixMs)> {
-    let at = Timestamp::from_millisecond(i64::try_from(at).ok()?).ok()?;
-    let first = Offset::UTC.to_datetime(at).date().first_of_month();
-    let start = |day: jiff::civil::Date| {
-        u64::try_from(Offset::UTC.to_timestamp(day.at(0, 0, 0, 0)).ok()?.as_millisecond()).ok()
-    };
-    Some((start(first)?, start(first.checked_add(1.month()).ok()?)?))
-}
-
 /// Whole milliseconds.
 pub(super) fn ms(time: Duration) -> u64 {
     u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
@@ -97,6 +84,7 @@ pub(super) fn ms(time: Duration) -> u64 {
 
 #[cfg(test)]
 mod tests {
+    use jiff::Timestamp;
     use proptest::prelude::*;
 
     use super::*;

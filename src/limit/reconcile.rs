@@ -215,6 +215,7 @@ impl Limiter {
             *rounds > 0
         });
         self.compare_all(&watched, true).await;
+        self.metrics.task_done("budgets", self.clock.now_ms());
     }
 
     /// Those that have come into use: what was lost while nobody looked is made good soon.

@@ -23,6 +23,7 @@ use crate::cache::{Considered, FreshAnswer, Vector};
 use crate::clock::UnixMs;
 use crate::config;
 use crate::ids::{RequestId, TenantId};
+use crate::store::AUDIT_OF;
 use crate::task;
 
 /// Fresh answers that may be learnt from at one time; what comes beyond is not.
@@ -33,9 +34,6 @@ const AUDITS: usize = 8;
 const TENANTS: usize = 10_000;
 const HOUR_MS: u64 = 3_600_000;
 const DAY_MS: u64 = 24 * HOUR_MS;
-
-/// Tag of an audit's ledger row: the request that is audited.
-pub(super) const AUDIT_OF: &str = "audit_of";
 
 /// What audits and lessons may take.
 pub(super) struct Background {
@@ -120,6 +118,7 @@ impl DataPlane {
         }
         let Ok(permit) = Arc::clone(&self.background.audits).try_acquire_owned() else { return };
         let record = Record::begin(asked.exchange.route(), &self.clock, &self.writer, &self.metrics);
+        record.check();
         record.with(|row| {
             row.tenant = Some(principal.tenant.clone());
             row.key = Some(principal.key.clone());
@@ -136,9 +135,9 @@ impl DataPlane {
         let (principal, tags) = (principal.clone(), asked.exchange.controls.tags.clone());
         let (model, needs) = (asked.call.model.clone(), Needs::of(&asked.call));
         task::spawn("audit", &self.metrics, async move {
-            // An audit is paid for like any other call; without room for it the hit goes unchecked.
-            if let Err(refusal) = plane.admit_for(&principal, &tags, &record, &model, needs).await {
-                record.outcome(Outcome::Refused, None, None);
+            // An audit is paid for like any other call; without room for it the hit goes unchecked, and nobody was refused.
+            if let Err(refusal) = plane.admit_unasked(&principal, &tags, &record, &model, needs).await {
+                record.outcome(Outcome::Audit, None, None);
                 record.with(|row| {
                     row.reason = Some(refusal.code().into());
                     row.status = refusal.status.as_u16();
@@ -150,12 +149,15 @@ impl DataPlane {
                 // An event that is read is forgotten; nobody else has a seat.
                 while let Next::Frame(_) = poll_fn(|cx| seat.poll_next(cx)).await {}
             };
-            tokio::join!(plane.fly(pilot, job), drained);
+            tokio::join!(Arc::clone(&plane).fly(pilot, job), drained);
             record.with(|row| {
                 if row.outcome != Outcome::Failed.as_str() {
                     row.outcome = Outcome::Audit.as_str().into();
                 }
                 row.status = row.upstream_status.unwrap_or(0);
+                // As the ledger has it, whether it was told or estimated.
+                let tokens = row.tokens.sum();
+                plane.background.spend(&principal.tenant, tokens, plane.clock.now_ms());
             });
             record.finished();
             drop(permit);

@@ -11,7 +11,7 @@ use tokio::time::Instant;
 use super::forward::Job;
 use super::limits::Needs;
 use super::refusal::Refusal;
-use super::reply::{AnswerHead, Body, Served, Whole, json, stream_headers};
+use super::reply::{AnswerHead, Body, Served, Shared, Whole, json, stream_headers};
 use super::{DataPlane, End, Exchange, Head};
 use crate::cache::flight::{Joined, Pilot, Seat};
 use crate::cache::outcome::{Outcome, Reason};
@@ -23,8 +23,9 @@ use crate::dialect::{Finish, SseOptions};
 use crate::ids::RequestId;
 use crate::server::RequestBody;
 use crate::shared::LeaseGuard;
+use crate::store::Tokens;
 use crate::task;
-use crate::upstream::headers::towards_upstream;
+use crate::telemetry::trace::{Open, Stage};
 
 /// Leaders that may fail before a request goes by itself.
 const LEADERS: usize = 3;
@@ -63,7 +64,9 @@ impl DataPlane {
             return self.forward(asked, Outcome::Refresh, None).await;
         }
         let ask = Ask { token_limit: asked.call.token_limit, max_age: asked.plan.max_age };
+        let stage = asked.exchange.record.stage(Stage::Lookup);
         let exact = self.cache.exact(&asked.exchange.principal.tenant, &asked.keys.fingerprint, ask).await;
+        drop(stage);
         let missed = match exact {
             Ok(hit) => return self.replay(&asked, &hit),
             Err(reason) => reason,
@@ -76,11 +79,13 @@ impl DataPlane {
 
     /// Reads the body, checks it, and plans what the cache may do.
     async fn understand(&self, exchange: Exchange, body: RequestBody) -> Result<Asked, Refusal> {
+        let stage = exchange.record.stage(Stage::Read);
         let body = self.read(&exchange.headers, body).await?;
         let settings = self.cache.settings();
         let call = Call::read(exchange.dialect, &body, &self.limits, settings.max_temperature)?;
         exchange.principal.may_use(&call.model)?;
         let (asked, _) = self.decide(exchange, call);
+        drop(stage);
         self.may_hit(&asked.exchange, &asked.call.model).await?;
         let record = &asked.exchange.record;
         record.with(|row| {
@@ -133,7 +138,9 @@ impl DataPlane {
                 Joined::Lead(pilot, seat) => return self.lead(asked, missed, pilot, seat).await,
                 Joined::Follow(seat) => {
                     let began = Instant::now();
+                    let stage = asked.exchange.record.stage(Stage::Coalesce);
                     let head = seat.head().await;
+                    drop(stage);
                     // What the leader waits for is not time that this program adds.
                     asked.exchange.record.upstream_waited(began.elapsed());
                     if let Ok(head) = head {
@@ -173,7 +180,9 @@ impl DataPlane {
         }
         // Another replica may be asking upstream for the same. What it waits for is not time that this program adds.
         let began = Instant::now();
+        let stage = asked.exchange.record.stage(Stage::Turn);
         let turn = self.cache.turn(tenant, fingerprint, ask, began + self.total(&asked.exchange)).await;
+        drop(stage);
         asked.exchange.record.upstream_waited(began.elapsed());
         match turn {
             Turn::Answered(hit) => self.share_hit(&asked, *hit, pilot),
@@ -207,6 +216,7 @@ impl DataPlane {
             };
             return Err(Missed { reason: Some(reason), ..Missed::default() });
         };
+        let marks = asked.exchange.record.marks();
         let query = Query {
             tenant: &asked.exchange.principal.tenant,
             keys: &asked.keys,
@@ -218,9 +228,11 @@ impl DataPlane {
             budget: asked.plan.budget,
             shadow: asked.plan.read == CacheMode::Shadow,
             ask: Ask { token_limit: asked.call.token_limit, max_age: asked.plan.max_age },
+            marks: &marks,
         };
         let searched = self.cache.semantic(query).await;
         asked.exchange.record.with(|row| row.similarity = searched.best);
+        self.pay_vector(asked, searched.vector.as_ref());
         match (searched.found, searched.considered) {
             (Ok(hit), Some(considered)) => {
                 self.audit(asked, searched.vector, considered);
@@ -249,7 +261,9 @@ impl DataPlane {
         if outcome == Outcome::Refresh && asked.plan.store && self.cache.settings().mode >= CacheMode::Shadow {
             // A fresh answer must be found by its neighbours as any other.
             if let Some(text) = &asked.call.text {
+                let _stage = asked.exchange.record.stage(Stage::Embed);
                 missed.vector = self.cache.vector(&asked.exchange.principal.tenant, &asked.keys, text).await.ok();
+                self.pay_vector(&asked, missed.vector.as_ref());
             }
         }
         let (pilot, seat) = self.flights.alone();
@@ -268,6 +282,7 @@ impl DataPlane {
         let outcome = if missed.reason == Some(Reason::Shadow) { Outcome::Shadow } else { outcome };
         self.admit(&asked.exchange, &asked.call.model, Needs::of(&asked.call)).await?;
         asked.exchange.record.outcome(outcome, None, missed.reason);
+        self.prefixes.seen(asked.keys.prefix(), self.clock.now_ms());
         let job = Job { lease: missed.lease, ..self.job(&asked, missed.vector, missed.considered) };
         task::spawn("forward", &self.metrics, Arc::clone(self).fly(pilot, job));
         let head = seat.head().await.unwrap_or(Head::Failed(crate::upstream::UpstreamError::Closed));
@@ -297,11 +312,14 @@ impl DataPlane {
         Job {
             dialect: call.dialect,
             model: call.model.clone(),
+            needs: Needs::of(call),
             path: exchange.path.clone(),
-            headers: towards_upstream(&exchange.headers, &exchange.principal.credential, &exchange.method, true),
+            headers: self.towards_upstream(exchange, true),
             body: call.body.clone(),
             stream: call.stream,
             hide_usage: call.stream && !call.include_usage,
+            usage_added: call.usage_added.clone(),
+            again: false,
             choices: asked.choices,
             deadline: Instant::now() + total,
             fresh,
@@ -309,6 +327,7 @@ impl DataPlane {
             epoch: self.cache.epoch(),
             audit: false,
             lease: None,
+            open: Open::default(),
             record: exchange.record.clone(),
         }
     }
@@ -326,7 +345,12 @@ impl DataPlane {
         match head {
             Head::Hit(hit) => self.replay(asked, &hit),
             Head::Failed(error) => Err(error.into()),
-            Head::Whole(whole) => Ok(whole_reply(asked, &whole, served)),
+            Head::Whole(whole) => {
+                if outcome == Outcome::Coalesced && whole.head.status.is_success() {
+                    self.saved(asked, whole.usage);
+                }
+                Ok(whole_reply(asked, &whole, served))
+            }
             Head::Stream(head) => Ok(self.stream_reply(asked, &head, seat, &served)),
         }
     }
@@ -334,13 +358,34 @@ impl DataPlane {
     fn stream_reply(&self, asked: &Asked, head: &AnswerHead, seat: Seat<Head, End>, served: &Served) -> Response<Body> {
         let record = &asked.exchange.record;
         let plain = asked.call.stream && !asked.call.include_usage;
-        let body = Body::stream(seat, plain, record.clone(), self.shutdown.deadline_passed());
+        let mut body = Body::stream(seat, plain, record.clone(), self.shutdown.deadline_passed());
+        if served.outcome == Some(Outcome::Coalesced) {
+            let now = self.clock.now_ms();
+            let price = self.prices.price(&asked.call.model, now);
+            let cache = self.prefixes.seen(asked.keys.prefix(), now);
+            body = body.sharing(Shared { usage: Arc::clone(&head.usage), price, service: asked.call.service, cache });
+        }
         let mut reply = Response::new(body);
         *reply.status_mut() = head.status;
         reply.headers_mut().clone_from(&head.headers);
         stream_headers(reply.headers_mut());
         served.write(reply.headers_mut(), record);
         reply
+    }
+
+    /// The caller gets an answer that nobody is paid for now.
+    fn saved(&self, asked: &Asked, usage: Option<Tokens>) {
+        let now = self.clock.now_ms();
+        let cache = self.prefixes.seen(asked.keys.prefix(), now);
+        let price = self.prices.price(&asked.call.model, now);
+        asked.exchange.record.replayed(usage, price.as_deref(), asked.call.service, cache);
+    }
+
+    fn pay_vector(&self, asked: &Asked, vector: Option<&Vector>) {
+        let Some(bill) = vector.and_then(|vector| vector.bill) else { return };
+        let model = &self.cache.embedder().space().model;
+        let price = self.prices.price(model, self.clock.now_ms());
+        asked.exchange.record.embedded(model, bill.tokens, bill.told, price.as_deref());
     }
 
     /// A stored answer, with a new id and time, in the form that was asked for.
@@ -372,8 +417,8 @@ impl DataPlane {
             row.similarity = hit.cosine.or(row.similarity);
             row.model_answered = Some(hit.meta.model.to_string());
         });
+        self.saved(asked, stored.usage().map(|usage| usage.tokens));
         if let Some(tokens) = hit.meta.completion_tokens {
-            record.tokens(crate::store::Tokens { output: tokens, ..Default::default() }, "replayed");
             self.count_hit(&asked.exchange, tokens);
         }
         let mut reply = json(StatusCode::OK, bytes, record);
@@ -381,6 +426,7 @@ impl DataPlane {
             stream_headers(reply.headers_mut());
         }
         let age = Duration::from_millis(now.saturating_sub(hit.meta.created_at));
+        self.metrics.served(hit.tier.as_str(), age);
         let served = Served {
             outcome: Some(Outcome::Hit),
             tier: Some(hit.tier),

@@ -7,9 +7,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::{Response, StatusCode};
-use http_body_util::{BodyExt, Full};
 use tokio::time::{Instant, timeout, timeout_at};
 
+use super::forward::is_coded;
 use super::limits::Needs;
 use super::refusal::Refusal;
 use super::reply::{Body, Served, json};
@@ -21,10 +21,12 @@ use crate::cache::{self, Ask, Epoch, FreshItem, Hit};
 use crate::call::{BadCall, EmbeddingsCall, Scope};
 use crate::config::CacheMode;
 use crate::dialect::embeddings::{EmbeddingList, join, split};
+use crate::price::{PromptCache, Service};
 use crate::server::RequestBody;
 use crate::store::{Digest, Tokens};
+use crate::telemetry::trace::Stage;
+use crate::upstream::UpstreamError;
 use crate::upstream::headers::towards_client;
-use crate::upstream::{Outgoing, UpstreamError};
 
 /// Longest wait for all items that have to be read from the store.
 const LOOKUP: Duration = Duration::from_millis(250);
@@ -44,6 +46,7 @@ impl DataPlane {
         mut exchange: Exchange,
         body: RequestBody,
     ) -> Result<Response<Body>, Refusal> {
+        let stage = exchange.record.stage(Stage::Read);
         let body = self.read(&exchange.headers, body).await?;
         let call = match EmbeddingsCall::read(&body, &self.limits) {
             Err(BadCall::Foreign) => return self.pass(exchange, RequestBody::from_bytes(body)).await,
@@ -52,13 +55,16 @@ impl DataPlane {
         exchange.principal.may_use(&call.model)?;
         exchange.controls = std::mem::take(&mut exchange.controls).or(call.controls.clone());
         let asked = self.plan_items(exchange, call);
+        drop(stage);
         self.may_hit(&asked.exchange, &asked.call.model).await?;
         let record = asked.exchange.record.clone();
         record.with(|row| row.model_asked = Some(asked.call.model.clone()));
         if !asked.plan.is_bypass() {
             record.cacheable();
         }
+        let stage = record.stage(Stage::Lookup);
         let known = self.known(&asked).await;
+        drop(stage);
         let missing: Vec<usize> =
             known.iter().enumerate().filter(|(_, hit)| hit.is_none()).map(|(index, _)| index).collect();
         if missing.is_empty()
@@ -126,10 +132,14 @@ impl DataPlane {
         let body = join(&first.model, &items, tokens).ok()?;
         let oldest = hits.iter().min_by_key(|hit| hit.meta.created_at)?;
         let now = self.clock.now_ms();
+        let age = Duration::from_millis(now.saturating_sub(oldest.meta.created_at));
+        self.metrics.served(Tier::Exact.as_str(), age);
         let record = &asked.exchange.record;
         record.outcome(Outcome::Hit, Some(Tier::Exact), None);
         record.entry(oldest.meta.id);
-        record.tokens(Tokens { input: tokens, ..Tokens::default() }, "replayed");
+        let price = self.prices.price(&asked.call.model, now);
+        let told = Tokens { input: tokens, ..Tokens::default() };
+        record.replayed(Some(told), price.as_deref(), Service::Standard, PromptCache { warm: false, from: 0 });
         self.count_hit(&asked.exchange, tokens);
         record.with(|row| row.model_answered = Some(first.model.clone()));
         let mut reply = json(StatusCode::OK, body, record);
@@ -137,7 +147,7 @@ impl DataPlane {
             outcome: Some(Outcome::Hit),
             tier: Some(Tier::Exact),
             entry: Some(oldest.meta.id),
-            age: Some(Duration::from_millis(now.saturating_sub(oldest.meta.created_at))),
+            age: Some(age),
             ttl: Some(Duration::from_millis(oldest.meta.expires_at.saturating_sub(now))),
             ..Served::default()
         };
@@ -154,9 +164,8 @@ impl DataPlane {
         let all = missing.len() == known.len() || missing.is_empty();
         let body = if all { asked.call.body.clone() } else { asked.call.body_for(&missing) };
         let record = asked.exchange.record.clone();
-        let mut tab = Tab::open(record.clone(), asked.call.model.clone(), body.clone());
-        let outgoing = Outgoing::new(Full::new(body).map_err(|never| match never {}));
-        let answer = match self.ask(&asked.exchange, outgoing, true).await {
+        let mut tab = Tab::open(record.clone(), asked.call.model.clone(), body, 0);
+        let answer = match self.ask(&asked.exchange, tab.outgoing(), true).await {
             Ok(answer) => answer,
             Err(error) => {
                 tab.failed(error);
@@ -167,9 +176,9 @@ impl DataPlane {
         if !head.status.is_success() {
             tab.close();
         }
-        let coded = head.headers.contains_key(http::header::CONTENT_ENCODING);
+        let coded = is_coded(&head.headers);
         let began = Instant::now();
-        let whole = self.read_whole(body).await?;
+        let whole = self.read_whole(body, |_| {}).await?;
         drop(answer.permit);
         record.upstream_waited(began.elapsed());
         let (outcome, reason) = match (asked.plan.why_not, asked.plan.refresh) {
@@ -192,7 +201,11 @@ impl DataPlane {
                     None => return self.fetch_all(asked).await,
                 }
             }
-            Some(Err(_)) if !all => return self.fetch_all(asked).await,
+            Some(Err(_)) if !all => {
+                // What this call may have cost belongs to it, and not to the next.
+                drop(tab);
+                return self.fetch_all(asked).await;
+            }
             Some(Err(why)) => {
                 if serde_json::from_slice::<serde::de::IgnoredAny>(&whole).is_err() {
                     return Err(UpstreamError::Rubbish.into());
@@ -218,6 +231,7 @@ impl DataPlane {
     fn take_in_items(&self, asked: &Asked, missing: Option<&[usize]>, list: &EmbeddingList, served: &mut Served) {
         let record = &asked.exchange.record;
         record.with(|row| row.model_answered = Some(list.model.clone()));
+        let _stage = record.stage(Stage::Store);
         let asked_for: Vec<usize> = missing.map_or_else(|| (0..asked.keys.len()).collect(), <[usize]>::to_vec);
         if !asked.plan.store || asked_for.len() != list.items.len() {
             return;

@@ -4,15 +4,16 @@
 //! Because the task owns the call from the start, a client that leaves stops nothing; when all have left, the call is
 //! dropped, which closes the connection to the upstream.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http::{HeaderMap, Method, StatusCode, header};
-use http_body_util::{BodyExt, Full};
+use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use tokio::time::{timeout, timeout_at};
 
+use super::limits::Needs;
 use super::reply::{AnswerHead, Whole};
 use super::tab::Tab;
 use super::{DataPlane, End, Head};
@@ -20,9 +21,12 @@ use crate::account::Record;
 use crate::cache::flight::{Frame, Pilot};
 use crate::cache::outcome::{Outcome, Reason};
 use crate::cache::{Committed, Considered, Epoch, Fresh, FreshAnswer};
+use crate::call::Undo;
 use crate::dialect::sse::{Event, Framer, Limits as SseLimits, Tail};
 use crate::dialect::{Dialect, Finish, Finished, Rendered, StreamReader, UsageView, inspect_whole};
 use crate::shared::LeaseGuard;
+use crate::store::Tokens;
+use crate::telemetry::trace::{Open, Stage};
 use crate::upstream::{Answer, Outgoing, UpstreamError, headers};
 
 /// How long to wait after `[DONE]` for the end of the body, so that the connection can be used again.
@@ -36,12 +40,20 @@ pub(super) struct Job {
     pub(super) dialect: Dialect,
     /// Model asked for.
     pub(super) model: String,
+    /// What it may need at most.
+    pub(super) needs: Needs,
     pub(super) path: String,
     pub(super) headers: HeaderMap,
+    /// The call upstream, to the end of its answer.
+    pub(super) open: Open,
     pub(super) body: Bytes,
     pub(super) stream: bool,
     /// We asked for usage and the client did not.
     pub(super) hide_usage: bool,
+    /// Takes what asks for usage out of the body again.
+    pub(super) usage_added: Option<Undo>,
+    /// It was refused because it asked for usage, and goes out again without that.
+    pub(super) again: bool,
     /// The request's `n`.
     pub(super) choices: usize,
     pub(super) deadline: tokio::time::Instant,
@@ -60,6 +72,7 @@ pub(super) struct Job {
 }
 
 /// How a call ended, to be told to all who wait.
+#[expect(clippy::large_enum_variant, reason = "there is one for each call, moved once")]
 enum Landing {
     /// No answer.
     Failed(UpstreamError),
@@ -67,6 +80,16 @@ enum Landing {
     Whole(Whole),
     /// A stream whose head and events have been handed out.
     Streamed(End),
+}
+
+impl Job {
+    /// Leaves the question for usage out: the body is the client's own then, and so is what the client sees.
+    fn ask_no_usage(&mut self) {
+        if let Some(added) = self.usage_added.take() {
+            self.body = added.apply(&self.body);
+            self.hide_usage = false;
+        }
+    }
 }
 
 impl DataPlane {
@@ -105,9 +128,30 @@ impl DataPlane {
         }
     }
 
+    /// Asks, and once more without asking for usage if that is what upstream refuses: without us the request would have worked.
     async fn call(&self, pilot: &Pilot<Head, End>, job: &mut Job) -> Landing {
-        let mut tab = Tab::open(job.record.clone(), job.model.clone(), job.body.clone());
-        let answer = match self.send(job).await {
+        if job.usage_added.is_some() && self.upstream.refuses_usage(&job.model) {
+            job.ask_no_usage();
+        }
+        let headers = job.usage_added.is_some().then(|| job.headers.clone());
+        match (self.ask_once(pilot, job).await, headers) {
+            (Landing::Whole(whole), Some(headers)) if names_usage(whole.head.status, &whole.body) => {
+                job.headers = headers;
+                job.ask_no_usage();
+                job.again = true;
+                self.ask_once(pilot, job).await
+            }
+            (landing, _) => landing,
+        }
+    }
+
+    async fn ask_once(&self, pilot: &Pilot<Head, End>, job: &mut Job) -> Landing {
+        let most = job.needs.most_output(job.record.price().as_deref(), self.assumed_output);
+        let mut tab = Tab::open(job.record.clone(), job.model.clone(), job.body.clone(), most);
+        if !job.stream {
+            tab.whole();
+        }
+        let answer = match self.send(job, tab.outgoing()).await {
             Ok(answer) => answer,
             Err(error) => {
                 tab.failed(error);
@@ -117,14 +161,17 @@ impl DataPlane {
         let status = answer.response.status();
         if !status.is_success() {
             tab.close();
+        } else if job.again {
+            self.upstream.refused_usage(&job.model);
         }
         let (parts, body) = answer.response.into_parts();
-        let head = AnswerHead { status, headers: headers::towards_client(&parts.headers) };
+        let head = AnswerHead { status, headers: headers::towards_client(&parts.headers), usage: Arc::default() };
         let is_stream = is_event_stream(&parts.headers, job.stream);
-        let coded = parts.headers.contains_key(header::CONTENT_ENCODING);
+        let coded = is_coded(&parts.headers);
         let landing = if is_stream && status == StatusCode::OK && !coded {
+            let usage = Arc::clone(&head.usage);
             pilot.head(Head::Stream(Arc::new(head)));
-            self.stream(pilot, job, body, tab).await
+            self.stream(pilot, job, body, tab, usage).await
         } else {
             self.whole(job, head, body, coded, tab).await
         };
@@ -132,42 +179,57 @@ impl DataPlane {
         landing
     }
 
-    async fn send(&self, job: &mut Job) -> Result<Answer, UpstreamError> {
+    async fn send(&self, job: &mut Job, body: Outgoing) -> Result<Answer, UpstreamError> {
         let settings = self.upstream.settings();
         let wait = if job.stream { settings.first_byte_stream } else { settings.first_byte };
-        let body = Outgoing::new(Full::new(std::mem::take(&mut job.body)).map_err(|never| match never {}));
         job.record.upstream_sent(self.upstream.name());
-        let headers = std::mem::take(&mut job.headers);
+        job.open = job.record.stage(Stage::Upstream);
+        let mut headers = std::mem::take(&mut job.headers);
+        self.tell_trace(&job.open, &mut headers);
         let answer = self.upstream.send(Method::POST, &job.path, headers, body, wait).await;
         job.record.upstream_answered(answer.as_ref().ok().map(|a| a.response.status().as_u16()));
+        job.open.head();
         answer
     }
 
     async fn whole(&self, job: &mut Job, head: AnswerHead, body: Incoming, coded: bool, mut tab: Tab) -> Landing {
         let began = Instant::now();
-        let read = self.read_whole(body).await;
+        tab.whole();
+        let read = self.read_whole(body, |bytes| tab.came(bytes)).await;
         job.record.upstream_waited(began.elapsed());
+        drop(std::mem::take(&mut job.open));
         let body = match read {
             Ok(body) => body,
-            Err(error) => return Landing::Failed(error),
+            Err(error) => {
+                tab.failed(error);
+                return Landing::Failed(error);
+            }
         };
-        let mut whole = Whole { head, body, stored: None, not_stored: None };
+        let mut whole = Whole { head, body, stored: None, not_stored: None, usage: None };
         if whole.head.status == StatusCode::OK && !coded {
             let finished = inspect_whole(job.dialect, &whole.body).expecting(job.choices);
             if finished.model.is_none() && serde_json::from_slice::<serde::de::IgnoredAny>(&whole.body).is_err() {
+                tab.failed(UpstreamError::Rubbish);
                 return Landing::Failed(UpstreamError::Rubbish);
             }
+            whole.usage = finished.usage.map(|usage| usage.tokens);
             tab.answered(finished.usage, &whole.body);
             match self.settle(job, finished) {
                 Ok(entry) => whole.stored = entry,
                 Err(reason) => whole.not_stored = Some(reason),
             }
+        } else {
+            tab.unread();
         }
         Landing::Whole(whole)
     }
 
-    /// Reads a body to its end, within the limits.
-    pub(super) async fn read_whole(&self, mut body: Incoming) -> Result<Bytes, UpstreamError> {
+    /// Reads a body to its end, within the limits, and says at each part how long it is.
+    pub(super) async fn read_whole(
+        &self,
+        mut body: Incoming,
+        mut came: impl FnMut(usize) + Send,
+    ) -> Result<Bytes, UpstreamError> {
         let limit = self.limits.response_bytes;
         let idle = self.upstream.settings().idle;
         let mut first = Bytes::new();
@@ -177,6 +239,7 @@ impl DataPlane {
             let Some(frame) = frame else { break };
             let frame = frame.map_err(|_| UpstreamError::BrokenOff)?;
             let Ok(data) = frame.into_data() else { continue };
+            came(data.len());
             if first.len() + rest.len() + data.len() > limit {
                 return Err(UpstreamError::TooLarge);
             }
@@ -192,7 +255,14 @@ impl DataPlane {
         Ok(if rest.is_empty() { first } else { rest.into() })
     }
 
-    async fn stream(&self, pilot: &Pilot<Head, End>, job: &mut Job, mut body: Incoming, mut tab: Tab) -> Landing {
+    async fn stream(
+        &self,
+        pilot: &Pilot<Head, End>,
+        job: &mut Job,
+        mut body: Incoming,
+        mut tab: Tab,
+        usage: Arc<OnceLock<Tokens>>,
+    ) -> Landing {
         let limits = SseLimits { line_bytes: self.limits.sse_line_bytes, event_bytes: self.limits.sse_event_bytes };
         let mut framer = Framer::new(limits);
         let view = if job.hide_usage { UsageView::Hidden } else { UsageView::AsSent };
@@ -229,7 +299,11 @@ impl DataPlane {
                 break None;
             }
         };
+        drop(std::mem::take(&mut job.open));
         let tail = framer.finish();
+        if let Some(told) = reader.usage() {
+            let _ = usage.set(told.tokens);
+        }
         self.end_stream(pilot, job, tab, tail, held, broken).await
     }
 
@@ -303,12 +377,6 @@ impl DataPlane {
 
     /// Accounts for a finished answer and stores it if it is fit for that.
     fn settle(&self, job: &mut Job, finished: Finished) -> Result<Option<crate::ids::EntryId>, Reason> {
-        if let (true, Some(considered), Some(usage)) = (job.audit, &job.considered, finished.usage) {
-            let tokens = usage.tokens;
-            let all = [tokens.input, tokens.cache_read, tokens.cache_write, tokens.output, tokens.reasoning];
-            let spent = all.into_iter().fold(0, u64::saturating_add);
-            self.background.spend(considered.tenant(), spent, self.clock.now_ms());
-        }
         job.record.with(|row| row.model_answered.clone_from(&finished.model));
         let answer = match (finished.verdict, finished.completion) {
             (Ok(finish), Some(completion)) if finish != Finish::None => Ok((finish, completion)),
@@ -333,6 +401,7 @@ impl DataPlane {
         completion_tokens: Option<u64>,
     ) -> Result<Option<Committed>, Reason> {
         let Some(fresh) = job.fresh.take() else { return Ok(None) };
+        let _stage = job.record.stage(Stage::Store);
         let stored =
             answer.and_then(|(finish, body)| self.cache.commit(Fresh { body, finish, completion_tokens, ..fresh }));
         match stored {
@@ -348,10 +417,40 @@ impl DataPlane {
     }
 }
 
+/// Whether an answer refuses a request for asking for usage. A server that does not know a member names it, or where it stands.
+fn names_usage(status: StatusCode, body: &[u8]) -> bool {
+    let names = |name: &str| memchr::memmem::find(body, name.as_bytes()).is_some();
+    matches!(status.as_u16(), 400 | 422) && (names("stream_options") || names("include_usage"))
+}
+
+/// Whether a body is in a form that cannot be read here, although none was asked for.
+pub(super) fn is_coded(headers: &HeaderMap) -> bool {
+    headers.get_all(header::CONTENT_ENCODING).iter().any(|coding| !coding.as_bytes().eq_ignore_ascii_case(b"identity"))
+}
+
 /// Whether the body is an event stream. Clients that asked for one do not look at its type, and some servers send none
 /// or a general one.
 fn is_event_stream(headers: &HeaderMap, asked: bool) -> bool {
     let kind = headers.get(header::CONTENT_TYPE).and_then(|v| v.to_str().ok()).unwrap_or_default();
     let kind = kind.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
     kind == "text/event-stream" || (asked && matches!(kind.as_str(), "" | "text/plain" | "application/octet-stream"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn identity_is_no_coding() {
+        for (codings, coded) in [
+            (&[][..], false),
+            (&["identity"], false),
+            (&["Identity"], false),
+            (&["gzip"], true),
+            (&["identity", "br"], true),
+        ] {
+            let headers = codings.iter().map(|coding| (header::CONTENT_ENCODING, coding.parse().unwrap())).collect();
+            assert_eq!(is_coded(&headers), coded, "{codings:?}");
+        }
+    }
 }

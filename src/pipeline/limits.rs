@@ -1,5 +1,6 @@
 //! Limits and budgets on the way of a request: what it may need at most, what it is refused for, and the headers that tell.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use http::header::{HeaderMap, HeaderName, HeaderValue};
@@ -8,13 +9,15 @@ use super::refusal::Refusal;
 use super::{DataPlane, Exchange};
 use crate::account::Record;
 use crate::call::{Billed, Call};
+use crate::clock::UnixMs;
 use crate::config::{NanoUsd, UnknownPrice};
 use crate::limit::{Allowance, Left, Wish};
 use crate::price::{Price, count};
+use crate::telemetry::trace::Stage;
 use crate::tenant::Principal;
 
 /// Most tokens that one picture, sound or file of a request may count for: a large picture for a small model of OpenAI.
-const MEDIUM: u64 = 50_000;
+const LARGEST_MEDIUM: u64 = 50_000;
 /// Output tokens reserved from limits for an answer without a limit; the difference is settled afterwards.
 const USUAL_OUTPUT: u64 = 1_024;
 /// No answer is longer, whatever limit a request sets. Tokens.
@@ -38,8 +41,13 @@ pub(super) struct Needs {
 impl Needs {
     /// Of a completion.
     pub(super) fn of(call: &Call) -> Self {
-        let Billed { output, answers, media, media_bytes } = call.billed;
-        Self { text: (call.body.len() as u64).saturating_sub(media_bytes), media, output, answers }
+        Self::of_billed(call.body.len(), call.billed)
+    }
+
+    /// Of a request with a body of so many bytes, of which this is known.
+    pub(super) fn of_billed(bytes: usize, billed: Billed) -> Self {
+        let Billed { output, answers, media, media_bytes } = billed;
+        Self { text: (bytes as u64).saturating_sub(media_bytes), media, output, answers }
     }
 
     /// Of a request whose answer is not made of tokens.
@@ -49,15 +57,21 @@ impl Needs {
 
     /// The most that can be billed.
     fn worst(&self, price: &Price, assumed_output: u64) -> NanoUsd {
-        let each = self.output.or(price.max_output).unwrap_or(assumed_output).min(LONGEST);
-        let input = self.text.saturating_add(self.media.saturating_mul(MEDIUM));
-        price.worst(input, each.saturating_mul(self.answers))
+        let input = self.text.saturating_add(self.media.saturating_mul(LARGEST_MEDIUM));
+        price.worst(input, self.most_output(Some(price), assumed_output))
+    }
+
+    /// Most output tokens that can be billed.
+    pub(super) fn most_output(&self, price: Option<&Price>, assumed_output: u64) -> u64 {
+        let longest = price.and_then(|price| price.max_output);
+        let each = self.output.or(longest).unwrap_or(assumed_output).min(LONGEST);
+        each.saturating_mul(self.answers)
     }
 
     /// What is taken from token limits before the answer is known.
     fn tokens(&self) -> u64 {
         let output = self.output.unwrap_or(USUAL_OUTPUT).min(LONGEST).saturating_mul(self.answers);
-        let media = self.media.saturating_mul(count::MEDIUM);
+        let media = self.media.saturating_mul(count::TYPICAL_MEDIUM);
         (self.text / TOKEN_BYTES).saturating_add(media).saturating_add(output)
     }
 }
@@ -89,11 +103,16 @@ impl DataPlane {
 
     /// Asks whether the request may go upstream, and holds what it may need until its record ends.
     pub(super) async fn admit(&self, exchange: &Exchange, model: &str, needs: Needs) -> Result<(), Refusal> {
-        self.admit_for(&exchange.principal, &exchange.controls.tags, &exchange.record, model, needs).await
+        let Exchange { principal, controls, record, .. } = exchange;
+        let _stage = record.stage(Stage::Admit);
+        let (wish, price) = self.wish(principal, &controls.tags, record, model, needs)?;
+        let hold = self.limiter.admit(principal.caller(), wish).await?;
+        record.charge(price, hold);
+        Ok(())
     }
 
     /// [`Self::admit`] for a request that no client has sent.
-    pub(super) async fn admit_for(
+    pub(super) async fn admit_unasked(
         &self,
         principal: &Principal,
         tags: &[(String, String)],
@@ -101,20 +120,43 @@ impl DataPlane {
         model: &str,
         needs: Needs,
     ) -> Result<(), Refusal> {
-        let price = self.price(principal, model)?;
-        let worst = price.map_or(NanoUsd(0), |price| needs.worst(&price, self.assumed_output));
-        let wish = Wish { request: record.id(), at: record.started_at(), model, tags, tokens: needs.tokens(), worst };
-        let hold = self.limiter.admit(principal.caller(), wish).await?;
-        record.charge(price.map(|price| (price, &**self.prices.version())), hold);
+        let _stage = record.stage(Stage::Admit);
+        let (wish, price) = self.wish(principal, tags, record, model, needs)?;
+        let hold = self.limiter.admit_unasked(principal.caller(), wish).await?;
+        record.charge(price, hold);
         Ok(())
     }
 
+    fn wish<'a>(
+        &self,
+        principal: &Principal,
+        tags: &'a [(String, String)],
+        record: &Record,
+        model: &'a str,
+        needs: Needs,
+    ) -> Result<(Wish<'a>, Option<Arc<Price>>), Refusal> {
+        let price = self.price(principal, model, record.started_at())?;
+        let worst = price.as_ref().map_or(NanoUsd(0), |price| needs.worst(price, self.assumed_output));
+        let wish = Wish { request: record.id(), at: record.started_at(), model, tags, tokens: needs.tokens(), worst };
+        Ok((wish, price))
+    }
+
+    /// Whether nothing is to be known of what the caller's requests cost: no budget is hard, and none are refused for it.
+    pub(super) fn lets_unpriced_pass(&self, exchange: &Exchange) -> bool {
+        let terms = &exchange.principal.terms.tenant;
+        let policy = terms.unknown_price.unwrap_or(self.unknown_price);
+        policy != UnknownPrice::Deny && !terms.budgets.iter().any(|budget| budget.hard)
+    }
+
     /// Asks whether a request may pass whose body is not read: it takes a seat, and its cost stays unknown. Who wants no such
-    /// requests says `deny`; with `assume_max` there is nothing to assume it for, so a hard budget refuses it.
-    pub(super) async fn admit_unread(&self, exchange: &Exchange) -> Result<(), Refusal> {
+    /// requests says `deny`; with `assume_max` there is nothing to assume it for, so a hard budget refuses it. One that nobody `bills`
+    /// for passes in any case.
+    pub(super) async fn admit_unread(&self, exchange: &Exchange, bills: bool) -> Result<(), Refusal> {
+        let _stage = exchange.record.stage(Stage::Admit);
         let terms = &exchange.principal.terms.tenant;
         let hard = terms.budgets.iter().any(|budget| budget.hard);
         match terms.unknown_price.unwrap_or(self.unknown_price) {
+            _ if !bills => {}
             UnknownPrice::Allow => {}
             UnknownPrice::AssumeMax if !hard => {}
             UnknownPrice::AssumeMax | UnknownPrice::Deny => return Err(Refusal::unpriced("")),
@@ -133,8 +175,8 @@ impl DataPlane {
     }
 
     /// The price of a model for this caller, or none if unpriced requests may pass.
-    fn price(&self, principal: &Principal, model: &str) -> Result<Option<Price>, Refusal> {
-        let known = self.prices.price(model);
+    fn price(&self, principal: &Principal, model: &str, at: UnixMs) -> Result<Option<Arc<Price>>, Refusal> {
+        let known = self.prices.price(model, at);
         if known.is_some() {
             return Ok(known);
         }

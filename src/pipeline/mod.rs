@@ -16,7 +16,10 @@ mod explain;
 mod feedback;
 mod forward;
 mod limits;
+mod meter;
 mod pass;
+mod prefixes;
+mod reached;
 mod refusal;
 mod reply;
 mod tab;
@@ -30,6 +33,7 @@ use http::{HeaderMap, Method, Request, Response, header};
 use tokio::time::timeout;
 
 use self::audit::Background;
+use self::prefixes::Prefixes;
 use self::refusal::Refusal;
 use self::reply::{AnswerHead, Served, SharedWhole, json};
 use crate::account::Record;
@@ -45,8 +49,9 @@ use crate::price::PriceBook;
 use crate::server::{RequestBody, Shutdown};
 use crate::store::{LedgerStore, WriterHandle};
 use crate::telemetry::metrics::Metrics;
+use crate::telemetry::trace::{self, Open, Stage};
 use crate::tenant::{Directory, Principal};
-use crate::upstream::{Upstream, UpstreamError};
+use crate::upstream::{Upstream, UpstreamError, headers};
 
 pub use self::explain::{ExplainError, ExplainRequest};
 pub use self::feedback::{FeedbackBody, MOST_HOURS, WITHIN_HOURS, view as feedback_view};
@@ -95,6 +100,7 @@ pub struct DataPlane {
     metrics: Arc<Metrics>,
     limiter: Arc<Limiter>,
     prices: Arc<PriceBook>,
+    prefixes: Prefixes,
     unknown_price: UnknownPrice,
     assumed_output: u64,
     shutdown: Shutdown,
@@ -124,6 +130,8 @@ pub struct Parts {
     pub prices: Arc<PriceBook>,
     /// What to do about models without a price.
     pub pricing: config::Prices,
+    /// How careful savings are counted.
+    pub savings: config::Savings,
     /// Tells when to end.
     pub shutdown: Shutdown,
 }
@@ -156,10 +164,21 @@ impl DataPlane {
             metrics: parts.metrics,
             limiter: parts.limiter,
             prices: parts.prices,
+            prefixes: Prefixes::new(&parts.savings),
             unknown_price: parts.pricing.unknown,
             assumed_output: parts.pricing.assumed_output.into(),
             shutdown: parts.shutdown,
         }
+    }
+
+    /// What models cost.
+    pub fn prices(&self) -> &PriceBook {
+        &self.prices
+    }
+
+    /// Input tokens from which a provider's prompt cache is taken to keep a prompt by itself.
+    pub fn prompt_cache_from(&self) -> u64 {
+        self.prefixes.cached_from()
     }
 
     /// Serves one request. Every path leaves exactly one ledger row, through the [`Record`].
@@ -168,8 +187,10 @@ impl DataPlane {
         let path = head.uri.path();
         let dialect = Dialect::of(&head.method, path);
         let bodiless = head.method == Method::HEAD;
+        let trailers = reply::reads_trailers(head.version, &head.headers);
         let record = Record::begin(route(&head.method, path), &self.clock, &self.writer, &self.metrics);
         record.with(|row| row.dialect = dialect.as_str().into());
+        record.trace(&head.headers);
         let mut reply = match self.stages(head, body, dialect, &record).await {
             Ok(reply) => reply,
             Err(refusal) => refuse(&refusal, &record),
@@ -178,6 +199,7 @@ impl DataPlane {
             Served::default().write(reply.headers_mut(), &record);
         }
         limits::write_allowance(reply.headers_mut(), &record.allowance());
+        reply::tell_money(&mut reply, trailers, &record);
         record.replied(reply.status().as_u16());
         if bodiless || reply.body().is_empty() {
             // The body of such a reply is dropped unread, which is no sign of a client that left; its head is the end of it.
@@ -226,6 +248,7 @@ impl DataPlane {
         if climbs(head.uri.path()) {
             return Err(Refusal::climbing_path());
         }
+        let _stage = record.stage(Stage::Authenticate);
         let principal = self.directory.authenticate(&head.headers)?;
         principal.may_call(head.uri.path())?;
         let controls = Controls::from_headers(&head.headers)?;
@@ -246,6 +269,23 @@ impl DataPlane {
         };
         self.count_request(&exchange).await?;
         Ok(exchange)
+    }
+
+    /// The headers of a request to upstream. `identity` asks for a body that can be read.
+    fn towards_upstream(&self, exchange: &Exchange, identity: bool) -> HeaderMap {
+        let Exchange { headers: caller, principal, method, .. } = exchange;
+        let mut headers = headers::towards_upstream(caller, &principal.credential, method, identity);
+        if self.upstream.settings().trace_context {
+            trace::pass_on(caller, &mut headers);
+        }
+        headers
+    }
+
+    /// Tells upstream the span of a call, if it is to be told.
+    fn tell_trace(&self, call: &Open, headers: &mut HeaderMap) {
+        if self.upstream.settings().trace_context {
+            call.tell(headers);
+        }
     }
 
     /// Reads a body that must be understood.

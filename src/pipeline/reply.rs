@@ -2,7 +2,7 @@
 //! a reply without its row, and the headers that say what the cache did.
 
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -14,12 +14,16 @@ use hyper::body::Incoming;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, Sleep, sleep_until};
 
+use super::meter::Meter;
 use super::refusal::Refusal;
 use super::{End, Head};
 use crate::account::Record;
 use crate::cache::flight::{Next, Seat};
 use crate::cache::outcome::{Outcome, Reason, Tier};
+use crate::config::NanoUsd;
 use crate::ids::EntryId;
+use crate::price::{Price, PromptCache, Service};
+use crate::store::Tokens;
 use crate::upstream::UpstreamError;
 
 /// A reply with its body.
@@ -34,8 +38,21 @@ pub struct BrokenOff;
 pub struct Body {
     source: Source,
     record: Record,
+    /// Another request pays for it.
+    shared: Option<Shared>,
+    /// What it cost and saved is told after its end.
+    trailers: bool,
     /// Resolves when the program must not wait any longer for the end of a stream.
     last_call: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
+}
+
+/// A stream that another request pays for.
+pub(super) struct Shared {
+    /// What it is billed for, once it has ended.
+    pub(super) usage: Arc<OnceLock<Tokens>>,
+    pub(super) price: Option<Arc<Price>>,
+    pub(super) service: Service,
+    pub(super) cache: PromptCache,
 }
 
 enum Source {
@@ -50,6 +67,8 @@ enum Source {
         wait: Pin<Box<Sleep>>,
         /// Whether `wait` runs: only while upstream is waited for, not while the client is.
         waiting: bool,
+        /// Looks for the usage in what passes.
+        meter: Option<Box<Meter>>,
         _permit: OwnedSemaphorePermit,
     },
     Ended,
@@ -58,7 +77,7 @@ enum Source {
 impl Body {
     /// A body that is there already.
     pub(super) fn whole(bytes: Bytes, record: Record) -> Self {
-        Self { source: Source::Whole(bytes), record, last_call: None }
+        Self { source: Source::Whole(bytes), record, shared: None, trailers: false, last_call: None }
     }
 
     /// The events of a flight. `plain` is for a client that did not ask for usage.
@@ -68,14 +87,29 @@ impl Body {
         record: Record,
         last_call: impl Future<Output = ()> + Send + 'static,
     ) -> Self {
-        Self { source: Source::Stream { seat, plain }, record, last_call: Some(Box::pin(last_call)) }
+        let source = Source::Stream { seat, plain };
+        Self { source, record, shared: None, trailers: false, last_call: Some(Box::pin(last_call)) }
+    }
+
+    /// The same for a caller who does not pay for it.
+    #[must_use]
+    pub(super) fn sharing(mut self, shared: Shared) -> Self {
+        self.shared = Some(shared);
+        self
     }
 
     /// Upstream's body byte for byte.
-    pub(super) fn passed(incoming: Incoming, permit: OwnedSemaphorePermit, idle: Duration, record: Record) -> Self {
+    pub(super) fn passed(
+        incoming: Incoming,
+        permit: OwnedSemaphorePermit,
+        idle: Duration,
+        record: Record,
+        meter: Option<Meter>,
+    ) -> Self {
         let wait = Box::pin(sleep_until(Instant::now() + idle));
-        let source = Source::Passed { incoming, idle, wait, waiting: false, _permit: permit };
-        Self { source, record, last_call: None }
+        let meter = meter.map(Box::new);
+        let source = Source::Passed { incoming, idle, wait, waiting: false, meter, _permit: permit };
+        Self { source, record, shared: None, trailers: false, last_call: None }
     }
 
     /// Whether it is known that no byte will come.
@@ -85,6 +119,13 @@ impl Body {
 
     fn end(&mut self) {
         self.source = Source::Ended;
+        self.finished();
+    }
+
+    fn finished(&mut self) {
+        if let Some(Shared { usage, price, service, cache }) = self.shared.take() {
+            self.record.replayed(usage.get().copied(), price.as_deref(), service, cache);
+        }
         self.record.finished();
     }
 
@@ -95,6 +136,8 @@ impl Body {
             row.outcome = Outcome::Failed.as_str().into();
             row.reason = Some(refusal.code().into());
         });
+        // Half an answer has saved nothing.
+        self.shared = None;
         self.end();
         Poll::Ready(Some(Ok(Frame::data(refusal.event()))))
     }
@@ -118,14 +161,19 @@ impl Body {
                     if !bytes.is_empty() {
                         self.record.first_byte();
                         if frame.closing {
-                            self.record.finished();
+                            self.finished();
                         }
                         return Poll::Ready(Some(Ok(Frame::data(bytes))));
                     }
                 }
                 Next::End(End::Complete) => {
                     self.end();
-                    return Poll::Ready(None);
+                    if !self.trailers {
+                        return Poll::Ready(None);
+                    }
+                    let mut trailers = HeaderMap::with_capacity(2);
+                    write_money(&mut trailers, &self.record);
+                    return Poll::Ready(Some(Ok(Frame::trailers(trailers))));
                 }
                 Next::End(End::Broken(error)) => return self.fail(&error.into()),
                 Next::Failed => return self.fail(&UpstreamError::BrokenOff.into()),
@@ -134,7 +182,9 @@ impl Body {
     }
 
     fn poll_passed(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BrokenOff>>> {
-        let Source::Passed { incoming, idle, wait, waiting, .. } = &mut self.source else { return Poll::Ready(None) };
+        let Source::Passed { incoming, idle, wait, waiting, meter, .. } = &mut self.source else {
+            return Poll::Ready(None);
+        };
         let Poll::Ready(frame) = Pin::new(&mut *incoming).poll_frame(cx) else {
             if !std::mem::replace(waiting, true) {
                 wait.as_mut().reset(Instant::now() + *idle);
@@ -148,21 +198,34 @@ impl Body {
         match frame {
             Some(Ok(frame)) => {
                 self.record.first_byte();
+                if let (Some(meter), Some(bytes)) = (meter.as_mut(), frame.data_ref()) {
+                    meter.push(bytes);
+                }
                 if incoming.is_end_stream() {
+                    end(meter);
                     self.record.finished();
                 }
                 Poll::Ready(Some(Ok(frame)))
             }
             Some(Err(_)) => {
+                meter.iter_mut().for_each(|meter| meter.broke_off());
                 self.record.with(|row| row.outcome = Outcome::Failed.as_str().into());
                 self.end();
                 Poll::Ready(Some(Err(BrokenOff)))
             }
             None => {
+                end(meter);
                 self.end();
                 Poll::Ready(None)
             }
         }
+    }
+}
+
+/// An answer that was passed on has ended in order.
+fn end(meter: &mut Option<Box<Meter>>) {
+    if let Some(meter) = meter.take() {
+        meter.end();
     }
 }
 
@@ -205,9 +268,10 @@ impl HttpBody for Body {
 impl Drop for Body {
     /// hyper does not poll a body that says it is at its end; one passed through is done all the same.
     fn drop(&mut self) {
-        if let Source::Passed { incoming, .. } = &self.source
+        if let Source::Passed { incoming, meter, .. } = &mut self.source
             && incoming.is_end_stream()
         {
+            end(meter);
             self.record.finished();
         }
     }
@@ -235,6 +299,8 @@ const X_ENTRY: HeaderName = HeaderName::from_static("x-remora-entry");
 const X_SIMILARITY: HeaderName = HeaderName::from_static("x-remora-similarity");
 const X_REMORA_REQUEST_ID: HeaderName = HeaderName::from_static("x-remora-request-id");
 const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+const X_COST: HeaderName = HeaderName::from_static("x-remora-cost-usd");
+const X_SAVED: HeaderName = HeaderName::from_static("x-remora-saved-usd");
 const CACHE_STATUS: HeaderName = HeaderName::from_static("cache-status");
 
 impl Served {
@@ -300,6 +366,38 @@ impl Served {
     }
 }
 
+/// Says what the request cost and what it saved net: in the head where the answer is whole, after the end of a stream for a client
+/// that reads trailers.
+pub(super) fn tell_money(reply: &mut Reply, trailers: bool, record: &Record) {
+    match &reply.body().source {
+        Source::Whole(_) => write_money(reply.headers_mut(), record),
+        Source::Stream { .. } if trailers => {
+            reply.body_mut().trailers = true;
+            let names = HeaderValue::from_static("x-remora-cost-usd, x-remora-saved-usd");
+            reply.headers_mut().insert(header::TRAILER, names);
+        }
+        Source::Stream { .. } | Source::Passed { .. } | Source::Ended => {}
+    }
+}
+
+/// Whether a client reads trailers: one of HTTP/2, or of HTTP/1.1 that says so.
+pub(super) fn reads_trailers(version: http::Version, headers: &HeaderMap) -> bool {
+    let told = headers.get_all(header::TE).iter().filter_map(|value| value.to_str().ok());
+    version == http::Version::HTTP_2
+        || told.flat_map(|value| value.split(',')).any(|coding| coding.trim().eq_ignore_ascii_case("trailers"))
+}
+
+/// Dollars; nothing of what is not known.
+fn write_money(headers: &mut HeaderMap, record: &Record) {
+    let (cost, saved) = record.money();
+    for (name, nano_usd) in [(X_COST, cost), (X_SAVED, saved)] {
+        let value = nano_usd.and_then(|nano_usd| HeaderValue::from_str(&NanoUsd(nano_usd).to_string()).ok());
+        if let Some(value) = value {
+            headers.insert(name, value);
+        }
+    }
+}
+
 /// A reply with a whole JSON body.
 pub(super) fn json(status: StatusCode, body: Bytes, record: &Record) -> Reply {
     let mut reply = Response::new(Body::whole(body, record.clone()));
@@ -322,6 +420,8 @@ pub(super) struct AnswerHead {
     pub(super) status: StatusCode,
     /// What of upstream's headers the client gets.
     pub(super) headers: HeaderMap,
+    /// What the answer was billed for, known at the end of a stream.
+    pub(super) usage: Arc<OnceLock<Tokens>>,
 }
 
 /// A whole answer of upstream.
@@ -335,6 +435,8 @@ pub(super) struct Whole {
     pub(super) stored: Option<EntryId>,
     /// Why it was not stored.
     pub(super) not_stored: Option<Reason>,
+    /// What it was billed for.
+    pub(super) usage: Option<Tokens>,
 }
 
 /// Answers shared by several replies.

@@ -3,6 +3,7 @@
 use std::error::Error as _;
 use std::io;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -11,6 +12,7 @@ use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use tokio::time::{Instant, Sleep, sleep_until};
 
+use super::tally::Tally;
 use crate::config::{Deadlines, Limits};
 
 /// Why a request body cannot be had.
@@ -48,7 +50,7 @@ impl BodyError {
 
 /// A request body that ends, one way or the other: at its end, at its cap or at a deadline. Trailers are dropped.
 ///
-/// After an error it is at its end. Answering before the end closes an HTTP/1 connection.
+/// After an error it is at its end. Dropping it before the end closes an HTTP/1 connection after the answer, which says so.
 pub struct RequestBody {
     source: Source,
     left: usize,
@@ -56,6 +58,7 @@ pub struct RequestBody {
     total: Duration,
     waits: Option<Waits>,
     sleep: Option<Pin<Box<Sleep>>>,
+    tally: Option<Arc<Tally>>,
 }
 
 enum Source {
@@ -71,7 +74,7 @@ struct Waits {
 }
 
 impl RequestBody {
-    pub(super) fn new(incoming: Incoming, limits: &Limits, deadlines: &Deadlines) -> Self {
+    pub(super) fn new(incoming: Incoming, limits: &Limits, deadlines: &Deadlines, tally: Arc<Tally>) -> Self {
         Self {
             source: Source::Stream(incoming),
             left: limits.body_bytes,
@@ -79,6 +82,7 @@ impl RequestBody {
             total: deadlines.body,
             waits: None,
             sleep: None,
+            tally: Some(tally),
         }
     }
 
@@ -91,6 +95,7 @@ impl RequestBody {
             total: Duration::MAX,
             waits: None,
             sleep: None,
+            tally: None,
         }
     }
 
@@ -117,10 +122,21 @@ impl RequestBody {
     fn poll_data(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, BodyError>>> {
         let result = ready!(self.poll_source(cx));
         if !matches!(result, Some(Ok(_))) {
+            if result.is_some() {
+                self.leave();
+            }
             // Dropping the stream tells hyper that nobody will read on.
             self.source = Source::Ended;
         }
         Poll::Ready(result)
+    }
+
+    /// Tells the connection that there is more of the body, which nobody will read.
+    fn leave(&self) {
+        let rest = matches!(&self.source, Source::Stream(incoming) if !incoming.is_end_stream());
+        if let (true, Some(tally)) = (rest, &self.tally) {
+            tally.leave_body();
+        }
     }
 
     fn poll_source(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, BodyError>>> {
@@ -183,6 +199,12 @@ impl RequestBody {
             Source::Memory(bytes) => Some(bytes.len() as u64),
             Source::Ended => Some(0),
         }
+    }
+}
+
+impl Drop for RequestBody {
+    fn drop(&mut self) {
+        self.leave();
     }
 }
 

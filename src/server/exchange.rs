@@ -98,13 +98,15 @@ where
         // Upgrades are not offered. A client that asked may already be sending in the other protocol, so what
         // follows is not read as a request.
         let upgrade = !self.info.http2 && request.headers_mut().remove(UPGRADE).is_some();
-        let request = request.map(|body| RequestBody::new(body, &self.rules.limits, &self.rules.deadlines));
+        let tally = Arc::clone(&self.tally);
+        let request = request.map(|body| RequestBody::new(body, &self.rules.limits, &self.rules.deadlines, tally));
         let reply = caught(|| (self.service)(request, Arc::clone(&self.info))).await;
         let mut response = match reply {
             Ok(response) => response.map(|body| ReplyBody::service(body, Arc::clone(&self.rules.stats), open)),
             Err(Panicked) => return self.panicked(open),
         };
-        if upgrade {
+        // hyper closes after a body that was not read; a client that is not told would send its next request into that.
+        if upgrade || (!self.info.http2 && self.tally.body_left()) {
             response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
         }
         response

@@ -1,7 +1,7 @@
 //! What the two halves of one connection tell each other: the byte side ([`Guard`](super::guard::Guard)) and the
 //! request side ([`Front`](super::exchange::Front)).
 
-use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 
 use super::strict::Refusal;
 
@@ -13,6 +13,7 @@ pub(super) struct Tally {
     writes: AtomicU64,
     refused_at: AtomicU64,
     refusal: AtomicU8,
+    body_left: AtomicBool,
 }
 
 impl Tally {
@@ -49,6 +50,16 @@ impl Tally {
     /// Writes that the socket took.
     pub(super) fn writes(&self) -> u64 {
         self.writes.load(Ordering::Relaxed)
+    }
+
+    /// Says that the rest of a body will not be read. Over HTTP/1 nothing can come after it.
+    pub(super) fn leave_body(&self) {
+        self.body_left.store(true, Ordering::Release);
+    }
+
+    /// Whether the rest of a body will not be read.
+    pub(super) fn body_left(&self) -> bool {
+        self.body_left.load(Ordering::Acquire)
     }
 
     /// Says that the request of this number is a stand-in for a head that was refused. At most once a connection.

@@ -1,7 +1,7 @@
 //! What the simulated model says. Every answer names its prompt and a digest of the whole conversation, so that an answer that
 //! reached the wrong question shows in its text.
 //!
-//! Markers in the last user message change the answer: `[refuse]` gives a refusal. Model names do too: `sim-reason…` also thinks
+//! The book (see `book`) may say what the answer is. Markers in the last user message change it: `[refuse]` gives a refusal. Model names do too: `sim-reason…` also thinks
 //! aloud, `sim-cached…` reports half of the prompt as cached.
 
 use std::borrow::Cow;
@@ -45,12 +45,13 @@ pub(super) struct ToolCall {
     pub(super) arguments: String,
 }
 
-/// The answer to a chat request of at least `wished` tokens.
-pub(super) fn chat(request: &ChatRequest<'_>, wished: u32, fault: &Fault) -> Answer {
+/// The answer to a chat request: the one that is `listed`, or one of at least `wished` tokens.
+pub(super) fn chat(request: &ChatRequest<'_>, listed: Option<String>, wished: u32, fault: &Fault) -> Answer {
     let question = request.question();
     let digest = short(request.conversation());
     let count = request.n.unwrap_or(1);
-    let speaker = Speaker { request, question: &question, digest: &digest, wished: wished_bytes(wished, fault) };
+    let speaker =
+        Speaker { request, question: &question, digest: &digest, listed, wished: wished_bytes(wished, fault) };
     let mut choices: Vec<Choice> = (0..count).map(|index| speaker.choice(index)).collect();
     if let Some(finish) = fault.finish {
         choices.iter_mut().for_each(|choice| choice.finish = Some(finish));
@@ -115,6 +116,7 @@ struct Speaker<'a> {
     request: &'a ChatRequest<'a>,
     question: &'a str,
     digest: &'a str,
+    listed: Option<String>,
     wished: usize,
 }
 
@@ -141,7 +143,11 @@ impl Speaker<'_> {
     }
 
     fn text(&self, index: u32) -> String {
-        let answer = || named(self.question, self.digest, index, self.wished);
+        let answer = || match (&self.listed, self.request.tool_said()) {
+            (Some(listed), _) => listed.clone(),
+            (None, Some(said)) => format!("The tool said: {said}"),
+            (None, None) => named(self.question, self.digest, index, self.wished),
+        };
         let format: Option<Value> = self.request.response_format.and_then(|raw| serde_json::from_str(raw.get()).ok());
         let kind = format.as_ref().and_then(|format| format.get("type")).and_then(Value::as_str);
         match (kind, &format) {
@@ -163,9 +169,10 @@ impl Speaker<'_> {
         for (position, function) in plan.functions.iter().enumerate() {
             let schema =
                 function.parameters.and_then(|raw| serde_json::from_str(raw.get()).ok()).unwrap_or(Value::Null);
-            let mut arguments = match schema {
-                Value::Null => "{}".to_owned(),
-                schema => schema::instance(&schema, self.question).to_string(),
+            let mut arguments = match (given(self.question, &function.name), schema) {
+                (Some(given), _) => given,
+                (None, Value::Null) => "{}".to_owned(),
+                (None, schema) => schema::instance(&schema, self.question).to_string(),
             };
             if tokens::truncate(&mut arguments, budget) {
                 finish = "length";
@@ -239,6 +246,15 @@ impl<'a> ToolPlan<'a> {
         };
         offered.iter().filter(named).copied().collect()
     }
+}
+
+/// The JSON object that follows the tool's name in the question, as in `get_weather {"city": "Oslo"}`: a person who tries out a
+/// loop of tool calls says in it what the model is to ask for.
+fn given(question: &str, name: &str) -> Option<String> {
+    let (_, behind) = question.split_once(name)?;
+    let behind = behind.trim_start();
+    let mut values = serde_json::Deserializer::from_str(behind).into_iter::<Value>();
+    values.next()?.ok().filter(Value::is_object).map(|value| value.to_string())
 }
 
 /// `You asked: "…". …`, at least `bytes` long.

@@ -2,7 +2,7 @@ use super::*;
 
 fn ask(body: &str) -> Answer {
     let body = format!("{{\"model\":\"sim\",{body}}}");
-    chat(&ChatRequest::parse(body.as_bytes()).unwrap(), 32, &Fault::default())
+    chat(&ChatRequest::parse(body.as_bytes()).unwrap(), None, 32, &Fault::default())
 }
 
 fn user(text: &str) -> String {
@@ -69,7 +69,16 @@ fn a_tool_result_is_answered_in_words() {
     let messages = r#""messages":[{"role":"user","content":"get weather"},{"role":"assistant","tool_calls":[]},{"role":"tool","content":"rain"}]"#;
     let answer = ask(&format!("{messages},{TOOLS}"));
     assert!(answer.choices[0].calls.is_empty());
-    assert!(answer.choices[0].content.is_some());
+    assert_eq!(answer.choices[0].content.as_deref(), Some("The tool said: rain"));
+}
+
+#[test]
+fn a_question_may_say_what_a_tool_is_called_with() {
+    let question = r#"Please get_weather {\"city\": \"Oslo\", \"days\": [1]} and tell me"#;
+    let answer = ask(&format!("{},{TOOLS}", user(question)));
+    assert_eq!(answer.choices[0].calls[0].arguments, r#"{"city":"Oslo","days":[1]}"#);
+    let other = ask(&format!("{},{TOOLS}", user("get_weather [1]")));
+    assert!(other.choices[0].calls[0].arguments.contains("get_weather [1]"), "no object: one is made up");
 }
 
 #[test]
@@ -95,12 +104,12 @@ fn refusal_reasoning_choices_and_cached_tokens_are_as_asked() {
     assert!(refused.choices[0].refusal.is_some() && refused.choices[0].content.is_none());
 
     let body = format!(r#"{{"model":"sim-reason-1",{},"n":2}}"#, user("q"));
-    let reasoned = chat(&ChatRequest::parse(body.as_bytes()).unwrap(), 0, &Fault::default());
+    let reasoned = chat(&ChatRequest::parse(body.as_bytes()).unwrap(), None, 0, &Fault::default());
     assert!(reasoned.usage.reasoning > 0 && reasoned.usage.completion > reasoned.usage.reasoning);
     assert_ne!(reasoned.choices[0].content, reasoned.choices[1].content);
 
     let body = format!(r#"{{"model":"sim-cached",{}}}"#, user("eight bytes and more"));
-    let cached = chat(&ChatRequest::parse(body.as_bytes()).unwrap(), 0, &Fault::default());
+    let cached = chat(&ChatRequest::parse(body.as_bytes()).unwrap(), None, 0, &Fault::default());
     assert_eq!((cached.usage.prompt, cached.usage.cached), (5, 2));
 }
 
@@ -117,7 +126,7 @@ fn completions_echo_and_answer_each_prompt() {
 fn ordered_faults_change_the_end_and_the_size() {
     let body = format!(r#"{{"model":"sim",{}}}"#, user("q"));
     let request = ChatRequest::parse(body.as_bytes()).unwrap();
-    let with = |directives: &str| chat(&request, 32, &Fault::parse(directives).unwrap());
+    let with = |directives: &str| chat(&request, None, 32, &Fault::parse(directives).unwrap());
     assert_eq!(with("finish=content_filter").choices[0].finish, Some("content_filter"));
     assert_eq!(with("no-finish").choices[0].finish, None);
     assert_eq!(with("size=70000").choices[0].content.as_deref().unwrap().len(), 70000);

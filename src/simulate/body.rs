@@ -1,5 +1,6 @@
 //! The bytes of a response: a whole body, or a stream of server-sent events, with the ordered faults of framing and timing.
 
+use std::collections::VecDeque;
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
@@ -169,9 +170,17 @@ impl Body for ReplyBody {
     }
 }
 
-/// Server-sent events out of [`Events`], framed as ordered.
+/// Where the payloads of a stream come from.
+pub(super) enum Script {
+    /// Made one by one, `[DONE]` after the last.
+    Made(Box<Events>),
+    /// All made before, each with its name before its data.
+    Named(VecDeque<Vec<u8>>),
+}
+
+/// Server-sent events, framed as ordered.
 pub(super) struct Feed {
-    events: Events,
+    events: Script,
     fault: Fault,
     delay: Duration,
     made: u32,
@@ -184,7 +193,7 @@ pub(super) struct Feed {
 
 impl Feed {
     /// A feed with `delay` between two events.
-    pub(super) fn new(events: Events, delay: Duration, fault: Fault) -> Self {
+    pub(super) fn new(events: Script, delay: Duration, fault: Fault) -> Self {
         let mut feed = Self { events, fault, delay, made: 0, over: false, next: None, rest: Bytes::new() };
         feed.next = feed.produce();
         feed
@@ -227,7 +236,9 @@ impl Feed {
             out.extend_from_slice(newline);
             out.extend_from_slice(newline);
         }
-        out.extend_from_slice(b"data: ");
+        if matches!(self.events, Script::Made(_)) {
+            out.extend_from_slice(b"data: ");
+        }
         out.extend_from_slice(payload);
         out.extend_from_slice(newline);
         if !(self.fault.no_final_blank && self.next.is_none()) {
@@ -246,9 +257,18 @@ impl Feed {
             return (kind == BreakKind::ErrorEvent).then(|| ERROR_EVENT.to_vec());
         }
         self.made = self.made.saturating_add(1);
-        let mut payload = Vec::with_capacity(320);
-        if self.events.write_next(&mut payload) {
-            return Some(payload);
+        match &mut self.events {
+            Script::Made(events) => {
+                let mut payload = Vec::with_capacity(320);
+                if events.write_next(&mut payload) {
+                    return Some(payload);
+                }
+            }
+            Script::Named(events) => {
+                let next = events.pop_front();
+                self.over = next.is_none();
+                return next;
+            }
         }
         self.over = true;
         (!self.fault.no_done).then(|| b"[DONE]".to_vec())

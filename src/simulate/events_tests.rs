@@ -11,7 +11,7 @@ fn head() -> Head {
 fn stream(body: &str, include_usage: bool, fault: &str) -> Vec<Value> {
     let fault = Fault::parse(fault).unwrap();
     let request = ChatRequest::parse(body.as_bytes()).unwrap();
-    let answer = answer::chat(&request, 16, &fault);
+    let answer = answer::chat(&request, None, 16, &fault);
     let top = (request.logprobs == Some(true)).then_some(2);
     collect(Events::new(Dialect::Chat, head(), answer, top, include_usage, &fault))
 }
@@ -35,7 +35,7 @@ const QUESTION: &str = r#"{"model":"sim-reason","n":2,"logprobs":true,"messages"
 #[test]
 fn the_parts_of_a_stream_join_to_the_whole_answer_for_every_choice() {
     let request = ChatRequest::parse(QUESTION.as_bytes()).unwrap();
-    let whole = answer::chat(&request, 16, &Fault::default());
+    let whole = answer::chat(&request, None, 16, &Fault::default());
     let events = stream(QUESTION, false, "");
     for (index, choice) in (0..).zip(&whole.choices) {
         assert_eq!(Some(joined(&events, index, "/delta/content")), choice.content);

@@ -2,7 +2,7 @@
 //! benchmarks. It stands where a provider would and shares no code with the data path it tests.
 //!
 //! It is honest: its banner, its answers and `GET /` say that it is a simulation. Every answer names its prompt and a digest of
-//! the conversation, so an answer that was given to the wrong question can be seen. Faults are ordered, never accidental: by
+//! the conversation, so an answer that was given to the wrong question can be seen; only what `--answers` lists is said as listed. Faults are ordered, never accidental: by
 //! the header `x-simulate`, by a model name `sim-fault-…`, by a script, or by `--error-rate`; the words are in [`FAULT_HELP`].
 //!
 //! | route | what |
@@ -18,14 +18,17 @@
 
 mod answer;
 mod body;
+mod book;
 mod connection;
 mod control;
 mod embeddings;
 mod error;
 mod events;
 mod fault;
+mod foreign;
 mod models;
 mod options;
+mod prefixes;
 mod reply;
 mod request;
 mod route;
@@ -37,6 +40,7 @@ mod wire;
 use std::collections::HashMap;
 use std::io;
 use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
@@ -48,7 +52,9 @@ pub use self::fault::FAULT_HELP;
 pub use self::options::{BadDuration, KeyRule, Options};
 pub use self::stats::{Abort, LastRequest, Stats};
 
+use self::book::Book;
 use self::fault::{BeforeHead, Fault, Script};
+use self::prefixes::Prefixes;
 use self::stats::{Counters, locked};
 use self::wire::Head;
 use crate::clock::Clock;
@@ -63,6 +69,8 @@ struct State {
     options: Options,
     counters: Arc<Counters>,
     script: ArcSwap<Script>,
+    book: Book,
+    prefixes: Prefixes,
     clock: Clock,
     /// Answers begun; makes ids unique.
     serial: AtomicU64,
@@ -73,16 +81,15 @@ struct State {
 
 impl State {
     fn new(options: Options) -> io::Result<Self> {
-        let script = match &options.script {
-            Some(path) => Script::parse(&std::fs::read_to_string(path)?)
-                .map_err(|wrong| io::Error::new(io::ErrorKind::InvalidInput, format!("{}: {wrong}", path.display())))?,
-            None => Script::default(),
-        };
+        let script = of_file(options.script.as_deref(), Script::parse)?;
+        let book = of_file(options.answers.as_deref(), Book::parse)?;
         let clock = Clock::system();
         Ok(Self {
             options,
             counters: Arc::new(Counters::new(clock.clone())),
             script: ArcSwap::from_pointee(script),
+            book,
+            prefixes: Prefixes::default(),
             clock,
             serial: AtomicU64::new(0),
             chances: AtomicU64::new(0),
@@ -129,6 +136,14 @@ impl State {
         locked(&self.occurrences).clear();
         self.chances.store(0, Ordering::Relaxed);
     }
+}
+
+/// What a file says, or nothing if none is named.
+fn of_file<T: Default>(path: Option<&Path>, parse: impl FnOnce(&str) -> Result<T, String>) -> io::Result<T> {
+    let Some(path) = path else { return Ok(T::default()) };
+    let told = |wrong: String| io::Error::new(io::ErrorKind::InvalidInput, format!("{}: {wrong}", path.display()));
+    let text = std::fs::read_to_string(path).map_err(|error| told(error.to_string()))?;
+    parse(&text).map_err(told)
 }
 
 /// Spreads two numbers over a seed: neighbouring seeds of a small generator would give neighbouring first numbers.
@@ -194,7 +209,7 @@ impl Drop for Handle {
 /// Starts a simulator on `listen` (port 0: a free one) in the background of the current runtime.
 ///
 /// # Errors
-/// The address cannot be bound, or the script cannot be read.
+/// The address cannot be bound, or a file cannot be read.
 pub async fn spawn(options: Options, listen: SocketAddr) -> io::Result<Handle> {
     let listener = TcpListener::bind(listen).await?;
     let addr = listener.local_addr()?;
@@ -206,7 +221,7 @@ pub async fn spawn(options: Options, listen: SocketAddr) -> io::Result<Handle> {
 /// Runs a simulator on `options.listen` until Ctrl-C: the command `remora simulate`.
 ///
 /// # Errors
-/// The address cannot be bound, or the script cannot be read.
+/// The address cannot be bound, or a file cannot be read.
 pub async fn run(options: Options) -> io::Result<()> {
     let listen = options.listen;
     let handle = spawn(options, listen).await?;

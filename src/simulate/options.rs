@@ -35,6 +35,12 @@ pub struct Options {
     /// TOML file of fault rules (`[[rule]]` with path, model, prompt, skip, times, fault).
     #[arg(long, value_name = "FILE")]
     pub script: Option<PathBuf>,
+    /// JSON lines of answers to give (`{"question": "…", "answer": "…"}`); other questions get one that is made up.
+    #[arg(long, value_name = "FILE")]
+    pub answers: Option<PathBuf>,
+    /// How long the beginning of a prompt is kept in the provider's own prompt cache, for example 5m; 0 keeps none.
+    #[arg(long, value_name = "DURATION", default_value = "0", value_parser = parse_duration)]
+    pub prompt_cache: Duration,
 }
 
 impl Default for Options {
@@ -48,6 +54,8 @@ impl Default for Options {
             seed: 0,
             require_key: KeyRule::Any,
             script: None,
+            answers: None,
+            prompt_cache: Duration::ZERO,
         }
     }
 }

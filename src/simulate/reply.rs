@@ -5,10 +5,9 @@ use http::header::{CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode};
 
 use super::State;
-use super::body::{End, Feed, ReplyBody};
+use super::body::{End, Feed, ReplyBody, Script};
 use super::connection::ResetSwitch;
 use super::error::ApiError;
-use super::events::Events;
 use super::fault::{BodyFault, Fault};
 use super::stats::Flight;
 use super::wire::to_json;
@@ -35,7 +34,7 @@ pub(super) enum Reply {
     /// All at once.
     Whole { bytes: Bytes, echo: Option<Echo> },
     /// Event by event.
-    Events(Events),
+    Events(Script),
 }
 
 /// What an echo says about the request it mirrors.

@@ -94,6 +94,11 @@ impl<'a> ChatRequest<'a> {
         self.messages.iter().rev().find(|message| message.role == "user").map(Message::text).unwrap_or_default()
     }
 
+    /// What a tool has said, if that is the last message.
+    pub(super) fn tool_said(&self) -> Option<Cow<'a, str>> {
+        self.messages.last().filter(|message| message.role == "tool").map(Message::text)
+    }
+
     /// The smaller of the two limits, in completion tokens.
     pub(super) fn limit(&self) -> u32 {
         self.max_completion_tokens.into_iter().chain(self.max_tokens).min().unwrap_or(u32::MAX)
@@ -106,15 +111,24 @@ impl<'a> ChatRequest<'a> {
 
     /// A digest of roles, texts and tool calls of the whole conversation: the same question in another context has another one.
     pub(super) fn conversation(&self) -> blake3::Hash {
-        let mut hasher = blake3::Hasher::new();
-        for message in &self.messages {
-            for part in [message.role.as_bytes(), message.text().as_bytes(), message.raw_extras()] {
-                hasher.update(&part.len().to_le_bytes());
-                hasher.update(part);
-            }
-        }
-        hasher.finalize()
+        digest(&self.messages)
     }
+
+    /// The same of what came before the last message.
+    pub(super) fn context(&self) -> blake3::Hash {
+        digest(self.messages.split_last().map_or(&[], |(_, before)| before))
+    }
+}
+
+fn digest(messages: &[Message<'_>]) -> blake3::Hash {
+    let mut hasher = blake3::Hasher::new();
+    for message in messages {
+        for part in [message.role.as_bytes(), message.text().as_bytes(), message.raw_extras()] {
+            hasher.update(&part.len().to_le_bytes());
+            hasher.update(part);
+        }
+    }
+    hasher.finalize()
 }
 
 impl<'a> Message<'a> {

@@ -14,13 +14,14 @@ use tokio::time::{sleep, timeout};
 
 use super::State;
 use super::answer;
-use super::body::{ReplyBody, STALL};
+use super::body::{ReplyBody, STALL, Script};
 use super::connection::ResetSwitch;
 use super::control;
 use super::embeddings;
 use super::error::ApiError;
 use super::events::{Dialect, Events};
 use super::fault::{BeforeHead, Fault, MODEL_PREFIX, Subject};
+use super::foreign::Foreign;
 use super::models;
 use super::reply::{self, Reply};
 use super::request::{ChatRequest, CompletionRequest, EmbeddingRequest};
@@ -114,6 +115,8 @@ fn route_of(path: &str) -> Route {
         "/v1/chat/completions" => Route::Chat,
         "/v1/completions" => Route::Completions,
         "/v1/embeddings" => Route::Embeddings,
+        "/v1/messages" => Route::Messages,
+        "/v1/responses" => Route::Responses,
         _ if path == "/v1/models" || path.starts_with("/v1/models/") => Route::Models,
         _ => Route::Echo,
     }
@@ -141,7 +144,11 @@ fn plan(state: &State, route: Route, parts: &Parts, body: &Bytes) -> Plan {
         (Route::Chat, &Method::POST) => plan_chat(state, parts, body),
         (Route::Completions, &Method::POST) => plan_completion(state, parts, body),
         (Route::Embeddings, &Method::POST) => plan_embedding(state, parts, body),
-        (Route::Chat | Route::Completions | Route::Embeddings, _) => Err(ApiError::of_status(405)),
+        (Route::Messages, &Method::POST) => plan_foreign(state, parts, body, Foreign::Messages),
+        (Route::Responses, &Method::POST) => plan_foreign(state, parts, body, Foreign::Responses),
+        (Route::Chat | Route::Completions | Route::Embeddings | Route::Messages | Route::Responses, _) => {
+            Err(ApiError::of_status(405))
+        }
         (Route::Models, &Method::GET) => plan_models(state, parts),
         (Route::Models | Route::Echo, _) => plan_echo(state, parts, body),
     };
@@ -157,12 +164,13 @@ fn plan_chat(state: &State, parts: &Parts, body: &Bytes) -> Result<Plan, ApiErro
         return Ok(Plan { fault, reply: Ok(Reply::none()) });
     }
     models::check(&request.model)?;
-    let answer = answer::chat(&request, state.options.tokens, &fault);
+    let mut answer = answer::chat(&request, state.book.answer(&request), state.options.tokens, &fault);
+    answer.usage.cached = answer.usage.cached.max(state.prefixes.read(&request, state.options.prompt_cache));
     let head = state.head("chatcmpl-", &request.model);
     let top = (request.logprobs == Some(true)).then(|| request.top_logprobs.unwrap_or(0));
     let reply = if request.stream == Some(true) {
         let usage = request.stream_options.unwrap_or_default().include_usage == Some(true);
-        Reply::Events(Events::new(Dialect::Chat, head, answer, top, usage, &fault))
+        Reply::Events(Script::Made(Box::new(Events::new(Dialect::Chat, head, answer, top, usage, &fault))))
     } else {
         Reply::json(wire::chat_body(&head, &answer, top, !fault.no_usage))
     };
@@ -183,9 +191,30 @@ fn plan_completion(state: &State, parts: &Parts, body: &Bytes) -> Result<Plan, A
     let head = state.head("cmpl-", &request.model);
     let reply = if request.stream == Some(true) {
         let usage = request.stream_options.unwrap_or_default().include_usage == Some(true);
-        Reply::Events(Events::new(Dialect::Text, head, answer, request.logprobs, usage, &fault))
+        let events = Events::new(Dialect::Text, head, answer, request.logprobs, usage, &fault);
+        Reply::Events(Script::Made(Box::new(events)))
     } else {
         Reply::json(wire::text_body(&head, &answer, request.logprobs, !fault.no_usage))
+    };
+    Ok(Plan { fault, reply: Ok(reply) })
+}
+
+fn plan_foreign(state: &State, parts: &Parts, body: &Bytes, dialect: Foreign) -> Result<Plan, ApiError> {
+    let chat = dialect.as_chat(body)?;
+    let request = ChatRequest::parse(&chat)?;
+    let question = request.question();
+    let subject = Subject { path: parts.uri.path(), model: &request.model, prompt: &question };
+    let fault = fault_for(state, parts, subject, || request.conversation())?;
+    if fault.before_head.is_some() {
+        return Ok(Plan { fault, reply: Ok(Reply::none()) });
+    }
+    models::check(&request.model)?;
+    let answer = answer::chat(&request, state.book.answer(&request), state.options.tokens, &fault);
+    let head = state.head(dialect.prefix(), &request.model);
+    let reply = if request.stream == Some(true) {
+        Reply::Events(Script::Named(dialect.events(&head, &answer)))
+    } else {
+        Reply::json(dialect.whole(&head, &answer))
     };
     Ok(Plan { fault, reply: Ok(reply) })
 }

@@ -28,12 +28,15 @@ pub(super) enum Route {
     Chat,
     Completions,
     Embeddings,
+    Messages,
+    Responses,
     Models,
     Echo,
 }
 
 impl Route {
-    const ALL: [Self; 5] = [Self::Chat, Self::Completions, Self::Embeddings, Self::Models, Self::Echo];
+    const ALL: [Self; 7] =
+        [Self::Chat, Self::Completions, Self::Embeddings, Self::Messages, Self::Responses, Self::Models, Self::Echo];
 
     /// The name in `GET /stats`.
     pub(super) fn as_str(self) -> &'static str {
@@ -41,6 +44,8 @@ impl Route {
             Self::Chat => "chat_completions",
             Self::Completions => "completions",
             Self::Embeddings => "embeddings",
+            Self::Messages => "messages",
+            Self::Responses => "responses",
             Self::Models => "models",
             Self::Echo => "other",
         }
@@ -52,7 +57,8 @@ impl Route {
 pub struct Stats {
     /// Requests under `/v1/`.
     pub requests: u64,
-    /// Of these, those by route: `chat_completions`, `completions`, `embeddings`, `models`, `other`.
+    /// Of these, those by route: `chat_completions`, `completions`, `embeddings`, `messages`, `responses`,
+    /// `models`, `other`.
     pub routes: BTreeMap<&'static str, u64>,
     /// Response heads sent, by status.
     pub statuses: BTreeMap<u16, u64>,

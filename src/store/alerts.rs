@@ -8,6 +8,9 @@ use super::BoxFuture;
 use crate::clock::UnixMs;
 use crate::ids::TenantId;
 
+/// Member of a payload, `true` in that of an alert that is only stored: a larger one at the same moment tells it as well.
+pub const QUIET: &str = "quiet";
+
 /// Something to tell somebody.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AlertRow {

@@ -12,10 +12,12 @@
 //!
 //! It must never: choose an HTTP status, know a provider's JSON, decide whether an answer may be served.
 //!
-//! SQL lives below `sqlite/` and `postgres/` alone, behind the same traits and the same conformance suite.
+//! SQL lives below `sqlite/` and `postgres/` alone, behind the same traits and the same conformance suite; what both
+//! say to the letter stands beside them: lists of columns in `read/`, with what reads them, and the end of a report in `report.rs`.
 
 mod alerts;
 mod audit;
+mod corrections;
 mod counters;
 mod database;
 mod directory;
@@ -26,16 +28,23 @@ mod journal;
 pub mod migrate;
 mod model;
 pub mod postgres;
+mod read;
+pub mod rem;
+mod report;
+mod rollup;
 pub mod sealed;
 pub mod shadow;
 pub mod sqlite;
 mod traits;
+mod usage;
 mod writer;
 
 #[cfg(test)]
 mod chain_tests;
 #[cfg(test)]
 mod conformance;
+#[cfg(test)]
+mod rollup_tests;
 #[cfg(test)]
 pub(crate) mod sample;
 
@@ -53,4 +62,5 @@ pub use sealed::{SealError, SealStats, Sealed};
 pub use shadow::{Mirror, ShadowHandle, ShadowStats, shadow};
 pub use sqlite::SqliteStore;
 pub use traits::*;
+pub use usage::*;
 pub use writer::{FlushError, Full, LedgerSlot, Unwritten, Writer, WriterHandle, WriterSizes, WriterStats};

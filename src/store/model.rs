@@ -78,17 +78,154 @@ pub struct Point {
 /// Tokens of one request by kind. The kinds do not overlap: their sum is what was billed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Tokens {
-    /// Input that was neither read from nor written to the provider's prompt cache.
+    /// Text input that was neither read from nor written to the provider's prompt cache.
     pub input: u64,
     /// Input read from the provider's prompt cache.
     pub cache_read: u64,
-    /// Input written to the provider's prompt cache.
+    /// Input written to the provider's prompt cache for its usual time.
     pub cache_write: u64,
-    /// Output without reasoning.
+    /// Input written to the provider's prompt cache for an hour, where that is billed apart.
+    pub cache_write_1h: u64,
+    /// Text output without reasoning.
     pub output: u64,
     /// Reasoning output.
     pub reasoning: u64,
+    /// Sound in the input.
+    pub audio_input: u64,
+    /// Sound in the output.
+    pub audio_output: u64,
+    /// Pictures in the input, where they are billed apart from text.
+    pub image_input: u64,
+    /// Pictures in the output, where they are billed apart from text.
+    pub image_output: u64,
 }
+
+impl Tokens {
+    /// Names of the kinds, in the order of [`Tokens::counts`]: labels of metrics and members of reports.
+    pub const KINDS: [&str; 10] = [
+        "input",
+        "cache_read",
+        "cache_write",
+        "cache_write_1h",
+        "output",
+        "reasoning",
+        "audio_input",
+        "audio_output",
+        "image_input",
+        "image_output",
+    ];
+
+    /// The counts in the order of [`Tokens::KINDS`].
+    pub fn counts(&self) -> [u64; 10] {
+        let Self {
+            input,
+            cache_read,
+            cache_write,
+            cache_write_1h,
+            output,
+            reasoning,
+            audio_input,
+            audio_output,
+            image_input,
+            image_output,
+        } = *self;
+        [
+            input,
+            cache_read,
+            cache_write,
+            cache_write_1h,
+            output,
+            reasoning,
+            audio_input,
+            audio_output,
+            image_input,
+            image_output,
+        ]
+    }
+
+    /// What [`Tokens::counts`] took apart.
+    pub fn of(counts: [u64; 10]) -> Self {
+        let [
+            input,
+            cache_read,
+            cache_write,
+            cache_write_1h,
+            output,
+            reasoning,
+            audio_input,
+            audio_output,
+            image_input,
+            image_output,
+        ] = counts;
+        Self {
+            input,
+            cache_read,
+            cache_write,
+            cache_write_1h,
+            output,
+            reasoning,
+            audio_input,
+            audio_output,
+            image_input,
+            image_output,
+        }
+    }
+
+    /// All tokens.
+    pub fn sum(&self) -> u64 {
+        self.counts().into_iter().fold(0, u64::saturating_add)
+    }
+
+    /// All tokens of the input.
+    pub fn input_sum(&self) -> u64 {
+        [self.input, self.cache_read, self.cache_write, self.cache_write_1h, self.audio_input, self.image_input]
+            .into_iter()
+            .fold(0, u64::saturating_add)
+    }
+
+    /// Both together, kind by kind.
+    #[must_use]
+    pub fn plus(&self, other: &Self) -> Self {
+        let mut counts = self.counts();
+        for (count, more) in counts.iter_mut().zip(other.counts()) {
+            *count = count.saturating_add(more);
+        }
+        Self::of(counts)
+    }
+}
+
+/// One call to an upstream on behalf of a request. A request that was answered from the cache has none, one that was tried
+/// twice has two; the provider may bill each.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Attempt {
+    /// Which call of its request it is, from 1.
+    pub number: u16,
+    /// What for: `completion` (the answer), `check` (a hit asked again) or `embedding` (the vector of a prompt).
+    pub kind: Cow<'static, str>,
+    /// When it was sent.
+    pub started_at: UnixMs,
+    /// The upstream's name.
+    pub upstream: String,
+    /// Model asked for.
+    pub model: Option<String>,
+    /// The upstream's status; `None` if there was no answer.
+    pub status: Option<u16>,
+    /// Sent to head of the answer or failure, microseconds.
+    pub latency_us: u64,
+    /// Tokens that are billed for it.
+    pub tokens: Tokens,
+    /// As [`LedgerRow::tokens_source`].
+    pub tokens_source: Option<Cow<'static, str>>,
+    /// As [`LedgerRow::service`].
+    pub service: Option<Cow<'static, str>>,
+    /// What it cost, nano-dollars; `None` if its model has no price.
+    pub cost_nano_usd: Option<i64>,
+    /// Version of the price that was used.
+    pub price_version: Option<String>,
+}
+
+/// Tag of a check's ledger row: the request that was checked. Reports have no groups for it.
+pub const AUDIT_OF: &str = "audit_of";
 
 /// One row of the requests ledger: exactly one for each request.
 #[derive(Clone, Debug, PartialEq)]
@@ -115,7 +252,8 @@ pub struct LedgerRow {
     pub model_answered: Option<String>,
     /// Whether a stream was asked for.
     pub stream: bool,
-    /// `hit`, `miss`, `bypass`, `refresh`, `coalesced`, `refused`, `failed`, `cancelled`.
+    /// `hit`, `miss`, `bypass`, `refresh`, `coalesced`, `refused`, `failed`, `cancelled`; `audit` for a hit that was asked again, or
+    /// was to be and had no room (`reason`).
     pub outcome: Cow<'static, str>,
     /// `exact` or `semantic`, on hits.
     pub tier: Option<Cow<'static, str>>,
@@ -133,7 +271,8 @@ pub struct LedgerRow {
     pub upstream_status: Option<u16>,
     /// Tokens that upstream billed for, or on a hit those replayed.
     pub tokens: Tokens,
-    /// Whether `tokens` were told by upstream (`billed`), counted by us (`estimated`) or come from an entry (`replayed`).
+    /// Whether `tokens` were told by upstream (`billed`), counted by us (`estimated`), come from an entry or a shared answer
+    /// (`replayed`), or cannot be known although upstream bills (`unknown`).
     pub tokens_source: Option<Cow<'static, str>>,
     /// Request head read to last byte handed over, microseconds.
     pub latency_us: u64,
@@ -141,12 +280,35 @@ pub struct LedgerRow {
     pub ttft_us: Option<u64>,
     /// Time that this program added, microseconds.
     pub overhead_us: u64,
-    /// Cost in nano-dollars; filled once prices exist.
+    /// What its calls for an answer cost, nano-dollars: the sum over its attempts but those for a vector. `None` if a model
+    /// has no price. Nothing for what the cache answered.
     pub cost_nano_usd: Option<i64>,
-    /// Saving in nano-dollars; filled once prices exist.
+    /// What its vector cost, nano-dollars: nothing with the embedder inside the program.
+    pub embedding_nano_usd: Option<i64>,
+    /// What an upstream would have been paid if the cache had not answered, nano-dollars. `None` if that is not known; 0 for
+    /// what the cache did not answer.
+    pub saved_gross_nano_usd: Option<i64>,
+    /// The same less what the cache cost for this row: its vector, and all of it if the row is that of a check. So the sum over
+    /// all rows is what was saved net. Nano-dollars; negative for a miss that paid for a vector.
     pub saved_nano_usd: Option<i64>,
     /// Version of the price that was used.
     pub price_version: Option<String>,
+    /// Service tier that the provider billed, as in `batch`, `flex`, `priority`; `None` is the standard one.
+    pub service: Option<Cow<'static, str>>,
+    /// Its calls to upstreams, by number.
+    pub attempts: Vec<Attempt>,
+}
+
+impl LedgerRow {
+    /// Whether it is that of a hit asked again: what it cost is a cost of the cache.
+    pub fn is_check(&self) -> bool {
+        self.outcome == "audit" || self.attempts.iter().any(|attempt| attempt.kind == "check")
+    }
+
+    /// Whether an upstream billed for it and nobody knows how much.
+    pub fn is_unpriced(&self) -> bool {
+        self.cost_nano_usd.is_none() && self.tokens_source.as_deref().is_some_and(|source| source != "replayed")
+    }
 }
 
 /// One decision of the semantic tier about one request.

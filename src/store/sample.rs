@@ -6,7 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::{
-    AlertRow, AuditRow, DecisionRow, DecisionWrite, Entry, EntryWrite, KeyRow, LearnedRow, LedgerRow, Point,
+    AlertRow, Attempt, AuditRow, DecisionRow, DecisionWrite, Entry, EntryWrite, KeyRow, LearnedRow, LedgerRow, Point,
     TenantRecord, TokenRow, Tokens,
 };
 use crate::ids::{AuditId, EntryId, KeyId, PointId, RequestId, TenantId};
@@ -102,14 +102,51 @@ pub(crate) fn row(owner: &str, number: u64) -> LedgerRow {
         status: 200,
         upstream: Some("openai".into()),
         upstream_status: Some(599),
-        tokens: Tokens { input: 1, cache_read: 2, cache_write: 3, output: 4, reasoning: 5 },
+        tokens: Tokens::of([1, 2, 3, 4, 5, 6, 7, 8, 9, 10]),
         tokens_source: Some(Cow::Borrowed("replayed")),
         latency_us: 1_234,
         ttft_us: Some(99),
         overhead_us: 77,
         cost_nano_usd: Some(-1),
-        saved_nano_usd: Some(i64::MAX),
+        embedding_nano_usd: Some(20),
+        saved_gross_nano_usd: Some(1 << 40),
+        saved_nano_usd: Some((1 << 40) - 20),
         price_version: Some("2026-08".into()),
+        service: Some(Cow::Borrowed("flex")),
+        attempts: vec![attempt(number, 1), bare_attempt(number, 2)],
+    }
+}
+
+/// An attempt in which every field is set.
+pub(crate) fn attempt(at: u64, number: u16) -> Attempt {
+    Attempt {
+        number,
+        kind: Cow::Borrowed("completion"),
+        started_at: at,
+        upstream: "größe".into(),
+        model: Some("gpt-4o".into()),
+        status: Some(503),
+        latency_us: 1_200,
+        tokens: Tokens::of([11, 12, 13, 14, 15, 16, 17, 18, 19, 20]),
+        tokens_source: Some(Cow::Borrowed("estimated")),
+        service: Some(Cow::Borrowed("batch")),
+        cost_nano_usd: Some(i64::MIN),
+        price_version: Some("2026-08".into()),
+    }
+}
+
+/// An attempt in which every field that may be absent is.
+pub(crate) fn bare_attempt(at: u64, number: u16) -> Attempt {
+    Attempt {
+        kind: Cow::Borrowed("embedding"),
+        model: None,
+        status: None,
+        tokens: Tokens::default(),
+        tokens_source: None,
+        service: None,
+        cost_nano_usd: None,
+        price_version: None,
+        ..attempt(at, number)
     }
 }
 
@@ -133,8 +170,12 @@ pub(crate) fn bare_row(number: u64) -> LedgerRow {
         tokens_source: None,
         ttft_us: None,
         cost_nano_usd: None,
+        embedding_nano_usd: None,
+        saved_gross_nano_usd: None,
         saved_nano_usd: None,
         price_version: None,
+        service: None,
+        attempts: Vec::new(),
         ..row("nobody", number)
     }
 }

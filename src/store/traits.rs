@@ -8,9 +8,10 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 
+use super::rem::{RemStore, SqlGuarded};
 use super::{
     AlertStore, AuditHead, AuditRow, Chained, ChangeStore, CounterStore, DecisionRow, DirectoryStore, Entry,
-    LearnedRow, LedgerRow, Point, SearchStore, StoreError,
+    LearnedRow, LedgerRow, Point, SearchStore, StoreError, UsageStore,
 };
 use crate::clock::UnixMs;
 use crate::ids::{AuditId, EntryId, KeyId, PointId, RequestId, TenantId};
@@ -394,6 +395,8 @@ pub struct Stores {
     pub decisions: Arc<dyn DecisionStore>,
     /// Notes about the database itself.
     pub notes: Arc<dyn NoteStore>,
+    /// Reports on the ledger, and corrections of it.
+    pub usage: Arc<dyn UsageStore>,
     /// Alerts and their deliveries.
     pub alerts: Arc<dyn AlertStore>,
     /// Counters of budgets, where several replicas may share the database.
@@ -402,4 +405,8 @@ pub struct Stores {
     pub changes: Option<Arc<dyn ChangeStore>>,
     /// Searches for what is not in memory, where the database can.
     pub search: Option<Arc<dyn SearchStore>>,
+    /// REM data; every real database has it.
+    pub rem: Option<Arc<dyn RemStore>>,
+    /// Runs checked SQL of callers; every real database does.
+    pub sql: Option<Arc<dyn SqlGuarded>>,
 }

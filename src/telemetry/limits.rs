@@ -1,15 +1,17 @@
 //! The series about rate limits and budgets.
 
-use prometheus::{GaugeVec, IntCounter, IntCounterVec, IntGauge, Opts};
+use prometheus::{GaugeVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts};
 
 use super::metrics::{Make, MetricsError, OTHER, full};
 use super::tenants::TenantLabels;
+use crate::config::RateLimits;
 
 /// See the module.
 pub struct LimitSeries {
     tenants: TenantLabels,
     budgets: GaugeVec,
     drift: GaugeVec,
+    limits: IntGaugeVec,
     budget_rejections: IntCounterVec,
     rejections: IntCounterVec,
     /// 1 while this replica keeps its share of the limits by itself, because Redis is away.
@@ -52,6 +54,11 @@ impl LimitSeries {
             tenants,
             budgets: make.put(GaugeVec::new(budgets, &labels))?,
             drift: make.put(GaugeVec::new(drift, &["tenant", "budget", "period"]))?,
+            limits: make.gauges(
+                "ratelimit_limit",
+                "What tenants are held to: rpm and tpm a minute, tpd a day, concurrency at one time.",
+                &["tenant", "limit"],
+            )?,
             budget_rejections: make.counters(
                 "budget_rejections_total",
                 "Requests refused because a hard budget had no room.",
@@ -96,7 +103,55 @@ impl LimitSeries {
         self.drift.with_label_values(&[tenant, budget, period]).set(drift);
     }
 
+    /// Sets what tenants are held to; a limit that is no more, or of a tenant that is, has no series. Tenants without a label of
+    /// their own have none, as with budgets.
+    pub fn limits<'a>(&self, tenants: impl IntoIterator<Item = (&'a str, RateLimits)>) {
+        self.limits.reset();
+        for (tenant, limits) in tenants {
+            if !self.tenants.contains(tenant) {
+                continue;
+            }
+            let RateLimits { rpm, tpm, tpd, concurrency } = limits;
+            for (name, limit) in [("rpm", rpm), ("tpm", tpm), ("tpd", tpd), ("concurrency", concurrency)] {
+                if let Some(limit) = limit {
+                    self.limits.with_label_values(&[tenant, name]).set(i64::try_from(limit).unwrap_or(i64::MAX));
+                }
+            }
+        }
+    }
+
     fn tenant<'a>(&self, name: &'a str) -> &'a str {
         if self.tenants.contains(name) { name } else { OTHER }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::telemetry::metrics::Metrics;
+
+    #[test]
+    fn a_limit_that_is_no_more_has_no_series() {
+        let metrics = Metrics::new(["acme".to_owned(), "globex".to_owned()], []).unwrap();
+        let shown = || {
+            let text = String::from_utf8(metrics.render()).unwrap();
+            text.lines()
+                .filter(|line| line.starts_with("remora_ratelimit_limit{"))
+                .map(str::to_owned)
+                .collect::<Vec<_>>()
+        };
+        let rpm = RateLimits { rpm: Some(60), ..RateLimits::default() };
+        let both = RateLimits { concurrency: Some(4), ..rpm };
+        metrics.limits.limits([("acme", both), ("globex", rpm), ("nobody", rpm)]);
+        assert_eq!(
+            shown(),
+            [
+                r#"remora_ratelimit_limit{limit="concurrency",tenant="acme"} 4"#,
+                r#"remora_ratelimit_limit{limit="rpm",tenant="acme"} 60"#,
+                r#"remora_ratelimit_limit{limit="rpm",tenant="globex"} 60"#,
+            ]
+        );
+        metrics.limits.limits([("acme", rpm)]);
+        assert_eq!(shown(), [r#"remora_ratelimit_limit{limit="rpm",tenant="acme"} 60"#]);
     }
 }

@@ -180,10 +180,22 @@ mod tests {
         }
     }
 
+    fn telemetry(log: &str, format: LogFormat) -> Telemetry {
+        Telemetry {
+            log: log.to_owned(),
+            format,
+            models: Vec::new(),
+            otlp: None,
+            otlp_headers: Vec::new(),
+            trace_ratio: 0.0,
+            trace_queue: 1,
+        }
+    }
+
     fn logged(format: LogFormat, log: &str, act: impl FnOnce()) -> String {
         let sink = Sink::default();
         let writer = sink.clone();
-        let telemetry = Telemetry { log: log.to_owned(), format, models: Vec::new() };
+        let telemetry = telemetry(log, format);
         tracing::subscriber::with_default(subscriber(&telemetry, move || writer.clone()).unwrap(), act);
         let bytes = sink.0.lock().unwrap().clone();
         String::from_utf8(bytes).unwrap()
@@ -230,7 +242,7 @@ mod tests {
 
     #[test]
     fn a_filter_that_cannot_be_read_is_an_error() {
-        let telemetry = Telemetry { log: "a=b=c".to_owned(), format: LogFormat::Text, models: Vec::new() };
+        let telemetry = telemetry("a=b=c", LogFormat::Text);
         assert!(matches!(init(&telemetry), Err(InitError::Filter(_))));
     }
 

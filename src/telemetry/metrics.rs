@@ -3,23 +3,30 @@
 //! `tenant` and `model` labels come from the configured sets, everything else is `other`; all other labels come from
 //! closed enums. So the number of series is bounded whatever callers send.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
-use prometheus::core::Collector;
-use prometheus::process_collector::ProcessCollector;
 use prometheus::{
-    Encoder, Gauge, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
-    Registry, TextEncoder,
+    Encoder, Gauge, Histogram, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Registry, TextEncoder,
 };
 
 use super::alerts::AlertSeries;
+pub use super::catalogue::Series;
+pub(super) use super::catalogue::{Make, full};
+use super::exemplars::{Exemplar, Exemplars};
 use super::learning::Learning;
 use super::limits::LimitSeries;
+use super::money::MoneySeries;
+use super::month::MonthSeries;
+use super::openmetrics;
+use super::rem::RemSeries;
 use super::replicas::ReplicaSeries;
+use super::replies::Replies;
 use super::tenants::TenantLabels;
-use crate::store::LedgerRow;
+use super::trace::{TraceId, TraceSeries, Tracer};
+use crate::store::{LedgerRow, Tokens};
 
 pub(super) const OTHER: &str = "other";
 
@@ -30,9 +37,15 @@ const COARSE: [f64; 14] = [1e-3, 5e-3, 2.5e-2, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10
 /// Buckets of cosine, finer where decisions are made.
 const COSINE: [f64; 14] = [0.5, 0.6, 0.7, 0.75, 0.8, 0.85, 0.88, 0.9, 0.92, 0.94, 0.95, 0.97, 0.99, 1.0];
 
+/// Buckets of the age of an answer, seconds: a minute to a month.
+const AGES: [f64; 11] = [1.0, 10.0, 60.0, 600.0, 3.6e3, 2.16e4, 8.64e4, 2.592e5, 6.048e5, 1.2096e6, 2.592e6];
+/// Calls in a row without an answer, or with a 5xx, after which an upstream counts as broken.
+const BROKEN_AFTER: u32 = 5;
+
 /// All series of one process.
 pub struct Metrics {
     registry: Registry,
+    catalogue: Vec<Series>,
     /// Tenants with a label of their own.
     pub tenants: TenantLabels,
     models: HashSet<String>,
@@ -48,6 +61,14 @@ pub struct Metrics {
     overhead: HistogramVec,
     seconds: HistogramVec,
     ttft: HistogramVec,
+    last_overhead: Exemplars,
+    last_seconds: Exemplars,
+    last_ttft: Exemplars,
+    replies: Replies,
+    ages: HistogramVec,
+    upstream_breaker: IntGaugeVec,
+    /// Failures in a row by upstream.
+    upstream_failures: Mutex<BTreeMap<String, u32>>,
     upstream_requests: IntCounterVec,
     upstream_seconds: HistogramVec,
     cancelled_upstream: IntCounter,
@@ -86,16 +107,24 @@ pub struct Metrics {
     pub connections: IntGauge,
     /// Prompts waiting for the embedder.
     pub embedding_queue: IntGauge,
-    /// Unix time of the last success of a task.
-    pub task_success: IntGaugeVec,
+    task_success: IntGaugeVec,
     /// How often the cache is wrong.
     pub learning: Learning,
     /// Rate limits and budgets.
     pub limits: LimitSeries,
+    /// What was paid and what was saved.
+    pub money: MoneySeries,
+    /// This month's money, from the ledger.
+    pub month: MonthSeries,
     /// How this replica stands to the others.
     pub replicas: ReplicaSeries,
     /// Who was told of what.
     pub alerts: AlertSeries,
+    /// The REM sidecar.
+    pub rem: RemSeries,
+    /// What became of spans.
+    pub traces: TraceSeries,
+    tracer: OnceLock<Tracer>,
     in_flight: AtomicU64,
 }
 
@@ -103,49 +132,6 @@ pub struct Metrics {
 #[derive(Debug, thiserror::Error)]
 #[error("metrics: {0}")]
 pub struct MetricsError(#[from] prometheus::Error);
-
-pub(super) struct Make<'r>(&'r Registry);
-
-impl Make<'_> {
-    pub(super) fn put<C: Collector + Clone + 'static>(
-        &self,
-        made: Result<C, prometheus::Error>,
-    ) -> Result<C, MetricsError> {
-        let collector = made?;
-        self.0.register(Box::new(collector.clone()))?;
-        Ok(collector)
-    }
-
-    pub(super) fn counter(&self, name: &str, help: &str) -> Result<IntCounter, MetricsError> {
-        self.put(IntCounter::new(full(name), help))
-    }
-
-    pub(super) fn counters(&self, name: &str, help: &str, labels: &[&str]) -> Result<IntCounterVec, MetricsError> {
-        self.put(IntCounterVec::new(Opts::new(full(name), help), labels))
-    }
-
-    pub(super) fn gauge(&self, name: &str, help: &str) -> Result<IntGauge, MetricsError> {
-        self.put(IntGauge::new(full(name), help))
-    }
-
-    pub(super) fn gauges(&self, name: &str, help: &str, labels: &[&str]) -> Result<IntGaugeVec, MetricsError> {
-        self.put(IntGaugeVec::new(Opts::new(full(name), help), labels))
-    }
-
-    fn histograms(
-        &self,
-        name: &str,
-        help: &str,
-        buckets: &[f64],
-        labels: &[&str],
-    ) -> Result<HistogramVec, MetricsError> {
-        self.put(HistogramVec::new(HistogramOpts::new(full(name), help).buckets(buckets.to_vec()), labels))
-    }
-}
-
-pub(super) fn full(name: &str) -> String {
-    format!("remora_{name}")
-}
 
 impl Metrics {
     /// Registers all series. `tenants` and `models` are the names that get labels of their own.
@@ -157,14 +143,13 @@ impl Metrics {
         models: impl IntoIterator<Item = String>,
     ) -> Result<Self, MetricsError> {
         let registry = Registry::new();
-        registry.register(Box::new(ProcessCollector::for_self()))?;
-        let make = Make(&registry);
+        let make = Make::new(&registry);
+        make.process()?;
         let build = make.gauges("build_info", "Always 1; the version is in the label.", &["version"])?;
         build.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
         let named = TenantLabels::default();
         named.set(tenants);
         let tenants = named;
-        let embedding = HistogramOpts::new(full("embedding_seconds"), "Time to get the vector of a prompt, seconds.");
         Ok(Self {
             requests: make.counters(
                 "requests_total",
@@ -188,7 +173,11 @@ impl Metrics {
                 &["verdict"],
             )?,
             coalesced: make.counter("coalesced_requests_total", "Requests that joined an equal one in flight.")?,
-            embedding_seconds: make.put(Histogram::with_opts(embedding.buckets(FINE.to_vec())))?,
+            embedding_seconds: make.histogram(
+                "embedding_seconds",
+                "Time to get the vector of a prompt, seconds.",
+                &FINE,
+            )?,
             embedding_failures: make.counters("embedding_failures_total", "Prompts without a vector.", &["reason"])?,
             search_seconds: make.histograms(
                 "index_search_seconds",
@@ -214,6 +203,22 @@ impl Metrics {
                 &COARSE,
                 &["outcome"],
             )?,
+            last_overhead: Exemplars::new(&FINE),
+            last_seconds: Exemplars::new(&COARSE),
+            last_ttft: Exemplars::new(&COARSE),
+            replies: Replies::new(&make)?,
+            ages: make.histograms(
+                "cache_age_seconds",
+                "Age of answers when they were served from the cache, seconds.",
+                &AGES,
+                &["tier"],
+            )?,
+            upstream_breaker: make.gauges(
+                "upstream_breaker",
+                "1 after five calls in a row without an answer or with a 5xx, until one succeeds.",
+                &["upstream"],
+            )?,
+            upstream_failures: Mutex::default(),
             upstream_requests: make.counters(
                 "upstream_requests_total",
                 "Requests to upstream by class of status; `error` if there was no answer.",
@@ -235,8 +240,10 @@ impl Metrics {
             index_bytes: make.gauge("index_bytes", "Memory of all indexes, bytes.")?,
             evictions: make.counter("cache_evictions_total", "Entries taken out to stay within the size caps.")?,
             ledger_queue: make.gauge("ledger_queue_depth", "Ledger rows that wait to be written.")?,
-            ledger_lag: make
-                .put(Gauge::new(full("ledger_lag_seconds"), "Age of the oldest ledger row not yet written."))?,
+            ledger_lag: make.put(Gauge::new(
+                full("ledger_lag_seconds"),
+                "Age of the oldest ledger row not yet written, seconds.",
+            ))?,
             ledger_rows: make.counter("ledger_rows_total", "Ledger rows written since the start.")?,
             ledger_spooled_rows: make
                 .gauge("ledger_spooled_rows", "Ledger rows in the journal that wait until the store can be reached.")?,
@@ -262,8 +269,14 @@ impl Metrics {
             task_success: make.gauges("task_last_success_seconds", "Unix time of a task's last success.", &["task"])?,
             learning: Learning::new(&make, tenants.clone())?,
             limits: LimitSeries::new(&make, tenants.clone())?,
+            money: MoneySeries::new(&make)?,
+            month: MonthSeries::new(&make, tenants.clone())?,
             replicas: ReplicaSeries::new(&make)?,
             alerts: AlertSeries::new(&make, tenants.clone())?,
+            rem: RemSeries::new(&make)?,
+            traces: TraceSeries::new(&make)?,
+            tracer: OnceLock::new(),
+            catalogue: make.catalogue(),
             tenants,
             models: models.into_iter().collect(),
             in_flight: AtomicU64::new(0),
@@ -279,8 +292,42 @@ impl Metrics {
         out
     }
 
+    /// The same as OpenMetrics, with exemplars.
+    pub fn render_openmetrics(&self) -> Vec<u8> {
+        openmetrics::render(&self.registry.gather(), |family, outcome, bucket| {
+            let exemplars = match family {
+                "remora_overhead_seconds" => &self.last_overhead,
+                "remora_request_seconds" => &self.last_seconds,
+                "remora_ttft_seconds" => &self.last_ttft,
+                _ => return None,
+            };
+            exemplars.last(outcome, bucket)
+        })
+    }
+
+    /// All families, whether or not they have a sample yet, by name.
+    pub fn catalogue(&self) -> &[Series] {
+        &self.catalogue
+    }
+
+    /// Where spans go; none if they are not exported.
+    pub fn tracer(&self) -> Option<&Tracer> {
+        self.tracer.get()
+    }
+
+    /// Sets where spans go, once.
+    pub fn set_tracer(&self, tracer: Tracer) {
+        // A second one would be a mistake of whoever starts the program; the first stays.
+        let _ = self.tracer.set(tracer);
+    }
+
     /// Counts one finished request. `cacheable` tells whether it had to do with the cache at all.
     pub fn request(&self, row: &LedgerRow, cacheable: bool) {
+        self.request_of(row, cacheable, None);
+    }
+
+    /// The same for a request of which spans are exported.
+    pub fn request_of(&self, row: &LedgerRow, cacheable: bool, trace: Option<TraceId>) {
         let tenant = self.tenant(row.tenant.as_ref().map(crate::ids::TenantId::as_str));
         let model = self.model(row.model_asked.as_deref());
         let outcome = row.outcome.as_ref();
@@ -292,21 +339,21 @@ impl Metrics {
         if outcome == "coalesced" {
             self.coalesced.inc();
         }
-        self.overhead.with_label_values(&[outcome]).observe(seconds(row.overhead_us));
-        self.seconds.with_label_values(&[outcome]).observe(seconds(row.latency_us));
+        self.replies.count(row);
+        let observe = |histogram: &HistogramVec, last: &Exemplars, micros: u64| {
+            let value = seconds(micros);
+            histogram.with_label_values(&[outcome]).observe(value);
+            let at = row.started_at.saturating_add(row.latency_us / 1_000);
+            last.keep(outcome, Exemplar { request: row.request, trace, value, at });
+        };
+        observe(&self.overhead, &self.last_overhead, row.overhead_us);
+        observe(&self.seconds, &self.last_seconds, row.latency_us);
         if let Some(ttft) = row.ttft_us {
-            self.ttft.with_label_values(&[outcome]).observe(seconds(ttft));
+            observe(&self.ttft, &self.last_ttft, ttft);
         }
+        self.money.count(tenant, model, row);
         if let Some(source) = row.tokens_source.as_deref() {
-            let t = row.tokens;
-            let kinds = [
-                ("input", t.input),
-                ("cache_read", t.cache_read),
-                ("cache_write", t.cache_write),
-                ("output", t.output),
-                ("reasoning", t.reasoning),
-            ];
-            for (kind, count) in kinds.into_iter().filter(|(_, count)| *count > 0) {
+            for (kind, count) in Tokens::KINDS.into_iter().zip(row.tokens.counts()).filter(|(_, count)| *count > 0) {
                 self.tokens.with_label_values(&[tenant, model, kind, source]).inc_by(count);
             }
         }
@@ -327,6 +374,11 @@ impl Metrics {
             None => self.embedding_seconds.observe(took.as_secs_f64()),
             Some(reason) => self.embedding_failures.with_label_values(&[reason]).inc(),
         }
+        match failure {
+            // Says nothing about the embedder, but about the text or the rush.
+            Some("empty" | "queue_full" | "deadline") => {}
+            other => self.dependency_up.with_label_values(&["embedding"]).set(i64::from(other.is_none())),
+        }
     }
 
     /// Counts one search.
@@ -346,6 +398,20 @@ impl Metrics {
         };
         self.upstream_requests.with_label_values(&[name, class]).inc();
         self.upstream_seconds.with_label_values(&[name]).observe(took.as_secs_f64());
+        let mut failures = self.upstream_failures.lock().unwrap_or_else(PoisonError::into_inner);
+        let row = failures.entry(name.to_owned()).or_default();
+        *row = if matches!(class, "5xx" | "error") { row.saturating_add(1) } else { 0 };
+        self.upstream_breaker.with_label_values(&[name]).set(i64::from(*row >= BROKEN_AFTER));
+    }
+
+    /// A task has done its work; `now` in milliseconds.
+    pub fn task_done(&self, task: &str, now: crate::clock::UnixMs) {
+        self.task_success.with_label_values(&[task]).set(i64::try_from(now / 1_000).unwrap_or(i64::MAX));
+    }
+
+    /// An answer of this age is served from the cache.
+    pub fn served(&self, tier: &str, age: Duration) {
+        self.ages.with_label_values(&[tier]).observe(age.as_secs_f64());
     }
 
     /// Counts an upstream call given up because nobody waited for it.

@@ -20,7 +20,7 @@ use super::virtual_key::Kind;
 use super::{AuthError, CREDENTIALS, Credential, IDENTITY, Principal, is_blank, presented};
 use crate::call::SecretKey;
 use crate::clock::{Clock, UnixMs};
-use crate::config::{Config, KeySpec, Secret};
+use crate::config::{Config, KeySpec, Right, Secret};
 use crate::ids::{KeyId, TenantId};
 use crate::json::tagged;
 use crate::limit::Terms;
@@ -54,7 +54,7 @@ pub struct Directory {
     pub(super) inputs: Mutex<Inputs>,
     /// When the store last answered.
     looked_at: AtomicU64,
-    /// What callers in passthrough mode are held to: nothing.
+    /// What callers in passthrough mode are held to: nothing. They may ask REM, which shows them what is their own.
     unbound: (Arc<Terms>, Arc<KeySpec>),
 }
 
@@ -74,7 +74,7 @@ impl Directory {
             store: None,
             labels: None,
             looked_at: AtomicU64::new(0),
-            unbound: (Arc::default(), Arc::default()),
+            unbound: (Arc::default(), Arc::new(KeySpec { rights: vec![Right::Rem], ..KeySpec::default() })),
         }
     }
 

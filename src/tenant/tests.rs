@@ -86,6 +86,7 @@ fn a_caller_without_any_credential_is_let_through_but_marked() {
     assert!(directory(true, &[]).authenticate(&HeaderMap::new()).unwrap().anonymous);
     let known = directory(true, &[]).authenticate(&headers(&[("authorization", "Bearer k")])).unwrap();
     assert!(!known.anonymous);
+    assert!(known.may(Right::Rem) && !known.may(Right::CacheInspect), "what is his own he may ask for");
 }
 
 #[test]

@@ -1,10 +1,13 @@
-//! Tenants, the ledger, decisions, what was learnt and the audit as tables.
+//! Tenants, the ledger with its corrections, decisions, what was learnt and the audit as tables.
 
 use super::codec::{BadBytes, Reader, Writer};
-use super::rows;
 use super::table::{Rows, Table};
+use super::{ledger_rows, rows};
+use crate::clock::UnixMs;
 use crate::ids::{AuditId, RequestId, TenantId};
-use crate::store::{AuditRow, BoxFuture, DecisionRow, DecisionWrite, LearnedRow, LedgerRow, Stores, TenantRow};
+use crate::store::{
+    AuditRow, BoxFuture, Correction, DecisionRow, DecisionWrite, LearnedRow, LedgerRow, Stores, TenantRow,
+};
 
 pub(super) enum Tenants {}
 
@@ -83,11 +86,11 @@ impl Rows for Requests {
     }
 
     fn encode(out: &mut Writer, row: &LedgerRow) {
-        rows::put_request(out, row);
+        ledger_rows::put_request(out, row);
     }
 
     fn decode(reader: &mut Reader<'_>) -> Result<LedgerRow, BadBytes> {
-        rows::request(reader)
+        ledger_rows::request(reader)
     }
 
     fn page<'a>(stores: &'a Stores, after: Option<&'a RequestId>, limit: u32) -> BoxFuture<'a, Vec<LedgerRow>> {
@@ -104,6 +107,57 @@ impl Rows for Requests {
 
     fn write<'a>(stores: &'a Stores, rows: &'a [LedgerRow]) -> BoxFuture<'a, ()> {
         stores.ledger.append(rows)
+    }
+}
+
+pub(super) enum Corrections {}
+
+impl Rows for Corrections {
+    type Row = Correction;
+    type Key = (RequestId, UnixMs);
+    const TABLE: Table = Table::Corrections;
+    const PAGE: u32 = 2_000;
+
+    fn key(row: &Correction) -> (RequestId, UnixMs) {
+        (row.request, row.at)
+    }
+
+    fn show(key: &(RequestId, UnixMs)) -> String {
+        format!("{}/{}", key.0, key.1)
+    }
+
+    fn parse(text: &str) -> Option<(RequestId, UnixMs)> {
+        let (request, at) = text.split_once('/')?;
+        Some((request.parse().ok()?, at.parse().ok()?))
+    }
+
+    fn encode(out: &mut Writer, row: &Correction) {
+        ledger_rows::put_correction(out, row);
+    }
+
+    fn decode(reader: &mut Reader<'_>) -> Result<Correction, BadBytes> {
+        ledger_rows::correction(reader)
+    }
+
+    fn page<'a>(
+        stores: &'a Stores,
+        after: Option<&'a (RequestId, UnixMs)>,
+        limit: u32,
+    ) -> BoxFuture<'a, Vec<Correction>> {
+        stores.usage.correction_page(after.copied(), limit)
+    }
+
+    fn one<'a>(stores: &'a Stores, key: &'a (RequestId, UnixMs)) -> BoxFuture<'a, Option<Correction>> {
+        Box::pin(async move { Ok(stores.usage.corrections(key.0).await?.into_iter().find(|row| row.at == key.1)) })
+    }
+
+    fn mends(_: &Correction, _: &Correction) -> bool {
+        false
+    }
+
+    /// One whose row is not there, or says something else, is left out; a comparison then shows it.
+    fn write<'a>(stores: &'a Stores, rows: &'a [Correction]) -> BoxFuture<'a, ()> {
+        Box::pin(async move { stores.usage.correct(rows).await.map(|_| ()) })
     }
 }
 

@@ -7,8 +7,7 @@ use bytes::Bytes;
 use super::codec::{BadBytes, Reader, Writer};
 use crate::ids::{AuditId, EntryId, KeyId, PointId, RequestId, TenantId};
 use crate::store::{
-    AuditRow, DecisionRow, Entry, Exported, KeyRow, LearnedRow, LedgerRow, Loaded, Point, TenantRecord, TenantRow,
-    TokenRow, Tokens,
+    AuditRow, DecisionRow, Entry, Exported, KeyRow, LearnedRow, Loaded, Point, TenantRecord, TenantRow, TokenRow,
 };
 
 pub(super) fn put_tenant(out: &mut Writer, row: &TenantRow) {
@@ -217,105 +216,6 @@ pub(super) fn entry(reader: &mut Reader<'_>) -> Result<Exported, BadBytes> {
         })
     })?;
     Ok(Exported { entry, points })
-}
-
-pub(super) fn put_request(out: &mut Writer, row: &LedgerRow) {
-    let LedgerRow {
-        request,
-        started_at,
-        tenant,
-        key,
-        user,
-        tags,
-        route,
-        dialect,
-        model_asked,
-        model_answered,
-        stream,
-        outcome,
-        tier,
-        reason,
-        similarity,
-        entry,
-        status,
-        upstream,
-        upstream_status,
-        tokens: Tokens { input, cache_read, cache_write, output, reasoning },
-        tokens_source,
-        latency_us,
-        ttft_us,
-        overhead_us,
-        cost_nano_usd,
-        saved_nano_usd,
-        price_version,
-    } = row;
-    out.raw(&request.to_bytes());
-    out.number(*started_at);
-    out.maybe(tenant.as_ref(), |out, tenant| out.text(tenant.as_str()));
-    out.maybe(key.as_ref(), |out, key| out.text(key.as_str()));
-    out.maybe(user.as_deref(), Writer::text);
-    out.tags(tags);
-    out.text(route);
-    out.text(dialect);
-    out.maybe(model_asked.as_deref(), Writer::text);
-    out.maybe(model_answered.as_deref(), Writer::text);
-    out.flag(*stream);
-    out.text(outcome);
-    out.maybe(tier.as_deref(), Writer::text);
-    out.maybe(reason.as_deref(), Writer::text);
-    out.maybe(*similarity, Writer::real);
-    out.maybe(*entry, |out, entry| out.raw(&entry.to_bytes()));
-    out.small(*status);
-    out.maybe(upstream.as_deref(), Writer::text);
-    out.maybe(*upstream_status, Writer::small);
-    for tokens in [input, cache_read, cache_write, output, reasoning] {
-        out.number(*tokens);
-    }
-    out.maybe(tokens_source.as_deref(), Writer::text);
-    out.number(*latency_us);
-    out.maybe(*ttft_us, Writer::number);
-    out.number(*overhead_us);
-    out.maybe(*cost_nano_usd, Writer::money);
-    out.maybe(*saved_nano_usd, Writer::money);
-    out.maybe(price_version.as_deref(), Writer::text);
-}
-
-pub(super) fn request(reader: &mut Reader<'_>) -> Result<LedgerRow, BadBytes> {
-    Ok(LedgerRow {
-        request: RequestId::from_bytes(reader.array()?),
-        started_at: reader.number()?,
-        tenant: reader.maybe(|reader| reader.text().map(TenantId::new))?,
-        key: reader.maybe(|reader| reader.text().map(KeyId::new))?,
-        user: reader.maybe(Reader::string)?,
-        tags: reader.tags()?,
-        route: reader.string()?,
-        dialect: reader.word()?,
-        model_asked: reader.maybe(Reader::string)?,
-        model_answered: reader.maybe(Reader::string)?,
-        stream: reader.flag()?,
-        outcome: reader.word()?,
-        tier: reader.maybe(Reader::word)?,
-        reason: reader.maybe(Reader::word)?,
-        similarity: reader.maybe(Reader::real)?,
-        entry: reader.maybe(|reader| reader.array().map(EntryId::from_bytes))?,
-        status: reader.small()?,
-        upstream: reader.maybe(Reader::string)?,
-        upstream_status: reader.maybe(Reader::small)?,
-        tokens: Tokens {
-            input: reader.number()?,
-            cache_read: reader.number()?,
-            cache_write: reader.number()?,
-            output: reader.number()?,
-            reasoning: reader.number()?,
-        },
-        tokens_source: reader.maybe(Reader::word)?,
-        latency_us: reader.number()?,
-        ttft_us: reader.maybe(Reader::number)?,
-        overhead_us: reader.number()?,
-        cost_nano_usd: reader.maybe(Reader::money)?,
-        saved_nano_usd: reader.maybe(Reader::money)?,
-        price_version: reader.maybe(Reader::string)?,
-    })
 }
 
 pub(super) fn put_decision(out: &mut Writer, row: &DecisionRow) {

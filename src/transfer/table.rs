@@ -9,7 +9,8 @@ use super::codec::{BadBytes, Reader, Writer};
 use crate::clock::UnixMs;
 use crate::store::{BoxFuture, Stores};
 
-/// What is carried from store to store, in this order.
+/// What is carried from store to store, in this order: corrections after the rows that they correct, REM data after the entries
+/// and ledger rows that it belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Table {
     /// Tenants.
@@ -30,11 +31,15 @@ pub enum Table {
     Keys,
     /// Admin tokens.
     Tokens,
+    /// Corrections of the ledger.
+    Corrections,
+    /// REM data.
+    Rem,
 }
 
 impl Table {
     /// All, in the order in which they are carried.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 11] = [
         Self::Tenants,
         Self::Entries,
         Self::Requests,
@@ -44,6 +49,8 @@ impl Table {
         Self::Specs,
         Self::Keys,
         Self::Tokens,
+        Self::Corrections,
+        Self::Rem,
     ];
 
     /// Name in reports and checkpoints.
@@ -58,6 +65,8 @@ impl Table {
             Self::Specs => "specs",
             Self::Keys => "keys",
             Self::Tokens => "tokens",
+            Self::Corrections => "corrections",
+            Self::Rem => "rem",
         }
     }
 
@@ -72,6 +81,8 @@ impl Table {
             Self::Specs => 7,
             Self::Keys => 8,
             Self::Tokens => 9,
+            Self::Corrections => 10,
+            Self::Rem => 11,
         }
     }
 
@@ -98,6 +109,8 @@ pub(super) trait Rows: Send + Sync + 'static {
     const TABLE: Table;
     /// Most rows of one page.
     const PAGE: u32;
+    /// What is gone at the source is deleted by [`Rows::remove`].
+    const FOLLOWS_DELETES: bool = false;
 
     fn key(row: &Self::Row) -> Self::Key;
     /// How a key is written in reports and checkpoints.
@@ -117,6 +130,10 @@ pub(super) trait Rows: Send + Sync + 'static {
     fn mends(source: &Self::Row, destination: &Self::Row) -> bool;
     /// Adds rows, and brings up to date what can be.
     fn write<'a>(stores: &'a Stores, rows: &'a [Self::Row]) -> BoxFuture<'a, ()>;
+    /// Deletes rows of the destination.
+    fn remove<'a>(_: &'a Stores, _: &'a [Self::Row]) -> BoxFuture<'a, ()> {
+        Box::pin(async { Ok(()) })
+    }
     /// About how many bytes a row takes, so that a page of large rows has fewer.
     fn weight(_row: &Self::Row) -> usize {
         512

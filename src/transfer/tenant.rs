@@ -9,9 +9,10 @@ use serde_json::json;
 use super::secret::{self, Place};
 use super::{TransferError, open_to_write};
 use crate::cache::Filter;
-use crate::clock::Clock;
+use crate::clock::{Clock, UnixMs};
 use crate::config::MasterKey;
-use crate::ids::{AuditId, TenantId};
+use crate::ids::{AuditId, KeyId, TenantId};
+use crate::store::rem::{Owner, RemStore, forgotten_note};
 use crate::store::sealed::{Rotated, reopen, rotate, shred};
 use crate::store::{AuditRow, Database, EntryFilter, EntryWrite, StoreError, Stores};
 
@@ -25,11 +26,13 @@ pub struct Deleted {
     pub entries: u64,
     /// Decisions.
     pub decisions: u64,
+    /// Rows of REM data, and edges of requests.
+    pub rem: u64,
     /// There was a data key, which is shredded now.
     pub shredded: bool,
 }
 
-/// Deletes entries, points, decisions and what was learnt of a tenant, shreds its data key, purges and leaves an audit row.
+/// Deletes entries, points, decisions, what was learnt and REM data of a tenant, shreds its data key, purges and leaves an audit row.
 ///
 /// # Errors
 /// See [`TransferError`]. The same call completes it.
@@ -54,6 +57,7 @@ pub async fn delete_tenant(place: &Place, tenant: &TenantId) -> Result<Deleted, 
                 break;
             }
         }
+        done.rem = forget_rem(stores, tenant, now).await?;
         let filter = Filter { tenant: Some(tenant.clone()), ..Filter::default() }.to_json();
         let row = AuditRow {
             id: AuditId::at(now),
@@ -62,13 +66,55 @@ pub async fn delete_tenant(place: &Place, tenant: &TenantId) -> Result<Deleted, 
             action: "tenant.data.delete".into(),
             reason: None,
             what: json!({ "tenant": tenant.as_str(), "shredded": done.shredded }).to_string(),
-            result: json!({ "removed": done.entries, "decisions": done.decisions }).to_string(),
+            result: json!({ "removed": done.entries, "decisions": done.decisions, "rem": done.rem }).to_string(),
         };
         stores.audit.record(&row, &[EntryWrite::Invalidated { at: now, filter }]).await?;
         stores.entries.purge().await?;
+        // Last, because it holds no data and may need rights that were taken away.
+        if let Some(sql) = &stores.sql {
+            sql.forget(tenant, None).await?;
+        }
         Ok(done)
     })
     .await
+}
+
+/// Deletes all REM data of a tenant, and notes that what its requests have left before is not to be filled again; returns how many
+/// rows and edges there were.
+///
+/// # Errors
+/// The database failed; the same call completes it.
+pub async fn forget_rem(stores: &Stores, tenant: &TenantId, now: UnixMs) -> Result<u64, StoreError> {
+    let Some(rem) = &stores.rem else { return Ok(0) };
+    stores.notes.set_note(&forgotten_note(tenant, None), Some(&now.to_string())).await?;
+    forget_rows(&**rem, tenant, None).await
+}
+
+/// Deletes all REM data of one key, and notes that what its requests have left before is not to be filled again; returns how many rows
+/// and edges there were.
+///
+/// # Errors
+/// The database failed; the same call completes it.
+pub async fn forget_rem_of_key(
+    stores: &Stores,
+    tenant: &TenantId,
+    key: &KeyId,
+    now: UnixMs,
+) -> Result<u64, StoreError> {
+    let Some(rem) = &stores.rem else { return Ok(0) };
+    stores.notes.set_note(&forgotten_note(tenant, Some(key)), Some(&now.to_string())).await?;
+    forget_rows(&**rem, tenant, Some(&Owner::Key(key.clone()))).await
+}
+
+async fn forget_rows(rem: &dyn RemStore, tenant: &TenantId, owner: Option<&Owner>) -> Result<u64, StoreError> {
+    let mut gone = 0;
+    loop {
+        let some = rem.rem_forget_tenant(tenant, owner, PAGE).await?;
+        gone += some;
+        if some == 0 {
+            return Ok(gone);
+        }
+    }
 }
 
 /// Lets a tenant whose key was shredded get a new one; returns whether it was shredded.

@@ -13,7 +13,8 @@ use std::time::Duration;
 
 use super::answers::Entries;
 use super::directory::{Keys, Specs, Tokens};
-use super::records::{Audit, Decisions, Learned, Requests, Tenants};
+use super::records::{Audit, Corrections, Decisions, Learned, Requests, Tenants};
+use super::rem::Rem;
 use super::secret::{self, Place};
 use super::sum::Sum;
 use super::table::{Rows, Table};
@@ -115,6 +116,8 @@ pub(super) async fn compare(
         pair.table::<Specs>(None).await?,
         pair.table::<Keys>(None).await?,
         pair.table::<Tokens>(None).await?,
+        pair.table::<Corrections>(None).await?,
+        pair.table::<Rem>(None).await?,
     ])
 }
 

@@ -20,6 +20,12 @@ const HOP: [HeaderName; 11] = [
     HeaderName::from_static("keep-alive"),
 ];
 
+const X_API_KEY: HeaderName = HeaderName::from_static("x-api-key");
+/// Where a request stands in its caller's traces. It says something of the caller and its systems, so an upstream, which is
+/// somebody else, gets it only if that is wished; then it is written anew.
+const TRACES: [HeaderName; 3] =
+    [HeaderName::from_static("traceparent"), HeaderName::from_static("tracestate"), HeaderName::from_static("baggage")];
+
 /// Our own controls and those of gateways whose controls we accept.
 const CONTROL_PREFIXES: [&str; 5] = ["x-remora-", "x-portkey-cache-", "helicone-", "cf-aig-", "x-bf-cache-"];
 
@@ -40,6 +46,7 @@ pub fn towards_upstream(from: &HeaderMap, credential: &Credential, method: &Meth
     for (name, value) in from {
         let text = name.as_str();
         let dropped = HOP.contains(name)
+            || TRACES.contains(name)
             || named.iter().any(|n| n == text)
             || CONTROL_PREFIXES.iter().any(|prefix| text.starts_with(prefix))
             || (identity && name == header::ACCEPT_ENCODING);
@@ -54,10 +61,18 @@ pub fn towards_upstream(from: &HeaderMap, credential: &Credential, method: &Meth
         for name in ["authorization", "x-api-key", "api-key", "cookie", "openai-organization", "openai-project"] {
             out.remove(name);
         }
-        let bearer = HeaderValue::from_str(&format!("Bearer {}", secret.expose()));
-        if let (Ok(mut bearer), false) = (bearer, secret.expose().is_empty()) {
-            bearer.set_sensitive(true);
-            out.insert(header::AUTHORIZATION, bearer);
+        // Anthropic takes a key in this header only, and whoever speaks its language and uses that header means the same.
+        let anthropic = from.contains_key("anthropic-version")
+            && from.contains_key(X_API_KEY)
+            && !from.contains_key(header::AUTHORIZATION);
+        let (name, text) = if anthropic {
+            (X_API_KEY, secret.expose().to_owned())
+        } else {
+            (header::AUTHORIZATION, format!("Bearer {}", secret.expose()))
+        };
+        if let (Ok(mut value), false) = (HeaderValue::from_str(&text), secret.expose().is_empty()) {
+            value.set_sensitive(true);
+            out.insert(name, value);
         }
     }
     out
@@ -106,6 +121,8 @@ mod tests {
             ("host", "a"),
             ("content-length", "3"),
             ("x-remora-ttl", "1m"),
+            ("traceparent", "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"),
+            ("baggage", "user=42"),
             ("helicone-user-id", "u"),
             ("cf-aig-skip-cache", "true"),
             ("accept-encoding", "gzip"),
@@ -128,7 +145,11 @@ mod tests {
         let from = map(&[("authorization", "Bearer rk-1"), ("x-api-key", "rk-1"), ("openai-project", "p")]);
         let held = Credential::Held(Secret::new("sk-up".to_owned()));
         assert_eq!(towards_upstream(&from, &held, &Method::GET, false), map(&[("authorization", "Bearer sk-up")]));
+        let from = map(&[("x-api-key", "rk-1"), ("anthropic-version", "2023-06-01")]);
+        let expected = map(&[("x-api-key", "sk-up"), ("anthropic-version", "2023-06-01")]);
+        assert_eq!(towards_upstream(&from, &held, &Method::POST, false), expected);
         let none = Credential::Held(Secret::new(String::new()));
+        let from = map(&[("authorization", "Bearer rk-1"), ("x-api-key", "rk-1")]);
         assert!(towards_upstream(&from, &none, &Method::GET, false).is_empty());
     }
 

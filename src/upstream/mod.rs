@@ -8,8 +8,9 @@
 mod connect;
 pub mod headers;
 
+use std::collections::HashSet;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -37,6 +38,9 @@ const PING_ANSWER: Duration = Duration::from_secs(10);
 /// Longest wait for a free place when too many requests are in flight.
 const QUEUE_WAIT: Duration = Duration::from_secs(10);
 
+/// Models that are remembered not to take the question for usage.
+const MODELS: usize = 1_024;
+
 /// A request body on its way upstream.
 pub type Outgoing = UnsyncBoxBody<Bytes, Box<dyn std::error::Error + Send + Sync>>;
 
@@ -48,6 +52,8 @@ pub struct Upstream {
     client: Client<Within<HttpsConnector<HttpConnector>>, Outgoing>,
     settings: config::Upstream,
     places: Arc<Semaphore>,
+    /// Models whose streams are refused if they are asked for usage. Behind one address may be servers of several kinds.
+    no_usage: RwLock<HashSet<String>>,
 }
 
 /// An answer whose body has not been read. The permit counts the request as in flight until it is dropped.
@@ -168,7 +174,23 @@ impl Upstream {
             client,
             places: Arc::new(Semaphore::new(settings.max_in_flight)),
             settings: settings.clone(),
+            no_usage: RwLock::default(),
         })
+    }
+
+    /// Whether streams of this model have been refused because they were asked for usage.
+    pub fn refuses_usage(&self, model: &str) -> bool {
+        self.no_usage.read().unwrap_or_else(PoisonError::into_inner).contains(model)
+    }
+
+    /// A stream of this model was refused because it was asked for usage, and not without that. It is not tried again while this
+    /// process lives.
+    pub fn refused_usage(&self, model: &str) {
+        let mut models = self.no_usage.write().unwrap_or_else(PoisonError::into_inner);
+        if models.len() < MODELS && models.insert(model.to_owned()) {
+            let upstream = &self.name;
+            tracing::warn!(upstream, model, "upstream takes no `stream_options`: usage of streams is estimated");
+        }
     }
 
     /// Its name in the configuration.

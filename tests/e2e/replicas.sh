@@ -64,7 +64,7 @@ cat >"$scratch/start" <<SCRIPT
 set -euo pipefail
 mkdir -p "$scratch/\$1"
 cd "$scratch/\$1"
-"$remora" serve --listen "127.0.0.1:\$2" --admin-listen "127.0.0.1:\$3" --upstream "$upstream/v1" \\
+"$remora" serve --listen "127.0.0.1:\$2" --admin-listen "127.0.0.1:\$3" --rem-listen 127.0.0.1:0 --upstream "$upstream/v1" \\
     --store "\$(cat "$scratch/store")" --redis "$REDIS_URL" >>"$scratch/\$1.log" 2>&1 &
 echo \$! >"$scratch/\$1.pid"
 for _ in \$(seq 600); do

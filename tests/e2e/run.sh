@@ -2,7 +2,8 @@
 # Real SDK clients against Remora: starts the simulated upstream and the proxy on free ports, runs both comparisons, stops all.
 #
 #   tests/e2e/run.sh            needs target/debug/remora (or REMORA=path), python3, node 18 or newer with npm; and
-#                               DATABASE_URL and REDIS_URL, as scripts/services.sh start gives them, for replicas.sh
+#                               DATABASE_URL and REDIS_URL, as scripts/services.sh start gives them, for replicas.sh and
+#                               dashboards.sh
 #   E2E_PROXY=no tests/e2e/run.sh    the simulator against itself: checks the cases, not the proxy
 set -euo pipefail
 
@@ -87,6 +88,10 @@ fi
 status=0
 echo "== Python: OpenAI SDK, LangChain"
 "$tools/venv/bin/python" "$here/sdk_compare.py" "$direct/v1" "$proxy/v1" || status=1
+echo "== Python: Anthropic SDK, OpenAI SDK on Responses"
+admin=()
+[ "$proxy" = "$direct" ] || admin=("http://127.0.0.1:${ports[2]}")
+"$tools/venv/bin/python" "$here/sdk_dialects.py" "$direct/v1" "$proxy/v1" "${admin[@]}" || status=1
 echo "== Node: OpenAI SDK, Vercel AI SDK"
 node "$tools/node/sdk_compare.mjs" "$direct/v1" "$proxy/v1" || status=1
 [ "$status" = 0 ] || fail "some cases failed"
@@ -94,4 +99,7 @@ if [ "${E2E_PROXY:-yes}" = yes ]; then
     REMORA=$remora "$here/replicas.sh"
     echo "== Python: ten tenants, one of them abusive"
     REMORA=$remora "$here/tenants.sh"
+    REMORA=$remora "$here/dashboards.sh"
+    echo "== Python: MCP client, OpenAI SDK with tools"
+    REMORA=$remora "$here/rem.sh"
 fi

@@ -639,11 +639,11 @@ async fn the_command_line_moves_the_schema_both_ways_and_keeps_all_data() {
     running.stop().await;
     let store = format!("sqlite://{}", home.database().display());
     let migrate = async |args: &[&str]| home.run(&[&["migrate"], args, &["--store", &store]].concat()).await;
-    says(migrate(&["status"]).await.ok(), &["database: schema 5", "program:  schema 5"]);
+    says(migrate(&["status"]).await.ok(), &["database: schema 7", "program:  schema 7"]);
     says(migrate(&["up"]).await.ok(), &["Nothing to do"]);
     says(
         migrate(&["down", "--to", "1"]).await.ok(),
-        &["tenancy: done", "decisions: done", "admin_audit: done", "indexes: done"],
+        &["rem: done", "money: done", "tenancy: done", "decisions: done", "admin_audit: done", "indexes: done"],
     );
     let pending = [
         "database: schema 1",
@@ -651,18 +651,23 @@ async fn the_command_line_moves_the_schema_both_ways_and_keeps_all_data() {
         "pending:  admin_audit",
         "pending:  decisions",
         "pending:  tenancy",
+        "pending:  money",
+        "pending:  rem",
     ];
     says(migrate(&["status"]).await.ok(), &pending);
     let status: Value = serde_json::from_str(migrate(&["status", "--json"]).await.ok()).unwrap();
     assert_eq!(
         status,
-        json!({ "current": 1, "latest": 5, "pending": ["indexes", "admin_audit", "decisions", "tenancy"] })
+        json!({ "current": 1, "latest": 7, "pending": ["indexes", "admin_audit", "decisions", "tenancy", "money", "rem"] })
     );
-    for wrong in ["0", "6"] {
+    for wrong in ["0", "8"] {
         says(migrate(&["down", "--to", wrong]).await.failed(1), &["cannot go down", wrong]);
     }
     assert_eq!(migrate(&["down"]).await.code, Some(2));
-    says(migrate(&["up"]).await.ok(), &["indexes: done", "admin_audit: done", "decisions: done", "tenancy: done"]);
+    says(
+        migrate(&["up"]).await.ok(),
+        &["indexes: done", "admin_audit: done", "decisions: done", "tenancy: done", "money: done", "rem: done"],
+    );
     let none = home.run(&["migrate", "status", "--store", "sqlite://none.db"]).await;
     says(none.failed(1), &["none.db", "no such database", "remora serve"]);
     assert!(!home.path("none.db").exists());
@@ -675,14 +680,17 @@ async fn the_command_line_moves_the_schema_both_ways_and_keeps_all_data() {
         migrate(&["plan", "--to", "3"]).await.ok(),
         &["-- down 5: tenancy", "-- down 4: decisions", "DROP COLUMN contradicts"],
     );
-    says(migrate(&["status"]).await.ok(), &["database: schema 5"]);
-    says(migrate(&["down", "--to", "2"]).await.ok(), &["tenancy: done", "decisions: done", "admin_audit: done"]);
+    says(migrate(&["status"]).await.ok(), &["database: schema 7"]);
+    says(
+        migrate(&["down", "--to", "2"]).await.ok(),
+        &["rem: done", "money: done", "tenancy: done", "decisions: done", "admin_audit: done"],
+    );
     says(migrate(&["up", "--to", "3"]).await.ok(), &["admin_audit: done"]);
     says(migrate(&["status"]).await.ok(), &["database: schema 3", "pending:  decisions", "pending:  tenancy"]);
-    for wrong in ["2", "6"] {
+    for wrong in ["2", "8"] {
         says(migrate(&["up", "--to", wrong]).await.failed(1), &["cannot go up", wrong]);
     }
-    says(migrate(&["up"]).await.ok(), &["decisions: done", "tenancy: done"]);
+    says(migrate(&["up"]).await.ok(), &["decisions: done", "tenancy: done", "money: done", "rem: done"]);
     let running = home.start().await;
     assert_eq!(Stocked { home, running, sim }.hits().await, [0, 1, 2, 3]);
 }

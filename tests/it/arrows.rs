@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 const ROWS: [&[&str]; 7] = [
     &["cli"],
     &["app"],
-    &["admin", "alert", "simulate", "replay", "transfer"],
+    &["admin", "alert", "rem", "simulate", "replay", "transfer"],
     &["pipeline"],
     &["server", "tenant", "limit", "price", "dialect", "call", "cache", "upstream", "account"],
     &["embed", "index", "shared", "store", "task", "telemetry"],

@@ -1,11 +1,11 @@
 //! Audits: a part of the hits is asked again in the background, and nobody waits for it.
 
-use remora::config::Config;
+use remora::config::{Budget, Config, Period};
 use serde_json::{Value, json};
 
 use crate::child::until;
 use crate::rig::{Rig, chat, chat_stream};
-use crate::scripted::{Scripted, compared, is_served, line, metric, reaches, rows, told};
+use crate::scripted::{SHOP, Scripted, compared, is_served, line, metric, reaches, rows, shop, told};
 
 const TIDES: &str = "Tell me about the tides";
 const TIDES_PLEASE: &str = "Please tell me about the tides";
@@ -76,10 +76,15 @@ async fn a_wrong_hit_counts_as_wrong_and_the_right_answer_takes_its_place() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn no_more_are_asked_again_than_the_cap_of_the_hour_and_of_the_day() {
     type Cap = fn(&mut Config);
-    let caps: [Cap; 2] = [|config| config.cache.audit.per_hour = 1, |config| config.cache.audit.tokens_per_day = 1];
-    for cap in caps {
+    let [of_hour, of_day]: [Cap; 2] =
+        [|config| config.cache.audit.per_hour = 1, |config| config.cache.audit.tokens_per_day = 1];
+    // Tokens that are not told are estimated, and count.
+    for (cap, silent) in [(of_hour, false), (of_day, false), (of_day, true)] {
         let upstream =
             Scripted::start(&[(TIDES, MOON), (TIDES_PLEASE, MOON), (GARDEN, ROSES), (GARDEN_PLEASE, ROSES)]).await;
+        if silent {
+            upstream.tell_no_usage();
+        }
         let rig = upstream
             .rig(move |config| {
                 all(config);
@@ -118,6 +123,44 @@ async fn an_upstream_that_fails_in_an_audit_changes_nothing_for_anyone() {
     assert_eq!(metric(&rig, "remora_cache_comparisons_total", &[]).await, 0.0);
     assert_eq!(metric(&rig, "remora_cache_labels_total", &[]).await, 0.0);
     assert!(is_served(&rig, "sk-a", &chat(TIDES)).await);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn an_audit_without_room_in_the_budget_is_no_refused_request() {
+    let upstream = Scripted::start(&[(TIDES, MOON)]).await;
+    let rig = upstream
+        .rig(|config| {
+            all(config);
+            shop(config);
+            config.tenants[0].spec.budgets = vec![Budget {
+                name: "day".to_owned(),
+                period: Period::Day,
+                usd: "0.01".parse().unwrap(),
+                hard: true,
+                alert_at: Vec::new(),
+                key: None,
+                model: None,
+                tag: None,
+            }];
+        })
+        .await;
+    let limited = |prompt: &str, tokens: u64| {
+        let mut body = chat(prompt);
+        body["max_tokens"] = tokens.into();
+        body
+    };
+    assert_eq!(rig.chat(SHOP[0], &limited(TIDES, 10)).await.cache(), "MISS");
+    let hit = rig.chat(SHOP[0], &limited(TIDES_PLEASE, 1_000_000)).await;
+    assert_eq!((hit.cache(), hit.status.as_u16()), ("HIT", 200));
+    let row = audit_of(&rig, hit.header("x-remora-request-id")).await;
+    assert_eq!((&row["outcome"], &row["reason"]), (&json!("audit"), &json!("budget_exceeded")), "{row}");
+    assert_eq!(upstream.arrivals(TIDES_PLEASE), 0);
+    assert_eq!(metric(&rig, "remora_replies_total", &[]).await, 2.0);
+    assert_eq!(metric(&rig, "remora_budget_rejections_total", &[]).await, 0.0);
+    // A caller's request that has no room is one.
+    let refused = rig.chat(SHOP[0], &limited(GARDEN, 1_000_000)).await;
+    assert_eq!(refused.status.as_u16(), 429);
+    assert_eq!(metric(&rig, "remora_budget_rejections_total", &[]).await, 1.0);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]

@@ -100,6 +100,7 @@ async fn a_port_in_use_is_told_with_the_address_and_what_to_do() {
     refuses(&home, &["--listen", &address], &[&address, "already in use", "Stop it", "`listen` key or flag"]).await;
     refuses(&home, &["--admin-listen", &address], &[&address, "already in use", "Stop it", "`listen` key or flag"])
         .await;
+    refuses(&home, &["--rem-listen", &address], &[&address, "already in use", "Stop it", "`listen` key or flag"]).await;
     assert!(home.files().is_empty(), "no database is made before the ports are ours");
     refuses(&home, &["--listen", "192.0.2.1:8080"], &["192.0.2.1:8080", "not an address of this machine"]).await;
 }
@@ -168,7 +169,7 @@ async fn an_older_schema_waits_for_the_operator_if_told_so_and_loses_nothing() {
     let store = format!("sqlite://{}", home.database().display());
     let down = home.run(&["migrate", "down", "--to", "1", "--store", &store]).await;
     says(down.ok(), &["indexes: done"]);
-    refuses(&home, &[], &["schema 1", "needs schema 5", "remora migrate up", "migrate = \"auto\""]).await;
+    refuses(&home, &[], &["schema 1", "needs schema 7", "remora migrate up", "migrate = \"auto\""]).await;
     says(home.run(&["migrate", "up", "--store", &store]).await.ok(), &["indexes: done"]);
     let running = home.start().await;
     for (prompt, answer) in [("What is a remora?", first), ("What is a shark?", second)] {

@@ -60,7 +60,9 @@ async fn answer(mut socket: TcpStream, seen: Arc<Mutex<Vec<String>>>, reply: Arc
         }
     }
     let request = String::from_utf8_lossy(&bytes).into_owned();
-    let parts = reply(&request);
+    // It may be meant to be slow, and must not hold up a thread that others' timers are on.
+    let asked = request.clone();
+    let parts = tokio::task::spawn_blocking(move || reply(&asked)).await.unwrap();
     seen.lock().unwrap().push(request);
     for part in parts {
         if socket.write_all(&part).await.is_err() {

@@ -1,7 +1,7 @@
 //! The real program as a child process: its own directory, its own ports, its log lines, and a client to talk to it.
 
 use std::collections::BTreeMap;
-use std::io::{BufRead, BufReader, Read};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
@@ -19,6 +19,9 @@ use remora::store::SqliteStore;
 use serde_json::Value;
 
 use crate::rig::Answer;
+
+/// Any free port.
+const ANY: &str = "127.0.0.1:0";
 
 /// How long anything may take before a test gives up on it. Far above what it does take, for a busy machine.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
@@ -165,10 +168,26 @@ impl Home {
         command
     }
 
+    /// Starts a command that does not end by itself, with its output in pipes.
+    pub(crate) fn spawn(&self, args: &[&str]) -> std::process::Child {
+        self.command(args).spawn().unwrap()
+    }
+
     /// Runs a command to its end.
     pub(crate) async fn run(&self, args: &[&str]) -> Ran {
-        let child = self.command(args).spawn().unwrap();
-        let output = tokio::task::spawn_blocking(move || child.wait_with_output().unwrap());
+        self.run_fed(args, "").await
+    }
+
+    /// The same with something at standard input.
+    pub(crate) async fn run_fed(&self, args: &[&str], input: &str) -> Ran {
+        let mut child = self.command(args).stdin(Stdio::piped()).spawn().unwrap();
+        let (mut stdin, input) = (child.stdin.take().unwrap(), input.to_owned());
+        let output = tokio::task::spawn_blocking(move || {
+            // Whoever reads nothing of it may have ended before.
+            let _ = stdin.write_all(input.as_bytes());
+            drop(stdin);
+            child.wait_with_output().unwrap()
+        });
         let output = tokio::time::timeout(PATIENCE, output).await.expect("the command does not end").unwrap();
         let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
         Ran { code: output.status.code(), out: text(&output.stdout), err: text(&output.stderr) }
@@ -180,7 +199,7 @@ impl Home {
         let store = format!("sqlite://{}", self.database().display());
         let mut args = vec!["serve", "--config", "remora.toml", "--upstream", &self.upstream];
         for (flag, value) in
-            [("--listen", "127.0.0.1:0"), ("--admin-listen", "127.0.0.1:0"), ("--store", store.as_str())]
+            [("--listen", ANY), ("--admin-listen", ANY), ("--rem-listen", ANY), ("--store", store.as_str())]
         {
             if !flags.contains(&flag) {
                 args.extend([flag, value]);
@@ -277,7 +296,7 @@ impl Child {
     /// Waits until it serves.
     pub(crate) async fn ready(mut self) -> Running {
         let began = Instant::now();
-        let (data, admin) = loop {
+        let (data, admin, rem) = loop {
             let lines = self.lines.lock().unwrap().clone();
             if let Some(found) = lines.iter().find_map(|line| addresses(line)) {
                 break found;
@@ -287,7 +306,7 @@ impl Child {
             tokio::time::sleep(Duration::from_millis(2)).await;
         };
         let client = Client::builder(TokioExecutor::new()).build_http();
-        let running = Running { child: self, data, admin, client };
+        let running = Running { child: self, data, admin, rem, client };
         until("/readyz", || async {
             (running.admin(Method::GET, "/readyz", None).await.status == StatusCode::OK).then_some(())
         })
@@ -297,10 +316,11 @@ impl Child {
 }
 
 /// The addresses in the log line that says that it is ready.
-fn addresses(line: &str) -> Option<(SocketAddr, SocketAddr)> {
+fn addresses(line: &str) -> Option<(SocketAddr, SocketAddr, Option<SocketAddr>)> {
     let (_, rest) = line.split_once("ready data=")?;
     let (data, rest) = rest.split_once(" admin=")?;
-    Some((data.parse().ok()?, rest.split(' ').next()?.parse().ok()?))
+    let rem = rest.split_once(" rem=").and_then(|(_, rest)| rest.split(' ').next()?.parse().ok());
+    Some((data.parse().ok()?, rest.split(' ').next()?.parse().ok()?, rem))
 }
 
 /// The program, serving.
@@ -308,6 +328,8 @@ pub(crate) struct Running {
     pub(crate) child: Child,
     pub(crate) data: SocketAddr,
     pub(crate) admin: SocketAddr,
+    /// Of the REM sidecar, where there is one.
+    pub(crate) rem: Option<SocketAddr>,
     pub(crate) client: Http,
 }
 

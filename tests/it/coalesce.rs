@@ -53,10 +53,12 @@ async fn twenty_equal_streams_are_one_upstream_request() {
     rig.settle().await;
     let rows = rig.app().stores.ledger.recent(None, 100).await.unwrap();
     assert_eq!(counted(rows.iter().map(|row| row.outcome.as_ref())), BTreeMap::from([("coalesced", 19), ("miss", 1)]));
-    let billed: Vec<_> = rows.iter().filter(|row| row.tokens_source.is_some()).collect();
+    let billed: Vec<_> = rows.iter().filter(|row| row.tokens_source.as_deref() == Some("billed")).collect();
     assert_eq!(billed.len(), 1, "tokens are billed once");
     assert_eq!((billed[0].outcome.as_ref(), billed[0].tokens.output), ("miss", 64));
     assert_eq!(rows.iter().filter(|row| row.upstream.is_some()).count(), 1);
+    let followers: Vec<_> = rows.iter().filter(|row| row.outcome == "coalesced").collect();
+    assert!(followers.iter().all(|row| row.tokens == billed[0].tokens && row.cost_nano_usd == Some(0)));
     assert_eq!(rig.chat("sk-a", &chat("Tell me a story")).await.cache(), "HIT");
 }
 

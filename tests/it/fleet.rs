@@ -80,12 +80,18 @@ async fn run(server: &str, sql: &str) -> Result<(), sqlx::Error> {
     connection.close().await
 }
 
+/// Roles for the SQL of callers belong to the server, not to the database.
+const DROP_ROLES: &str = "DO $$ DECLARE r text; BEGIN IF to_regclass('rem_callers') IS NOT NULL THEN \
+    FOR r IN SELECT role FROM rem_callers LOOP EXECUTE format('DROP ROLE IF EXISTS %I', r); END LOOP; END IF; END $$";
+
 impl Drop for Database {
     fn drop(&mut self) {
+        let url = self.url();
         let (server, sql) = (self.server.clone(), format!("DROP DATABASE IF EXISTS {} WITH (FORCE)", self.name));
         let dropping = std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
             // A server of the test's own may be gone already.
+            let _ = runtime.block_on(run(&url, DROP_ROLES));
             let _ = runtime.block_on(run(&server, &sql));
         });
         let _joined = dropping.join();
@@ -137,6 +143,7 @@ impl Fleet {
         let overrides = Overrides {
             listen: Some("127.0.0.1:0".to_owned()),
             admin_listen: Some("127.0.0.1:0".to_owned()),
+            rem_listen: Some("127.0.0.1:0".to_owned()),
             upstream: Some(format!("{}/v1", self.sim.url())),
             store: Some(self.database.url()),
             redis: None,

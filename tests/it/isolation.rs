@@ -189,6 +189,7 @@ async fn bare(entries: usize, kept: Kept) -> Bare {
         })),
         prices: Arc::new(PriceBook::load(None).unwrap()),
         pricing: config.prices.clone(),
+        savings: config.savings.clone(),
         metrics,
         shutdown: Shutdown::new(),
     }));

@@ -11,11 +11,16 @@ use http_body_util::{BodyExt, Full};
 use hyper_util::client::legacy::Client;
 use hyper_util::rt::TokioExecutor;
 use remora::simulate::{self, Options};
+use remora::store::{LedgerRow, UsageAsk};
 
 use crate::child::{Home, Http, Running, chat_request, request, says, until};
 use crate::rig::{chat, chat_stream};
 
-const ROUNDS: usize = 24;
+/// Sudden deaths: as many as a test may take, or as many as somebody has patience for.
+fn rounds() -> usize {
+    std::env::var("REMORA_KILLS").ok().and_then(|count| count.parse().ok()).unwrap_or(200)
+}
+
 const CLIENTS: usize = 6;
 
 /// Ids of the replies that were read to their last byte, by what they were.
@@ -83,11 +88,11 @@ async fn live_and_die(mut running: Running, round: usize, seen: &Read) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn after_two_dozen_sudden_deaths_under_load_every_reply_has_exactly_one_row() {
+async fn after_hundreds_of_sudden_deaths_under_load_every_reply_has_exactly_one_row() {
     let sim = simulate::spawn(Options::default(), "127.0.0.1:0".parse().unwrap()).await.unwrap();
     let home = Home::new(&sim.url()).exact();
     let seen = Read::default();
-    for round in 0..ROUNDS {
+    for round in 0..rounds() {
         live_and_die(home.start().await, round, &seen).await;
     }
     let log = home.start().await.stop().await;
@@ -95,9 +100,23 @@ async fn after_two_dozen_sudden_deaths_under_load_every_reply_has_exactly_one_ro
     assert!(!log.contains("ERROR"), "{log}");
 
     let store = home.store().await;
-    let rows = store.stores().ledger.recent(None, 1_000_000).await.unwrap();
+    let (mut rows, mut after) = (Vec::new(), None);
+    loop {
+        let page = store.stores().ledger.page(after, 10_000).await.unwrap();
+        let Some(last) = page.last() else { break };
+        after = Some(last.request);
+        rows.extend(page);
+    }
     let unique: HashSet<_> = rows.iter().map(|row| row.request.to_string()).collect();
     assert_eq!(unique.len(), rows.len(), "no request has two rows");
+    let ask = UsageAsk { until: 4_102_444_800_000, ..UsageAsk::default() };
+    let rolled = store.stores().usage.usage(&ask).await.unwrap();
+    let told: Vec<_> =
+        rolled.iter().map(|group| (group.sums.requests, group.sums.cost, group.sums.saved_gross)).collect();
+    let sum = |money: fn(&LedgerRow) -> Option<i64>| rows.iter().filter_map(money).sum::<i64>();
+    let (cost, saved) = (sum(|row| row.cost_nano_usd), sum(|row| row.saved_gross_nano_usd));
+    assert!(cost > 0 && saved > 0, "{cost} {saved}");
+    assert_eq!(told, [(rows.len() as u64, cost, saved)], "the roll-ups say what the rows say");
     store.close().await;
     let seen = seen.lock().unwrap();
     let mut lost: HashMap<&str, usize> = HashMap::new();
@@ -105,7 +124,7 @@ async fn after_two_dozen_sudden_deaths_under_load_every_reply_has_exactly_one_ro
     println!("{} replies read, {} rows, lost: {lost:?}", seen.len(), rows.len());
     assert!(lost.is_empty(), "of {} replies these have no row: {lost:?}", seen.len());
     for kind in ["hit", "whole", "stream", "passed", "refused"] {
-        assert!(seen.values().filter(|seen| **seen == kind).count() >= ROUNDS, "too few of {kind}");
+        assert!(seen.values().filter(|seen| **seen == kind).count() >= rounds(), "too few of {kind}");
     }
     let left = home.path("remora.db.journal").read_dir().unwrap().map(|entry| entry.unwrap().file_name());
     assert_eq!(left.collect::<Vec<_>>(), ["lock"], "an orderly end leaves nothing behind");

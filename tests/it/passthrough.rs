@@ -18,7 +18,7 @@ async fn bodies_pass_byte_for_byte() {
     for (path, kind, body) in [
         ("/v1/audio/transcriptions", "multipart/form-data; boundary=b", multipart),
         ("/v1/files", "application/octet-stream", binary),
-        ("/v1/responses", "application/json", br#"{ "model":"m" ,"input":"\u0041", "n":1.0 }"#.to_vec()),
+        ("/v1/rerank", "application/json", br#"{ "model":"m" ,"input":"\u0041", "n":1.0 }"#.to_vec()),
     ] {
         let request = Request::post(format!("http://{}{path}", rig.app().data))
             .header("authorization", "Bearer sk-a")

@@ -37,7 +37,7 @@ fn body(number: usize) -> Value {
 /// What one request may cost at most, by the price list: a token of input for each byte, and the whole answer.
 fn worst() -> i64 {
     let bytes = body(0).to_string().len() as u64;
-    PriceBook::load(None).unwrap().price("gpt-4o-mini").unwrap().worst(bytes, ANSWER).0
+    PriceBook::load(None).unwrap().price("gpt-4o-mini", 0).unwrap().worst(bytes, ANSWER).0
 }
 
 fn key(race: usize) -> String {

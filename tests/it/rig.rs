@@ -153,6 +153,7 @@ impl Rig {
         let overrides = Overrides {
             listen: Some("127.0.0.1:0".to_owned()),
             admin_listen: Some("127.0.0.1:0".to_owned()),
+            rem_listen: Some("127.0.0.1:0".to_owned()),
             upstream: Some(format!("{}/v1", self.sim.url())),
             store: Some(format!("sqlite://{}", self.dir.path().join("remora.db").display())),
             redis: None,

@@ -43,6 +43,8 @@ struct Script {
     answers: HashMap<String, String>,
     /// Prompts whose answers wait until they are released.
     held: HashSet<String>,
+    /// Whole answers tell no usage.
+    silent: bool,
     /// Prompts that fail.
     failing: HashSet<String>,
     /// Prompts in the order in which they arrived.
@@ -77,6 +79,11 @@ impl Scripted {
     pub(crate) fn release(&self, prompt: &str) {
         self.script.0.lock().unwrap().held.remove(prompt);
         self.script.1.notify_all();
+    }
+
+    /// From now on whole answers tell no usage.
+    pub(crate) fn tell_no_usage(&self) {
+        self.script.0.lock().unwrap().silent = true;
     }
 
     pub(crate) fn fail(&self, prompt: &str) {
@@ -121,9 +128,14 @@ fn reply(script: &(Mutex<Script>, Condvar), request: &str) -> Vec<Vec<u8>> {
         return vec![format!("{head}content-length: {}\r\n\r\n{body}", body.len()).into_bytes()];
     }
     let text = state.answers.get(&prompt).unwrap_or(&prompt).clone();
+    let silent = state.silent;
     drop(state);
     if body["stream"] != true {
-        return vec![response("application/json", "", chat_answer(&text).as_bytes())];
+        let mut answer: Value = serde_json::from_str(&chat_answer(&text)).unwrap();
+        if silent {
+            answer.as_object_mut().unwrap().remove("usage");
+        }
+        return vec![response("application/json", "", answer.to_string().as_bytes())];
     }
     let choice = |delta: Value, finish: Value| {
         let choice = json!({ "index": 0, "delta": delta, "finish_reason": finish });

@@ -22,7 +22,9 @@ const NEW: &str = "ffeeddccbbaa99887766554433221100ffeeddccbbaa99887766554433221
 const CANARY: &str = "What is the capital of the land of Quibblefrost?";
 const SAME_WORDS: &str = "what is the capital of the land of quibblefrost";
 const REWORDED: &str = "What is the capital city of the land of Quibblefrost?";
-const CONFIG: &str = "[embedding]\ndeadline = \"20s\"\n[cache]\nrecord_prompts = true\n[store]\nseal = \"all\"\nmaster_key_env = \"MASTER\"";
+/// Without audits: one that happens to be made of the reworded prompt stores it, and then it is an exact hit.
+const PLAIN: &str = "[embedding]\ndeadline = \"20s\"\n[cache]\nrecord_prompts = true\n[cache.audit]\nrate = 0";
+const SEALED: &str = "\n[store]\nseal = \"all\"\nmaster_key_env = \"MASTER\"";
 
 /// What must not be found.
 struct Needles(Vec<(&'static str, Vec<u8>)>);
@@ -62,11 +64,11 @@ async fn simulator() -> simulate::Handle {
 }
 
 fn sealed_home(sim: &simulate::Handle) -> Home {
-    Home::new(&sim.url()).with(CONFIG).env("MASTER", OLD)
+    Home::new(&sim.url()).with(&format!("{PLAIN}{SEALED}")).env("MASTER", OLD)
 }
 
 fn control_home(sim: &simulate::Handle) -> Home {
-    Home::new(&sim.url()).with("[embedding]\ndeadline = \"20s\"\n[cache]\nrecord_prompts = true")
+    Home::new(&sim.url()).with(PLAIN)
 }
 
 async fn serve(home: &Home, url: &str) -> Running {

@@ -3,6 +3,8 @@ mod applying;
 mod declaring;
 mod directory;
 mod leftovers;
+mod prices;
+mod usage;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -114,6 +116,7 @@ impl Plane {
             limiter: Arc::clone(&limiter),
             prices: Arc::new(PriceBook::load(None).unwrap()),
             pricing: config.prices.clone(),
+            savings: config.savings.clone(),
             metrics: Arc::clone(&metrics),
             shutdown: Shutdown::new(),
         }));
@@ -140,6 +143,7 @@ impl Plane {
             token: Some(Secret::new(TOKEN.to_owned())),
             directory: Arc::clone(&directory),
             limiter: Arc::clone(&limiter),
+            savings: config.savings.clone(),
             alerts,
             reload: None,
             guesses: Arc::new(Guesses::default()),

@@ -58,9 +58,11 @@ impl Which {
     pub(super) async fn delete(self) -> Result<(), String> {
         let Self { name, store } = self;
         let done = transfer::delete_tenant(&Place::new(store), &TenantId::new(name.as_str())).await;
-        let Deleted { entries, decisions, shredded } = done.map_err(|error| error.to_string())?;
+        let Deleted { entries, decisions, rem, shredded } = done.map_err(|error| error.to_string())?;
         let key = if shredded { "its data key is shredded" } else { "it had no data key" };
-        println!("{name}: {entries} entries and {decisions} decisions deleted; {key}. Ledger rows stay.");
+        println!(
+            "{name}: {entries} entries, {decisions} decisions and {rem} rows of REM data deleted; {key}. Ledger rows stay."
+        );
         Ok(())
     }
 

@@ -59,6 +59,27 @@ async fn the_answer_to_an_early_reply_arrives_although_the_client_is_still_sendi
 }
 
 #[tokio::test]
+async fn an_answer_before_the_end_of_the_body_says_that_the_connection_closes() {
+    let server = server(&Limits { body_bytes: 1000, ..limits() });
+    let read = "POST /x HTTP/1.1\r\nHost: a\r\nContent-Length: 1000\r\n\r\n";
+    // Not looked at, larger than the limit as it says itself, and larger as it turns out.
+    for head in [
+        "POST /skip HTTP/1.1\r\nHost: a\r\nContent-Length: 900000\r\n\r\n",
+        "POST /x HTTP/1.1\r\nHost: a\r\nContent-Length: 900000\r\n\r\n",
+        "POST /x HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n7d0\r\n",
+    ] {
+        let mut socket = server.connect().await;
+        let (mut reader, mut writer) = socket.split();
+        writer.write_all(format!("{read}{}", "x".repeat(1000)).as_bytes()).await.unwrap();
+        let open = read_until(&mut reader, "\r\n\r\n").await.to_ascii_lowercase();
+        assert!(!open.contains("connection: close"), "{open}");
+        writer.write_all(format!("{head}{}", "x".repeat(1001)).as_bytes()).await.unwrap();
+        let closing = read_all(&mut reader).await.to_ascii_lowercase();
+        assert!(closing.contains("connection: close"), "{head}{closing}");
+    }
+}
+
+#[tokio::test]
 async fn a_body_in_many_pieces_is_put_together() {
     let server = server(&Limits { body_bytes: 1 << 20, ..limits() });
     let body: String = (0..40_000).map(|at| format!("{at},")).collect();

@@ -12,7 +12,12 @@ mod ledger;
 mod links;
 mod listing;
 mod notes;
+mod rem;
+mod rem_find;
+mod rem_keep;
+mod rem_list;
 mod spend;
+pub(super) mod usage;
 
 use super::Stores;
 
@@ -131,6 +136,12 @@ macro_rules! cases {
                 the_spend_of_all_is_that_of_each_and_of_callers_that_are_not_known,
                 a_request_is_unpriced_if_it_was_billed_and_nobody_knows_how_much,
             }
+            usage::{
+                reports_say_what_rows_and_corrections_say,
+                a_correction_is_made_of_what_the_ledger_says_and_counts_in_what_was_spent,
+                rated_pages_have_the_rows_of_a_time_and_what_the_ledger_says_of_them,
+                sums_beyond_63_bits_stay_there_and_the_report_is_made,
+            }
             notes::{
                 a_note_is_written_replaced_and_taken_away,
                 a_note_written_once_stays,
@@ -141,7 +152,57 @@ macro_rules! cases {
     };
 }
 
+/// The cases about REM data, whose texts a layer that seals may refuse to keep.
+macro_rules! rem_cases {
+    ($database:ident, $fixture:ty) => {
+        conformance! { $database, $fixture:
+            rem::{
+                a_row_comes_back_with_every_field,
+                names_are_found_in_every_form_in_the_order_asked,
+                nobody_sees_rows_of_another_tenant_or_key,
+                a_row_of_another_owner_is_not_replaced_hidden_or_purged,
+                writes_made_twice_change_nothing,
+                a_renamed_row_is_found_under_its_new_name_only,
+                a_hidden_row_is_found_by_nothing_and_comes_back_when_it_is_put,
+                a_purged_row_leaves_no_ghost,
+                names_may_be_long_and_of_any_letters,
+                a_row_whose_entry_is_not_stored_is_not_written,
+                a_batch_is_applied_in_order,
+            }
+            rem_find::{
+                similar_names_are_those_that_reach_the_threshold,
+                similar_names_are_all_found_whatever_the_threshold,
+                the_nearest_rows_come_best_first_with_ties_by_name_and_id,
+                the_nearest_rows_are_exactly_as_many_as_there_are_under_any_filter,
+                the_nearest_rows_are_those_of_this_moment,
+                a_vector_that_is_no_direction_is_never_compared,
+                words_are_found_in_names_and_texts_those_with_all_of_them_first,
+                conditions_mean_what_they_say,
+            }
+            rem_keep::{
+                edges_are_found_from_both_ends_heaviest_first,
+                edges_are_linked_from_rows_of_their_owner_and_requests_of_their_key,
+                edges_of_one_type_or_of_all_others_are_taken_away,
+                requests_are_rows_for_the_key_that_made_them,
+                a_row_goes_with_its_entry_however_that_is_deleted,
+                entries_without_a_row_are_told_page_by_page,
+                rows_without_a_vector_are_told_oldest_change_first,
+                what_traffic_left_and_what_was_hidden_is_forgotten_when_it_is_old,
+                a_tenant_or_an_owner_is_forgotten_and_nothing_else,
+                an_export_put_into_an_empty_store_is_the_same,
+            }
+            rem_list::{
+                of_names_that_many_rows_have_the_first_are_read,
+                rows_are_listed_by_id_within_what_the_caller_sees,
+            }
+        }
+    };
+}
+
 cases!(sqlite, crate::store::sqlite::files::TempStore);
 cases!(postgres, crate::store::postgres::tests::TempDatabase);
 cases!(sealed_sqlite, crate::store::sealed::tests::SealedOver<crate::store::sqlite::files::TempStore>);
 cases!(sealed_postgres, crate::store::sealed::tests::SealedOver<crate::store::postgres::tests::TempDatabase>);
+
+rem_cases!(rem_sqlite, crate::store::sqlite::files::TempStore);
+rem_cases!(rem_postgres, crate::store::postgres::tests::TempDatabase);

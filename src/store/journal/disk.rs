@@ -63,13 +63,9 @@ impl Directory {
         self.path.join(format!("ledger-{number:012}.journal"))
     }
 
-    /// A new file. With `sync` its name survives a power cut, too.
-    pub(super) fn create(&self, number: u64, sync: bool) -> io::Result<File> {
-        let file = private().append(true).create_new(true).open(self.file(number))?;
-        if sync {
-            File::open(&self.path)?.sync_all()?;
-        }
-        Ok(file)
+    /// A new file. Its name survives a power cut when the directory has been synced.
+    pub(super) fn create(&self, number: u64) -> io::Result<File> {
+        private().append(true).create_new(true).open(self.file(number))
     }
 
     /// Deletes a file, or sets it aside if it is damaged. A file that stays is read again by the next life, which changes

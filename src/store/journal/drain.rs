@@ -6,6 +6,7 @@
 //!
 //! Here is also where the journal is synced, off the request path.
 
+use std::fs::File;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -220,18 +221,7 @@ impl Drain {
     async fn sync_all(&self) {
         loop {
             self.journal.0.unsynced.notified().await;
-            let files = {
-                let mut state = self.journal.state();
-                let active = state.active.as_ref().map(|active| (active.number, Arc::clone(&active.file)));
-                let mut files = std::mem::take(&mut state.to_sync);
-                files.extend(active);
-                files
-            };
-            for (number, file) in files {
-                if let Ok(Err(error)) = spawn_blocking(move || file.sync_data()).await {
-                    self.journal.sync_failed(number, &error);
-                }
-            }
+            self.journal.sync_now().await;
         }
     }
 }
@@ -245,6 +235,28 @@ impl Journal {
             done
         };
         self.remove(done.into_iter().collect());
+    }
+
+    /// Syncs what was appended until now, and the names of files that were begun.
+    pub(super) async fn sync_now(&self) {
+        let (files, new_name) = {
+            let mut state = self.state();
+            let active = state.active.as_ref().map(|active| (active.number, Arc::clone(&active.file)));
+            let mut files = std::mem::take(&mut state.to_sync);
+            files.extend(active);
+            (files, state.new_name.take())
+        };
+        for (number, file) in files {
+            if let Ok(Err(error)) = spawn_blocking(move || file.sync_data()).await {
+                self.sync_failed(number, &error);
+            }
+        }
+        if let Some(number) = new_name {
+            let path = self.0.directory.path().to_owned();
+            if let Ok(Err(error)) = spawn_blocking(move || File::open(path)?.sync_all()).await {
+                self.sync_failed(number, &error);
+            }
+        }
     }
 
     /// The oldest file with something to replay. From here on nothing more is appended to it.
@@ -267,6 +279,7 @@ impl Journal {
         self.change(replay.number, |segment| {
             segment.spooled = segment.spooled.saturating_sub(replay.spooled);
             segment.inherited = false;
+            segment.since = segment.since.filter(|_| segment.spooled > 0);
             segment.damaged |= damaged;
         });
     }

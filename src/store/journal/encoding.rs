@@ -9,11 +9,14 @@
 
 use std::borrow::Cow;
 
-use super::super::{LedgerRow, Tokens};
+use super::super::{Attempt, LedgerRow, Tokens};
 use crate::ids::{EntryId, KeyId, RequestId, TenantId};
 
 /// Version of the encoding, its first byte.
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
+/// The version before: a journal may still have rows of the program before an upgrade. It ends where what came with version 2
+/// begins.
+const BEFORE: u8 = 1;
 
 /// Appends the row to `out`.
 pub(super) fn encode(row: &LedgerRow, out: &mut Vec<u8>) {
@@ -43,10 +46,14 @@ pub(super) fn encode(row: &LedgerRow, out: &mut Vec<u8>) {
         ttft_us,
         overhead_us,
         cost_nano_usd,
+        embedding_nano_usd,
+        saved_gross_nano_usd,
         saved_nano_usd,
         price_version,
+        service,
+        attempts,
     } = row;
-    let Tokens { input, cache_read, cache_write, output, reasoning } = tokens;
+    let [input, cache_read, cache_write, cache_write_1h, output, reasoning, others @ ..] = tokens.counts();
     let mut out = Out(out);
     out.bytes(&[VERSION]);
     out.bytes(&request.to_bytes());
@@ -73,24 +80,30 @@ pub(super) fn encode(row: &LedgerRow, out: &mut Vec<u8>) {
     out.maybe(upstream.as_deref(), Out::text);
     out.maybe(*upstream_status, |out, status| out.number(u64::from(status)));
     for count in [input, cache_read, cache_write, output, reasoning] {
-        out.number(*count);
+        out.number(count);
     }
     out.maybe(tokens_source.as_deref(), Out::text);
     out.number(*latency_us);
     out.maybe(*ttft_us, Out::number);
     out.number(*overhead_us);
-    out.maybe(*cost_nano_usd, |out, cost| out.bytes(&cost.to_le_bytes()));
-    out.maybe(*saved_nano_usd, |out, saved| out.bytes(&saved.to_le_bytes()));
+    out.maybe(*cost_nano_usd, Out::money);
+    out.maybe(*saved_nano_usd, Out::money);
     out.maybe(price_version.as_deref(), Out::text);
+    // Since version 2.
+    out.number(cache_write_1h);
+    others.into_iter().for_each(|count| out.number(count));
+    out.maybe(*embedding_nano_usd, Out::money);
+    out.maybe(*saved_gross_nano_usd, Out::money);
+    out.maybe(service.as_deref(), Out::text);
+    out.number(attempts.len() as u64);
+    attempts.iter().for_each(|attempt| out.attempt(attempt));
 }
 
 /// The row; `None` if the bytes are not exactly one row of a version that is known.
 pub(super) fn decode(bytes: &[u8]) -> Option<LedgerRow> {
     let mut from = In(bytes);
-    if from.fixed::<1>()? != [VERSION] {
-        return None;
-    }
-    let row = LedgerRow {
+    let [version @ (BEFORE | VERSION)] = from.fixed()? else { return None };
+    let mut row = LedgerRow {
         request: RequestId::from_bytes(from.fixed()?),
         started_at: from.number()?,
         tenant: from.maybe(|from| from.text().map(TenantId::new))?,
@@ -116,15 +129,37 @@ pub(super) fn decode(bytes: &[u8]) -> Option<LedgerRow> {
             cache_write: from.number()?,
             output: from.number()?,
             reasoning: from.number()?,
+            ..Tokens::default()
         },
         tokens_source: from.maybe(In::text)?.map(Cow::Owned),
         latency_us: from.number()?,
         ttft_us: from.maybe(In::number)?,
         overhead_us: from.number()?,
-        cost_nano_usd: from.maybe(|from| from.fixed().map(i64::from_le_bytes))?,
-        saved_nano_usd: from.maybe(|from| from.fixed().map(i64::from_le_bytes))?,
+        cost_nano_usd: from.maybe(In::money)?,
+        embedding_nano_usd: None,
+        saved_gross_nano_usd: None,
+        saved_nano_usd: from.maybe(In::money)?,
         price_version: from.maybe(In::text)?,
+        service: None,
+        attempts: Vec::new(),
     };
+    if version == VERSION {
+        for count in [
+            &mut row.tokens.cache_write_1h,
+            &mut row.tokens.audio_input,
+            &mut row.tokens.audio_output,
+            &mut row.tokens.image_input,
+            &mut row.tokens.image_output,
+        ] {
+            *count = from.number()?;
+        }
+        row.embedding_nano_usd = from.maybe(In::money)?;
+        row.saved_gross_nano_usd = from.maybe(In::money)?;
+        row.service = from.maybe(In::text)?.map(Cow::Owned);
+        for _ in 0..from.number()? {
+            row.attempts.push(from.attempt()?);
+        }
+    }
     from.0.is_empty().then_some(row)
 }
 
@@ -154,6 +189,39 @@ impl Out<'_> {
     fn text(&mut self, text: &str) {
         self.number(text.len() as u64);
         self.bytes(text.as_bytes());
+    }
+
+    fn money(&mut self, nano_usd: i64) {
+        self.bytes(&nano_usd.to_le_bytes());
+    }
+
+    fn attempt(&mut self, attempt: &Attempt) {
+        let Attempt {
+            number,
+            kind,
+            started_at,
+            upstream,
+            model,
+            status,
+            latency_us,
+            tokens,
+            tokens_source,
+            service,
+            cost_nano_usd,
+            price_version,
+        } = attempt;
+        self.number(u64::from(*number));
+        self.text(kind);
+        self.number(*started_at);
+        self.text(upstream);
+        self.maybe(model.as_deref(), Self::text);
+        self.maybe(*status, |out, status| out.number(u64::from(status)));
+        self.number(*latency_us);
+        tokens.counts().into_iter().for_each(|count| self.number(count));
+        self.maybe(tokens_source.as_deref(), Self::text);
+        self.maybe(service.as_deref(), Self::text);
+        self.maybe(*cost_nano_usd, Self::money);
+        self.maybe(price_version.as_deref(), Self::text);
     }
 
     fn maybe<T>(&mut self, value: Option<T>, write: impl FnOnce(&mut Self, T)) {
@@ -194,6 +262,33 @@ impl In<'_> {
         self.number()?.try_into().ok()
     }
 
+    fn money(&mut self) -> Option<i64> {
+        self.fixed().map(i64::from_le_bytes)
+    }
+
+    fn attempt(&mut self) -> Option<Attempt> {
+        Some(Attempt {
+            number: self.short()?,
+            kind: self.text().map(Cow::Owned)?,
+            started_at: self.number()?,
+            upstream: self.text()?,
+            model: self.maybe(In::text)?,
+            status: self.maybe(In::short)?,
+            latency_us: self.number()?,
+            tokens: {
+                let mut counts = [0; 10];
+                for count in &mut counts {
+                    *count = self.number()?;
+                }
+                Tokens::of(counts)
+            },
+            tokens_source: self.maybe(In::text)?.map(Cow::Owned),
+            service: self.maybe(In::text)?.map(Cow::Owned),
+            cost_nano_usd: self.maybe(In::money)?,
+            price_version: self.maybe(In::text)?,
+        })
+    }
+
     fn flag(&mut self) -> Option<bool> {
         match self.fixed()? {
             [0] => Some(false),
@@ -228,7 +323,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::store::sample::{bare_row, row};
+    use crate::store::sample::{bare_attempt, bare_row, row};
 
     fn encoded(row: &LedgerRow) -> Vec<u8> {
         let mut bytes = Vec::new();
@@ -240,18 +335,26 @@ mod tests {
         fn rows()(
             base in any::<bool>(),
             number in any::<u64>(),
-            numbers in any::<[u64; 9]>(),
+            numbers in any::<[u64; 4]>(),
+            counts in any::<[u64; 10]>(),
             money in any::<(Option<i64>, Option<i64>, Option<u64>)>(),
+            more in any::<(Option<i64>, Option<i64>, Option<String>)>(),
+            attempts in proptest::collection::vec(any::<(u16, [u64; 10], Option<i64>, Option<String>)>(), 0..4),
             bits in any::<Option<u32>>(),
             texts in any::<(Option<String>, Option<String>, Option<String>, String)>(),
             tags in proptest::collection::vec(any::<(String, String)>(), 0..10),
             status in any::<(u16, Option<u16>, bool)>(),
         ) -> LedgerRow {
             let base = if base { row("t", number) } else { bare_row(number) };
-            let [started_at, latency_us, overhead_us, input, cache_read, cache_write, output, reasoning, id] = numbers;
+            let [started_at, latency_us, overhead_us, id] = numbers;
+            let attempts = attempts.into_iter().map(|(number, counts, cost_nano_usd, model)| Attempt {
+                tokens: Tokens::of(counts), cost_nano_usd, model, ..bare_attempt(started_at, number)
+            });
             LedgerRow {
                 started_at, latency_us, overhead_us, tags,
-                tokens: Tokens { input, cache_read, cache_write, output, reasoning },
+                tokens: Tokens::of(counts),
+                attempts: attempts.collect(),
+                embedding_nano_usd: more.0, saved_gross_nano_usd: more.1, service: more.2.map(Cow::Owned),
                 request: RequestId::at(id >> 16),
                 cost_nano_usd: money.0, saved_nano_usd: money.1, ttft_us: money.2,
                 similarity: bits.map(f32::from_bits),
@@ -290,6 +393,27 @@ mod tests {
             bytes[at] ^= 1 << bit;
             let _ = decode(&bytes);
         }
+    }
+
+    #[test]
+    fn a_row_of_the_program_before_is_read_and_lacks_what_that_did_not_know() {
+        let full = row("t", 7);
+        let mut bytes = encoded(&LedgerRow { attempts: Vec::new(), service: None, ..full.clone() });
+        // Five kinds of tokens, two sums with their marks, no service, no attempts.
+        bytes.truncate(bytes.len() - (5 + 2 * 9 + 1 + 1));
+        bytes[0] = BEFORE;
+        let known = Tokens { input: 1, cache_read: 2, cache_write: 3, output: 5, reasoning: 6, ..Tokens::default() };
+        let expected = LedgerRow {
+            tokens: known,
+            embedding_nano_usd: None,
+            saved_gross_nano_usd: None,
+            service: None,
+            attempts: Vec::new(),
+            ..full
+        };
+        assert_eq!(decode(&bytes), Some(expected));
+        bytes[0] = VERSION;
+        assert_eq!(decode(&bytes), None);
     }
 
     #[test]

@@ -31,6 +31,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use tokio::sync::{Notify, watch};
+use tokio::time::Instant as Moment;
 
 use self::disk::Directory;
 use super::LedgerRow;
@@ -90,6 +91,8 @@ pub struct JournalStats {
     pub spooled_rows: u64,
     /// Bytes of the files that have such rows.
     pub spool_bytes: u64,
+    /// How long the oldest of them has waited.
+    pub spool_lag: Duration,
     /// Spooled rows that the store has by now.
     pub replayed_rows: u64,
     /// Rows that could not be appended because the disk refused.
@@ -162,6 +165,8 @@ struct State {
     paused: Option<Instant>,
     /// Full files that have not been synced.
     to_sync: Vec<(u64, Arc<File>)>,
+    /// The last file that was begun, if its name in the directory has not been synced.
+    new_name: Option<u64>,
     told_full: bool,
 }
 
@@ -177,6 +182,8 @@ struct Segment {
     held: u64,
     /// Rows that are only here.
     spooled: u64,
+    /// Since when the first of these waits; from an earlier life since the journal was opened.
+    since: Option<Moment>,
     /// From an earlier life and not replayed yet.
     inherited: bool,
     /// Something in it cannot be read; it is kept under another name.
@@ -204,7 +211,8 @@ impl Journal {
     /// See [`JournalError`].
     pub fn open(settings: &JournalSettings) -> Result<Self, JournalError> {
         let (directory, found) = Directory::open(&settings.directory)?;
-        let inherit = |(number, bytes)| (number, Segment { bytes, inherited: true, ..Segment::default() });
+        let since = Some(Moment::now());
+        let inherit = |(number, bytes)| (number, Segment { bytes, inherited: true, since, ..Segment::default() });
         let segments: BTreeMap<_, _> = found.files.into_iter().map(inherit).collect();
         let state = State {
             active: None,
@@ -213,6 +221,7 @@ impl Journal {
             segments,
             paused: None,
             to_sync: Vec::new(),
+            new_name: None,
             told_full: false,
         };
         let waiting = watch::Sender::new(state.waiting());
@@ -237,7 +246,11 @@ impl Journal {
         let waiting = state.segments.values().filter(|segment| segment.waits());
         JournalStats {
             spooled_rows: waiting.clone().map(|segment| segment.spooled).sum(),
-            spool_bytes: waiting.map(|segment| segment.bytes).sum(),
+            spool_bytes: waiting.clone().map(|segment| segment.bytes).sum(),
+            spool_lag: waiting
+                .filter_map(|segment| segment.since)
+                .min()
+                .map_or(Duration::ZERO, |since| since.elapsed()),
             replayed_rows: count(&counts.replayed),
             write_faults: count(&counts.write_faults),
             sync_faults: count(&counts.sync_faults),
@@ -275,14 +288,15 @@ impl Journal {
         self.remove(done);
     }
 
-    /// These rows are dropped from memory and left to the drain.
-    pub(super) fn spool(&self, receipts: impl IntoIterator<Item = Receipt>) {
+    /// These rows are dropped from memory and left to the drain. `since` is when the first of them was accepted.
+    pub(super) fn spool(&self, receipts: impl IntoIterator<Item = Receipt>, since: Moment) {
         {
             let mut state = self.state();
             for receipt in receipts {
                 if let Some(segment) = state.segments.get_mut(&receipt.segment) {
                     segment.let_go();
                     segment.spooled += 1;
+                    segment.since = Some(segment.since.map_or(since, |earlier| earlier.min(since)));
                 }
             }
             self.0.waiting.send_replace(state.waiting());
@@ -368,9 +382,10 @@ impl Journal {
         let active = match &state.active {
             Some(active) => active,
             None => {
-                let file = Arc::new(self.0.directory.create(state.next, self.0.sync)?);
+                let file = Arc::new(self.0.directory.create(state.next)?);
                 let number = state.next;
                 state.next += 1;
+                state.new_name = self.0.sync.then_some(number);
                 state.segments.insert(number, Segment::default());
                 state.active.insert(Active { number, file })
             }

@@ -95,6 +95,29 @@ fn a_file_that_cannot_be_written_is_given_up_and_the_row_goes_to_another() {
     assert_eq!(files(directory.path()), 1);
 }
 
+/// Nothing on the way of a request waits for more than a `write`.
+#[tokio::test]
+async fn files_and_their_names_are_synced_apart_from_what_is_appended() {
+    let directory = tempfile::tempdir().unwrap();
+    let journal = Journal::open(&JournalSettings { sync: true, ..settings(directory.path()) }).unwrap();
+    let waits = || journal.state().new_name;
+    let first = noted(&journal, 1).segment;
+    assert_eq!(waits(), Some(first), "begun and not synced");
+    journal.sync_now().await;
+    noted(&journal, 2);
+    assert_eq!(waits(), None, "synced, and the same file goes on");
+    journal.sync_failed(first, &std::io::Error::other("gone"));
+    let second = noted(&journal, 3).segment;
+    assert_eq!(waits(), Some(second));
+    // A directory that cannot be synced counts as a fault, and its last file is used no more.
+    let place = directory.path().join("journal");
+    std::fs::rename(&place, directory.path().join("away")).unwrap();
+    journal.sync_now().await;
+    assert_eq!(journal.stats().sync_faults, 2);
+    std::fs::rename(directory.path().join("away"), &place).unwrap();
+    assert_ne!(noted(&journal, 4).segment, second);
+}
+
 #[test]
 fn a_disk_that_refuses_is_counted_and_used_again_when_it_is_back() {
     let directory = tempfile::tempdir().unwrap();

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use sqlx::{Row, query};
 
-use super::super::{AlertRow, AlertStore, BoxFuture, DeliveryRow, StoreError, Tried};
+use super::super::{AlertRow, AlertStore, BoxFuture, DeliveryRow, StoreError, Tried, read};
 use super::PostgresStore;
 use super::cells::{Cells, escaped, stored, stored_or_null};
 use crate::clock::UnixMs;
@@ -107,7 +107,7 @@ impl AlertStore for PostgresStore {
             rows.iter()
                 .map(|row| {
                     let mut cells = Cells::of("alert_deliveries", row);
-                    Ok((read_alert(&mut cells)?, read_delivery(&mut cells)?))
+                    Ok((read::alert(&mut cells)?, read_delivery(&mut cells)?))
                 })
                 .collect()
         })
@@ -151,7 +151,7 @@ impl AlertStore for PostgresStore {
             }
             let mut listed = Vec::with_capacity(rows.len());
             for row in &rows {
-                let alert = read_alert(&mut Cells::of("alerts", row))?;
+                let alert = read::alert(&mut Cells::of("alerts", row))?;
                 let deliveries = of.remove(&alert.id).unwrap_or_default();
                 listed.push((alert, deliveries));
             }
@@ -178,20 +178,9 @@ impl AlertStore for PostgresStore {
     }
 }
 
-fn read_alert(cells: &mut Cells<'_>) -> Result<AlertRow, StoreError> {
-    Ok(AlertRow {
-        id: cells.text()?.into_owned(),
-        at: cells.count()?,
-        tenant: cells.take::<Option<&str>>()?.map(TenantId::new),
-        kind: cells.text()?.into_owned(),
-        title: cells.text()?.into_owned(),
-        payload: cells.text()?.into_owned(),
-    })
-}
-
 fn read_delivery(cells: &mut Cells<'_>) -> Result<DeliveryRow, StoreError> {
     Ok(DeliveryRow {
-        alert: cells.text()?.into_owned(),
+        alert: cells.string()?,
         channel: cells.take()?,
         state: cells.take()?,
         attempts: u32::try_from(cells.count()?).unwrap_or(u32::MAX),

@@ -1,11 +1,11 @@
 //! The audit of admin changes. The tables refuse to change or to lose a row.
 
-use sqlx::postgres::{PgConnection, PgRow};
+use sqlx::postgres::PgConnection;
 use sqlx::{query, query_scalar};
 
 use super::super::audit::{NO_HASH, adopted};
-use super::super::{AuditHead, AuditRow, AuditStore, BoxFuture, Chained, EntryWrite, StoreError, audit_hash};
-use super::cells::{Cells, escaped, escaped_or_null, stored};
+use super::super::{AuditHead, AuditRow, AuditStore, BoxFuture, Chained, EntryWrite, StoreError, audit_hash, read};
+use super::cells::{escaped, escaped_or_null, stored};
 use super::{PostgresStore, pause};
 use crate::ids::AuditId;
 
@@ -53,7 +53,7 @@ impl AuditStore for PostgresStore {
                 .fetch_all(&self.readers)
                 .await
                 .map_err(|error| self.fault(error))?;
-            rows.iter().map(read).collect()
+            rows.iter().map(read::audit).collect()
         })
     }
 
@@ -66,14 +66,14 @@ impl AuditStore for PostgresStore {
                 .fetch_all(&self.readers)
                 .await
                 .map_err(|error| self.fault(error))?;
-            rows.iter().map(read).collect()
+            rows.iter().map(read::audit).collect()
         })
     }
 
     fn audit_head(&self) -> BoxFuture<'_, Option<AuditHead>> {
         Box::pin(async move {
             let row = query(HEAD).fetch_optional(&self.readers).await.map_err(|error| self.fault(error))?;
-            let head = row.as_ref().map(read_head).transpose()?;
+            let head = row.as_ref().map(read::audit_head).transpose()?;
             Ok(head.filter(|head| head.seq > 0))
         })
     }
@@ -82,12 +82,7 @@ impl AuditStore for PostgresStore {
         Box::pin(async move {
             let rows = query(CHAINED).bind(stored(after)).bind(i64::from(limit)).fetch_all(&self.readers).await;
             let rows = rows.map_err(|error| self.fault(error))?;
-            rows.iter()
-                .map(|row| {
-                    let mut cells = Cells::of("admin_audit", row);
-                    Ok(Chained { row: read_cells(&mut cells)?, seq: cells.count()?, hash: cells.digest()? })
-                })
-                .collect()
+            rows.iter().map(read::chained).collect()
         })
     }
 
@@ -144,7 +139,7 @@ impl PostgresStore {
             if rows.is_empty() {
                 return self.commit(transaction).await;
             }
-            let rows = rows.iter().map(read).collect::<Result<Vec<_>, _>>()?;
+            let rows = rows.iter().map(read::audit).collect::<Result<Vec<_>, _>>()?;
             head = self.chain(&mut transaction, head, &rows).await?;
             if begun {
                 self.append_audit(&mut transaction, &adopted(&rows)).await?;
@@ -155,7 +150,7 @@ impl PostgresStore {
 
     async fn lock_head(&self, connection: &mut PgConnection) -> Result<AuditHead, StoreError> {
         let row = query(LOCK_HEAD).fetch_optional(connection).await.map_err(|error| self.fault(error))?;
-        row.as_ref().map_or(Ok(AuditHead { seq: 0, hash: NO_HASH }), read_head)
+        row.as_ref().map_or(Ok(AuditHead { seq: 0, hash: NO_HASH }), read::audit_head)
     }
 
     async fn chain(
@@ -178,25 +173,4 @@ impl PostgresStore {
         let moved = query(SET_HEAD).bind(stored(seq)).bind(hash).execute(connection).await;
         moved.map(|_| AuditHead { seq, hash }).map_err(|error| self.fault(error))
     }
-}
-
-fn read_head(row: &PgRow) -> Result<AuditHead, StoreError> {
-    let mut cells = Cells::of("audit_head", row);
-    Ok(AuditHead { seq: cells.count()?, hash: cells.digest()? })
-}
-
-fn read(row: &PgRow) -> Result<AuditRow, StoreError> {
-    read_cells(&mut Cells::of("admin_audit", row))
-}
-
-fn read_cells(cells: &mut Cells<'_>) -> Result<AuditRow, StoreError> {
-    Ok(AuditRow {
-        id: AuditId::from_bytes(cells.id()?),
-        at: cells.count()?,
-        actor: cells.text()?.into_owned(),
-        action: cells.word()?,
-        reason: cells.text_or_null()?,
-        what: cells.text()?.into_owned(),
-        result: cells.text()?.into_owned(),
-    })
 }

@@ -4,39 +4,35 @@
 
 use std::collections::{BTreeMap, HashSet};
 
-use sqlx::postgres::{PgConnection, PgRow};
+use sqlx::postgres::PgConnection;
 use sqlx::query;
 
+use super::super::read::{self, decision_columns};
 use super::super::{BoxFuture, DecisionRow, DecisionStore, DecisionWrite, LearnedRow, StoreError};
 use super::cells::{Cells, escaped, escaped_or_null, stored, stored_or_null, vector_bytes};
 use super::{PostgresStore, pause};
 use crate::clock::UnixMs;
-use crate::ids::{EntryId, KeyId, PointId, RequestId, TenantId};
-
-/// All columns, in the order in which rows are written and read.
-macro_rules! columns {
-    () => {
-        "request, at, tenant, key, model, partition, mode, verdict, would_serve, entry, point, cosine, probability, \
-         theta, inputs, \"right\", label, tokens, prompt"
-    };
-}
+use crate::ids::{EntryId, PointId, RequestId, TenantId};
 
 const NEW: &str = concat!(
     "INSERT INTO decisions (",
-    columns!(),
+    decision_columns!(),
     ") SELECT * FROM unnest($1::bytea[], $2::bigint[], $3::text[], $4::text[], $5::text[], $6::bytea[], $7::text[], ",
     "$8::text[], $9::boolean[], $10::bytea[], $11::bytea[], $12::real[], $13::real[], $14::real[], $15::bytea[], ",
     "$16::boolean[], $17::text[], $18::bigint[], $19::text[]) ON CONFLICT (request) DO NOTHING"
 );
 const LABEL: &str = "UPDATE decisions AS d SET \"right\" = n.is_right, label = n.label \
     FROM unnest($1::bytea[], $2::boolean[], $3::text[]) AS n (request, is_right, label) WHERE d.request = n.request";
-const DECISION: &str = concat!("SELECT ", columns!(), " FROM decisions WHERE request = $1");
+const DECISION: &str = concat!("SELECT ", decision_columns!(), " FROM decisions WHERE request = $1");
 // No id sorts before the empty one.
-const SINCE_ALL: &str =
-    concat!("SELECT ", columns!(), " FROM decisions WHERE request > $1 AND at >= $2 ORDER BY request LIMIT $3");
+const SINCE_ALL: &str = concat!(
+    "SELECT ",
+    decision_columns!(),
+    " FROM decisions WHERE request > $1 AND at >= $2 ORDER BY request LIMIT $3"
+);
 const SINCE_TENANT: &str = concat!(
     "SELECT ",
-    columns!(),
+    decision_columns!(),
     " FROM decisions WHERE tenant = $4 AND request > $1 AND at >= $2 ORDER BY request LIMIT $3"
 );
 const FORGET: &str = "DELETE FROM decisions WHERE request IN \
@@ -70,7 +66,7 @@ impl DecisionStore for PostgresStore {
                 .fetch_optional(&self.readers)
                 .await
                 .map_err(|error| self.fault(error))?;
-            row.as_ref().map(read).transpose()
+            row.as_ref().map(read::decision).transpose()
         })
     }
 
@@ -91,7 +87,7 @@ impl DecisionStore for PostgresStore {
                 statement = statement.bind(tenant.as_str());
             }
             let rows = statement.fetch_all(&self.readers).await.map_err(|error| self.fault(error))?;
-            rows.iter().map(read).collect()
+            rows.iter().map(read::decision).collect()
         })
     }
 
@@ -146,8 +142,8 @@ impl DecisionStore for PostgresStore {
                     let mut cells = Cells::of("learned", row);
                     Ok(LearnedRow {
                         tenant: TenantId::new(cells.take::<&str>()?),
-                        model: cells.text()?.into_owned(),
-                        state: cells.text()?.into_owned(),
+                        model: cells.string()?,
+                        state: cells.string()?,
                         updated_at: cells.count()?,
                     })
                 })
@@ -225,29 +221,4 @@ impl PostgresStore {
             .await;
         put.map(|_| ()).map_err(|error| self.fault(error))
     }
-}
-
-fn read(row: &PgRow) -> Result<DecisionRow, StoreError> {
-    let mut cells = Cells::of("decisions", row);
-    Ok(DecisionRow {
-        request: RequestId::from_bytes(cells.id()?),
-        at: cells.count()?,
-        tenant: TenantId::new(cells.take::<&str>()?),
-        key: KeyId::new(cells.take::<&str>()?),
-        model: cells.text()?.into_owned(),
-        partition: cells.digest()?,
-        mode: cells.word()?,
-        verdict: cells.word()?,
-        would_serve: cells.take()?,
-        entry: cells.id_or_null()?.map(EntryId::from_bytes),
-        point: cells.id_or_null()?.map(PointId::from_bytes),
-        cosine: cells.take()?,
-        probability: cells.take()?,
-        theta: cells.take()?,
-        inputs: cells.vector_or_null()?.unwrap_or_default(),
-        right: cells.take()?,
-        label: cells.word_or_null()?,
-        tokens: cells.count_or_null()?,
-        prompt: cells.text_or_null()?,
-    })
 }

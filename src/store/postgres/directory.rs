@@ -1,13 +1,10 @@
 //! Tenants with their specs, virtual keys and admin tokens.
 
-use bytes::Bytes;
-use sqlx::postgres::{PgConnection, PgRow};
+use sqlx::postgres::PgConnection;
 use sqlx::{query, query_scalar};
 
-use super::super::{
-    AuditRow, BoxFuture, DirectoryImage, DirectoryStore, DirectoryWrite, KeyRow, StoreError, TenantRecord, TokenRow,
-};
-use super::cells::{Cells, escaped, escaped_or_null, stored, stored_or_null};
+use super::super::{AuditRow, BoxFuture, DirectoryImage, DirectoryStore, DirectoryWrite, StoreError, read};
+use super::cells::{escaped, escaped_or_null, stored, stored_or_null};
 use super::{PostgresStore, pause};
 use crate::clock::UnixMs;
 use crate::ids::TenantId;
@@ -73,9 +70,9 @@ impl DirectoryStore for PostgresStore {
             let tokens = query(TOKENS).fetch_all(&mut *snapshot).await.map_err(said)?;
             Ok(DirectoryImage {
                 version: version.unsigned_abs(),
-                tenants: tenants.iter().map(read_tenant).collect::<Result<_, _>>()?,
-                keys: keys.iter().map(read_key).collect::<Result<_, _>>()?,
-                tokens: tokens.iter().map(read_token).collect::<Result<_, _>>()?,
+                tenants: tenants.iter().map(read::tenant).collect::<Result<_, _>>()?,
+                keys: keys.iter().map(read::key).collect::<Result<_, _>>()?,
+                tokens: tokens.iter().map(read::token).collect::<Result<_, _>>()?,
             })
         })
     }
@@ -188,46 +185,4 @@ impl PostgresStore {
         };
         statement.execute(connection).await.map(|_| ())
     }
-}
-
-fn read_tenant(row: &PgRow) -> Result<TenantRecord, StoreError> {
-    let mut cells = Cells::of("tenant_specs", row);
-    Ok(TenantRecord {
-        tenant: TenantId::new(cells.take::<&str>()?),
-        declared: cells.take()?,
-        spec: cells.text()?.into_owned(),
-        credential: cells.take::<Option<Vec<u8>>>()?.map(Bytes::from),
-        created_at: cells.count()?,
-        updated_at: cells.count()?,
-    })
-}
-
-fn read_key(row: &PgRow) -> Result<KeyRow, StoreError> {
-    let mut cells = Cells::of("virtual_keys", row);
-    Ok(KeyRow {
-        id: cells.text()?.into_owned(),
-        tenant: TenantId::new(cells.take::<&str>()?),
-        name: cells.text()?.into_owned(),
-        hash: cells.digest()?,
-        spec: cells.text()?.into_owned(),
-        expires_at: cells.count_or_null()?,
-        replaced_by: cells.text_or_null()?,
-        created_at: cells.count()?,
-        updated_at: cells.count()?,
-        used_at: cells.count_or_null()?,
-    })
-}
-
-fn read_token(row: &PgRow) -> Result<TokenRow, StoreError> {
-    let mut cells = Cells::of("admin_tokens", row);
-    Ok(TokenRow {
-        id: cells.text()?.into_owned(),
-        name: cells.text()?.into_owned(),
-        hash: cells.digest()?,
-        role: cells.text()?.into_owned(),
-        tenant: cells.take::<Option<&str>>()?.map(TenantId::new),
-        expires_at: cells.count_or_null()?,
-        created_at: cells.count()?,
-        used_at: cells.count_or_null()?,
-    })
 }

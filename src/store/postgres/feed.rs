@@ -206,7 +206,7 @@ impl PostgresStore {
             }
             INVALIDATED => {
                 let (_tenant, _entry): (Option<&str>, _) = (cells.take()?, cells.id_or_null()?);
-                What::Invalidated { at, filter: cells.text()?.into_owned() }
+                What::Invalidated { at, filter: cells.string()? }
             }
             other => return Err(cells.bad(&format!("unknown kind {other}"))),
         };

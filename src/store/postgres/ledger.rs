@@ -2,22 +2,21 @@
 
 use std::collections::HashSet;
 
-use sqlx::postgres::{PgConnection, PgRow};
-use sqlx::{query, query_scalar};
+use sqlx::postgres::{PgArguments, PgConnection};
+use sqlx::query::Query;
+use sqlx::{Postgres, query, query_scalar};
 
-use super::super::{BoxFuture, LedgerRow, LedgerStore, Spend, StoreError, Tokens};
+use super::super::read::{self, request_columns};
+use super::super::rollup::Deltas;
+use super::super::{BoxFuture, LedgerRow, LedgerStore, Spend, StoreError};
 use super::cells::{Cells, escaped, escaped_or_null, stored, stored_or_null, tags_text};
 use super::{PostgresStore, pause};
 use crate::clock::UnixMs;
 use crate::ids::{EntryId, KeyId, RequestId, TenantId};
 
-/// All columns, in the order in which rows are written and read.
 macro_rules! columns {
     () => {
-        "id, started_at, tenant, key, \"user\", tags, route, dialect, model_asked, model_answered, stream, outcome, tier, \
-         reason, similarity, entry, status, upstream, upstream_status, tokens_input, tokens_cache_read, \
-         tokens_cache_write, tokens_output, tokens_reasoning, tokens_source, latency_us, ttft_us, overhead_us, \
-         cost_nano_usd, saved_nano_usd, price_version"
+        request_columns!("\"user\"")
     };
 }
 
@@ -32,10 +31,11 @@ const APPEND: &str = concat!(
     "$8::text[], $9::text[], $10::text[], $11::boolean[], $12::text[], $13::text[], $14::text[], ",
     "$15::real[], $16::bytea[], $17::integer[], $18::text[], $19::integer[], $20::bigint[], ",
     "$21::bigint[], $22::bigint[], $23::bigint[], $24::bigint[], $25::text[], $26::bigint[], ",
-    "$27::bigint[], $28::bigint[], $29::bigint[], $30::bigint[], $31::text[]",
+    "$27::bigint[], $28::bigint[], $29::bigint[], $30::bigint[], $31::text[], $32::bigint[], ",
+    "$33::bigint[], $34::bigint[], $35::bigint[], $36::bigint[], $37::text[], $38::bigint[], $39::bigint[]",
     ") AS n (",
     columns!(),
-    ") WHERE NOT EXISTS (SELECT 1 FROM requests AS r WHERE r.id = n.id) ON CONFLICT DO NOTHING"
+    ") WHERE NOT EXISTS (SELECT 1 FROM requests AS r WHERE r.id = n.id) ON CONFLICT DO NOTHING RETURNING id"
 );
 const REQUEST: &str = concat!("SELECT ", columns!(), " FROM requests WHERE id = $1");
 const COUNT: &str = "SELECT count(*) FROM requests";
@@ -48,6 +48,31 @@ const SERVED: &str = concat!(
 );
 // No id sorts before the empty one.
 const PAGE: &str = concat!("SELECT ", columns!(), " FROM requests WHERE id > $1 ORDER BY id LIMIT $2");
+pub(super) const RATED_ALL: &str = concat!(
+    "SELECT ",
+    columns!(),
+    " FROM requests WHERE id > $1 AND id <= $5 AND started_at >= $2 AND started_at < $3 ORDER BY id LIMIT $4"
+);
+pub(super) const RATED_TENANT: &str = concat!(
+    "SELECT ",
+    columns!(),
+    " FROM requests WHERE tenant = $6 AND id > $1 AND id <= $5 AND started_at >= $2 AND started_at < $3 \
+     ORDER BY id LIMIT $4"
+);
+pub(super) const OF_IDS: &str = concat!("SELECT ", columns!(), " FROM requests WHERE id = ANY ($1::bytea[])");
+// With the time only its month is looked at.
+pub(super) const OF_KEYS: &str = concat!(
+    "SELECT ",
+    columns!(),
+    " FROM requests JOIN unnest($1::bytea[], $2::bigint[]) AS asked (id, started_at) USING (id, started_at)"
+);
+// With the times only their months are looked at.
+pub(super) const OF_KEY: &str = concat!(
+    "SELECT ",
+    columns!(),
+    " FROM requests AS r JOIN unnest($1::bytea[], $2::bigint[], $3::bigint[]) AS asked (asked_id, since, until) ",
+    "ON r.id = asked.asked_id AND r.started_at BETWEEN asked.since AND asked.until WHERE r.tenant = $4 AND r.key = $5"
+);
 const RECENT_ALL: &str = concat!("SELECT ", columns!(), " FROM requests ORDER BY id DESC LIMIT $1");
 const RECENT_TENANT: &str =
     concat!("SELECT ", columns!(), " FROM requests WHERE tenant = $2 ORDER BY id DESC LIMIT $1");
@@ -68,12 +93,8 @@ impl LedgerStore for PostgresStore {
 
     fn request(&self, id: RequestId) -> BoxFuture<'_, Option<LedgerRow>> {
         Box::pin(async move {
-            let row = query(REQUEST)
-                .bind(id.to_bytes())
-                .fetch_optional(&self.readers)
-                .await
-                .map_err(|error| self.fault(error))?;
-            row.as_ref().map(read).transpose()
+            let rows = self.rows(query(REQUEST).bind(id.to_bytes())).await?;
+            Ok(rows.into_iter().next())
         })
     }
 
@@ -90,21 +111,14 @@ impl LedgerStore for PostgresStore {
                 Some(tenant) => query(RECENT_TENANT).bind(i64::from(limit)).bind(tenant.as_str()),
                 None => query(RECENT_ALL).bind(i64::from(limit)),
             };
-            let rows = statement.fetch_all(&self.readers).await.map_err(|error| self.fault(error))?;
-            rows.iter().map(read).collect()
+            self.rows(statement).await
         })
     }
 
     fn page(&self, after: Option<RequestId>, limit: u32) -> BoxFuture<'_, Vec<LedgerRow>> {
         Box::pin(async move {
             let after = after.map(RequestId::to_bytes);
-            let rows = query(PAGE)
-                .bind(after.as_ref().map_or(&[][..], |id| &id[..]))
-                .bind(i64::from(limit))
-                .fetch_all(&self.readers)
-                .await
-                .map_err(|error| self.fault(error))?;
-            rows.iter().map(read).collect()
+            self.rows(query(PAGE).bind(after.as_ref().map_or(&[][..], |id| &id[..])).bind(i64::from(limit))).await
         })
     }
 
@@ -116,15 +130,8 @@ impl LedgerStore for PostgresStore {
         limit: u32,
     ) -> BoxFuture<'a, Vec<LedgerRow>> {
         Box::pin(async move {
-            let rows = query(SERVED)
-                .bind(entry.to_bytes())
-                .bind(tenant.as_str())
-                .bind(stored(since))
-                .bind(i64::from(limit))
-                .fetch_all(&self.readers)
-                .await
-                .map_err(|error| self.fault(error))?;
-            rows.iter().map(read).collect()
+            let served = query(SERVED).bind(entry.to_bytes()).bind(tenant.as_str());
+            self.rows(served.bind(stored(since)).bind(i64::from(limit))).await
         })
     }
 
@@ -139,20 +146,50 @@ impl LedgerStore for PostgresStore {
     }
 }
 
+pub(super) type Statement<'q> = Query<'q, Postgres, PgArguments>;
+
 impl PostgresStore {
+    /// Rows with their attempts. Both are added together and never change, so they need no common snapshot.
+    async fn rows(&self, statement: Statement<'_>) -> Result<Vec<LedgerRow>, StoreError> {
+        let mut connection = self.readers.acquire().await.map_err(|error| self.fault(error))?;
+        self.rows_of(&mut connection, statement).await
+    }
+
+    /// [`Self::rows`] over a connection.
+    pub(super) async fn rows_of(
+        &self,
+        connection: &mut PgConnection,
+        statement: Statement<'_>,
+    ) -> Result<Vec<LedgerRow>, StoreError> {
+        let rows = statement.fetch_all(&mut *connection).await.map_err(|error| self.fault(error))?;
+        let mut rows = rows.iter().map(read::request).collect::<Result<Vec<_>, _>>()?;
+        self.give_attempts(connection, &mut rows).await?;
+        Ok(rows)
+    }
+
     async fn append_once(&self, rows: &[LedgerRow]) -> Result<(), StoreError> {
         self.prepare_months(rows).await?;
         let mut transaction = self.begin_write().await?;
         let mut seen = HashSet::with_capacity(rows.len());
+        let mut deltas = Deltas::default();
         for chunk in rows.chunks(MANY) {
             // The first of equal requests stays.
-            let chunk: Vec<&LedgerRow> = chunk.iter().filter(|row| seen.insert(row.request)).collect();
-            self.append_chunk(&mut transaction, &chunk).await?;
+            let mut chunk: Vec<&LedgerRow> = chunk.iter().filter(|row| seen.insert(row.request)).collect();
+            let added = self.append_chunk(&mut transaction, &chunk).await?;
+            chunk.retain(|row| added.contains(&row.request.to_bytes()));
+            self.add_attempts(&mut transaction, &chunk).await?;
+            chunk.iter().for_each(|row| deltas.add_row(row, &self.caps));
         }
+        self.add_deltas(&mut transaction, &deltas).await?;
         self.commit(transaction).await
     }
 
-    async fn append_chunk(&self, connection: &mut PgConnection, rows: &[&LedgerRow]) -> Result<(), StoreError> {
+    /// Adds those that are not there; returns which.
+    async fn append_chunk(
+        &self,
+        connection: &mut PgConnection,
+        rows: &[&LedgerRow],
+    ) -> Result<HashSet<[u8; 16]>, StoreError> {
         let tags = rows.iter().map(|row| tags_text(&row.tags)).collect::<Result<Vec<_>, _>>()?;
         let appended = query(APPEND)
             .bind(column(rows, |row| row.request.to_bytes()))
@@ -186,52 +223,21 @@ impl PostgresStore {
             .bind(column(rows, |row| row.cost_nano_usd))
             .bind(column(rows, |row| row.saved_nano_usd))
             .bind(column(rows, |row| escaped_or_null(row.price_version.as_deref())))
-            .execute(connection)
+            .bind(column(rows, |row| stored(row.tokens.cache_write_1h)))
+            .bind(column(rows, |row| stored(row.tokens.audio_input)))
+            .bind(column(rows, |row| stored(row.tokens.audio_output)))
+            .bind(column(rows, |row| stored(row.tokens.image_input)))
+            .bind(column(rows, |row| stored(row.tokens.image_output)))
+            .bind(column(rows, |row| escaped_or_null(row.service.as_deref())))
+            .bind(column(rows, |row| row.embedding_nano_usd))
+            .bind(column(rows, |row| row.saved_gross_nano_usd))
+            .fetch_all(connection)
             .await;
-        appended.map(|_| ()).map_err(|error| self.fault(error))
+        appended.map_err(|error| self.fault(error))?.iter().map(|row| Cells::of("requests", row).id()).collect()
     }
 }
 
 /// One column of many rows.
 fn column<'r, T>(rows: &[&'r LedgerRow], cell: impl Fn(&'r LedgerRow) -> T) -> Vec<T> {
     rows.iter().map(|row| cell(row)).collect()
-}
-
-fn read(row: &PgRow) -> Result<LedgerRow, StoreError> {
-    let mut cells = Cells::of("requests", row);
-    Ok(LedgerRow {
-        request: RequestId::from_bytes(cells.id()?),
-        started_at: cells.count()?,
-        tenant: cells.take::<Option<&str>>()?.map(TenantId::new),
-        key: cells.take::<Option<&str>>()?.map(KeyId::new),
-        user: cells.text_or_null()?,
-        tags: cells.tags()?,
-        route: cells.text()?.into_owned(),
-        dialect: cells.word()?,
-        model_asked: cells.text_or_null()?,
-        model_answered: cells.text_or_null()?,
-        stream: cells.take()?,
-        outcome: cells.word()?,
-        tier: cells.word_or_null()?,
-        reason: cells.word_or_null()?,
-        similarity: cells.take()?,
-        entry: cells.id_or_null()?.map(EntryId::from_bytes),
-        status: cells.small()?,
-        upstream: cells.text_or_null()?,
-        upstream_status: cells.small_or_null()?,
-        tokens: Tokens {
-            input: cells.count()?,
-            cache_read: cells.count()?,
-            cache_write: cells.count()?,
-            output: cells.count()?,
-            reasoning: cells.count()?,
-        },
-        tokens_source: cells.word_or_null()?,
-        latency_us: cells.count()?,
-        ttft_us: cells.count_or_null()?,
-        overhead_us: cells.count()?,
-        cost_nano_usd: cells.take()?,
-        saved_nano_usd: cells.take()?,
-        price_version: cells.text_or_null()?,
-    })
 }

@@ -13,7 +13,7 @@ use super::fault::fault;
 use super::server::Server;
 use crate::config::{Migrate, StoreUrl};
 
-pub(in crate::store) const STEPS: [Step; 4] = [
+pub(in crate::store) const STEPS: [Step; 6] = [
     Step { version: 1, name: "tables", up: include_str!("migrations/0001_tables.up.sql"), down: None, compatible: 1 },
     Step {
         version: 2,
@@ -37,10 +37,25 @@ pub(in crate::store) const STEPS: [Step; 4] = [
         down: Some(include_str!("migrations/0004_tenancy.down.sql")),
         compatible: 3,
     },
+    Step {
+        version: 5,
+        name: "money",
+        up: include_str!("migrations/0005_money.up.sql"),
+        down: Some(include_str!("migrations/0005_money.down.sql")),
+        // A trigger notes the rows of an older program, and they are summed later.
+        compatible: 3,
+    },
+    Step {
+        version: 6,
+        name: "rem",
+        up: include_str!("migrations/0006_rem.up.sql"),
+        down: Some(include_str!("migrations/0006_rem.down.sql")),
+        compatible: 3,
+    },
 ];
 
 /// The schema that this program works with.
-pub(in crate::store) const LATEST: u32 = 4;
+pub(in crate::store) const LATEST: u32 = 6;
 /// The oldest schema that holds data.
 pub(in crate::store) const OLDEST: u32 = 1;
 

@@ -15,23 +15,28 @@
 //! `io_method = io_uring` where the server was built with it; `effective_io_concurrency = 16` or more on flash storage.
 
 mod alerts;
+mod attempts;
 mod audit;
 mod cells;
+mod corrections;
 mod counters;
 mod decisions;
 mod directory;
 mod entries;
 mod fault;
 mod feed;
+mod guarded;
 mod ledger;
 mod migrate;
 mod months;
 mod notes;
+mod rem;
 mod search;
 mod server;
 mod spaces;
 mod spend;
 mod tenants;
+mod usage;
 
 #[cfg(test)]
 pub(crate) mod tests;
@@ -44,6 +49,8 @@ use tokio::time::sleep;
 
 use sqlx::postgres::{PgListener, PgPool, PgTransaction};
 
+use super::rollup::Caps;
+use super::usage::fold_at_start;
 use super::{StoreError, Stores};
 use crate::config::{Migrate, StoreUrl};
 
@@ -66,9 +73,12 @@ pub struct PostgresStore {
     readers: PgPool,
     listeners: PgPool,
     counters: PgPool,
+    rem_readers: PgPool,
+    rem_writers: PgPool,
     suspect: Suspect,
     spaces: spaces::Known,
     months: months::Made,
+    caps: Caps,
     /// Who made a change, in the order of changes; new each time a database is opened.
     replica: [u8; 16],
     /// How far this replica has read; a store that nobody reads for is never behind.
@@ -76,6 +86,8 @@ pub struct PostgresStore {
     listener: tokio::sync::Mutex<Option<PgListener>>,
     /// Points of a partition from which on [`super::Search::Fast`] uses the vector index.
     fast_from: i64,
+    /// Who runs SQL of callers, and how many do at a time.
+    guarded: guarded::Callers,
 }
 
 impl PostgresStore {
@@ -92,8 +104,10 @@ impl PostgresStore {
         let suspect = Suspect::default();
         let writer = server.writers(&suspect);
         let readers = server.readers(&suspect);
-        let store = Self::of(server, writer, readers, suspect).met().await?;
+        let rem_writers = server.rem_writers(&suspect);
+        let store = Self::of(server, [writer, rem_writers], readers, suspect).met().await?;
         store.chain_the_rest().await?;
+        fold_at_start(&*store).await;
         Ok(store)
     }
 
@@ -116,7 +130,7 @@ impl PostgresStore {
         }
         let suspect = Suspect::default();
         let readers = server.readers(&suspect);
-        Self::of(server, readers.clone(), readers, suspect).met().await
+        Self::of(server, [readers.clone(), readers.clone()], readers, suspect).met().await
     }
 
     /// Finds out now instead of at the first read and write whether there are connections for both.
@@ -127,20 +141,24 @@ impl PostgresStore {
         Ok(Arc::new(self))
     }
 
-    fn of(server: Server, writer: PgPool, readers: PgPool, suspect: Suspect) -> Self {
+    fn of(server: Server, [writer, rem_writers]: [PgPool; 2], readers: PgPool, suspect: Suspect) -> Self {
         Self {
             listeners: server.listeners(),
             counters: server.counters(&suspect),
+            rem_readers: server.rem_readers(&suspect),
+            rem_writers,
             server,
             writer,
             readers,
             suspect,
             spaces: spaces::Known::default(),
             months: months::Made::default(),
+            caps: Caps::default(),
             replica: fastrand::u128(..).to_be_bytes(),
             obeyed: AtomicU64::new(u64::MAX),
             listener: tokio::sync::Mutex::default(),
             fast_from: search::FAST_FROM,
+            guarded: guarded::Callers::default(),
         }
     }
 
@@ -154,10 +172,13 @@ impl PostgresStore {
             audit: self.clone(),
             decisions: self.clone(),
             notes: self.clone(),
+            usage: self.clone(),
             alerts: self.clone(),
             counters: Some(self.clone()),
             changes: Some(self.clone()),
             search: Some(self.clone()),
+            rem: Some(self.clone()),
+            sql: Some(self.clone()),
         }
     }
 
@@ -168,13 +189,18 @@ impl PostgresStore {
             *listener = None;
             self.listeners.close().await;
         }
-        self.readers.close().await;
-        self.writer.close().await;
+        for pool in [&self.rem_readers, &self.rem_writers, &self.readers, &self.writer] {
+            pool.close().await;
+        }
         self.counters.close().await;
     }
 
     async fn begin_write(&self) -> Result<PgTransaction<'static>, StoreError> {
         self.writer.begin().await.map_err(|error| self.pool_fault(&self.writer, error))
+    }
+
+    async fn begin_rem_write(&self) -> Result<PgTransaction<'static>, StoreError> {
+        self.rem_writers.begin().await.map_err(|error| self.pool_fault(&self.rem_writers, error))
     }
 
     async fn begin_read(&self) -> Result<PgTransaction<'static>, StoreError> {

@@ -1,4 +1,4 @@
-//! The months of the ledger: a partition for each, made before it is needed, so that old ones can go as a whole.
+//! The months of the ledger and of its attempts: a partition for each, made before it is needed, so that old ones can go as a whole.
 //!
 //! A partition that cannot be made is no reason to lose a row: the row then goes to the default partition.
 
@@ -55,7 +55,14 @@ impl PostgresStore {
     }
 
     async fn make_month(&self, month: Date) -> Result<(), StoreError> {
-        let name = name(month);
+        // Each by itself: an older program makes the one without the other.
+        let made = self.make_month_of("requests", month).await;
+        self.make_month_of("attempts", month).await?;
+        made
+    }
+
+    async fn make_month_of(&self, table: &str, month: Date) -> Result<(), StoreError> {
+        let name = name(table, month);
         let Some((from, to)) = bounds(month) else { return Ok(()) };
         let mut transaction = self.begin_write().await?;
         let there = query_scalar(EXISTS).bind(&name).fetch_one(&mut *transaction).await;
@@ -69,8 +76,8 @@ impl PostgresStore {
         }
         // Made first and attached then, which does not keep readers and writers of other months waiting.
         let make = format!(
-            "CREATE TABLE {name} (LIKE requests INCLUDING DEFAULTS INCLUDING CONSTRAINTS); \
-             ALTER TABLE requests ATTACH PARTITION {name} FOR VALUES FROM ({from}) TO ({to})"
+            "CREATE TABLE {name} (LIKE {table} INCLUDING DEFAULTS INCLUDING CONSTRAINTS); \
+             ALTER TABLE {table} ATTACH PARTITION {name} FOR VALUES FROM ({from}) TO ({to})"
         );
         raw_sql(AssertSqlSafe(make)).execute(&mut *transaction).await.map_err(|error| self.fault(error))?;
         self.commit(transaction).await
@@ -90,8 +97,8 @@ fn bounds(month: Date) -> Option<(i64, i64)> {
     Some((start(month)?, start(month.checked_add(1.month()).ok()?)?))
 }
 
-fn name(month: Date) -> String {
-    format!("requests_{:04}_{:02}", month.year(), month.month())
+fn name(table: &str, month: Date) -> String {
+    format!("{table}_{:04}_{:02}", month.year(), month.month())
 }
 
 #[cfg(test)]
@@ -107,7 +114,7 @@ mod tests {
         assert_eq!((from, to - from), (1_796_083_200_000, 31 * 86_400_000));
         let at = |ms: i64| month_of(u64::try_from(ms).unwrap());
         assert_eq!((at(from), at(to - 1), at(to)), (Some(december), Some(december), Some(date(2027, 1, 1))));
-        assert_eq!(name(december), "requests_2026_12");
+        assert_eq!(name("requests", december), "requests_2026_12");
     }
 
     #[test]

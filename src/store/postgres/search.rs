@@ -11,10 +11,11 @@ use pgvector::Vector;
 use sqlx::postgres::{PgConnection, PgRow};
 use sqlx::{AssertSqlSafe, query, query_scalar};
 
+use super::super::read::{Reader, meta_columns};
 use super::super::{BoxFuture, Digest, Loaded, NearPoint, PartitionSize, Question, Search, SearchStore, StoreError};
 use super::PostgresStore;
 use super::cells::{Cells, escaped, stored};
-use super::entries::{Reader, meta_columns, point_columns};
+use super::entries::placed_point_columns;
 use super::spaces::is_indexed;
 use crate::clock::UnixMs;
 use crate::ids::{EntryId, TenantId};
@@ -187,7 +188,7 @@ impl PostgresStore {
                 let mut cells = Cells::of("points", row);
                 let cosine: f64 = cells.take()?;
                 let meta = reader.meta(&mut cells)?;
-                let (point, _) = reader.point(&mut cells)?;
+                let point = reader.point(&mut cells)?;
                 Ok(NearPoint { point, cosine: narrowed(cosine), meta })
             })
             .collect()
@@ -207,7 +208,7 @@ macro_rules! of_found {
             " SELECT f.cosine, ",
             meta_columns!(),
             ", ",
-            point_columns!(),
+            placed_point_columns!(),
             " FROM found AS f JOIN points AS p ON p.tenant = f.tenant AND p.entry = f.entry AND p.id = f.point ",
             "JOIN entries AS e ON e.tenant = f.tenant AND e.id = f.entry WHERE f.cosine <> 'NaN' ORDER BY f.cosine DESC, f.point LIMIT $5"
         )

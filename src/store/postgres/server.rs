@@ -1,6 +1,7 @@
 //! Connections to a server, and what a server must be to hold our data.
 //!
-//! Pools for reading, for writing and for counting, so that what requests wait for never waits for batches of rows. Every wait has an end: for a connection, for
+//! Pools for reading, for writing, for counting and for REM data, so that what requests wait for never waits for batches of rows or
+//! for what callers ask of REM data. Every wait has an end: for a connection, for
 //! a statement and for a lock. A connection from before the database was found read-only or gone is not used again: after
 //! a fail-over it may lead to the old server.
 
@@ -19,6 +20,9 @@ use crate::config::StoreUrl;
 const WRITERS: u32 = 3;
 /// Connections that read.
 const READERS: u32 = 8;
+/// Connections that find REM data for callers, and those that write it: what callers ask for there takes none from the others.
+const REM_READERS: u32 = 4;
+const REM_WRITERS: u32 = 2;
 /// Connections that hold and settle budgets. More would wait for each other's locks.
 const COUNTERS: u32 = 4;
 /// Longest wait for a connection that writes, and for a lock it needs.
@@ -30,6 +34,8 @@ const READ_WAIT: Duration = Duration::from_secs(1);
 const WRITE_STATEMENT: &str = "60s";
 /// Longest statement that reads: a page of a scan.
 const READ_STATEMENT: &str = "30s";
+/// Longest statement that finds REM data: a little more than a caller waits for.
+const REM_STATEMENT: &str = "6s";
 /// Longest wait for the connection that looks at the database when it is opened.
 const CONNECT: Duration = Duration::from_secs(10);
 
@@ -90,11 +96,26 @@ impl Server {
 
     /// Connections that read, and cannot write.
     pub(super) fn readers(&self, suspect: &Suspect) -> PgPool {
-        let options = self
-            .options
-            .clone()
-            .options([("statement_timeout", READ_STATEMENT), ("default_transaction_read_only", "on")]);
-        pool(options, READERS, 1, READ_WAIT, suspect)
+        pool(self.reading(READ_STATEMENT), READERS, 1, READ_WAIT, suspect)
+    }
+
+    /// Few connections that find REM data. Where nobody asks for it none is made.
+    pub(super) fn rem_readers(&self, suspect: &Suspect) -> PgPool {
+        pool(self.reading(REM_STATEMENT), REM_READERS, 0, READ_WAIT, suspect)
+    }
+
+    /// Few connections that write REM data, so that the ledger never waits for it.
+    pub(super) fn rem_writers(&self, suspect: &Suspect) -> PgPool {
+        pool(self.writing(), REM_WRITERS, 0, WRITE_WAIT, suspect)
+    }
+
+    fn reading(&self, longest: &str) -> PgConnectOptions {
+        self.options.clone().options([
+            ("statement_timeout", longest),
+            ("default_transaction_read_only", "on"),
+            // To compile the many sums of a report takes longer than to add them up.
+            ("jit", "off"),
+        ])
     }
 
     /// The one connection that waits for notifications. It may be idle for days.
@@ -105,6 +126,12 @@ impl Server {
             .idle_timeout(None)
             .max_lifetime(None)
             .connect_lazy_with(self.options.clone())
+    }
+
+    /// How to log in as somebody else, with these settings.
+    pub(super) fn as_caller(&self, role: &str, password: &str, settings: &[(&str, String)]) -> PgConnectOptions {
+        let settings = settings.iter().map(|(name, value)| (*name, value));
+        self.options.clone().username(role).password(password).application_name("remora sql").options(settings)
     }
 
     /// A connection of its own, for what may take long: steps of the schema, cleaning up.

@@ -12,8 +12,8 @@ use sqlx::postgres::PgConnection;
 use sqlx::{AssertSqlSafe, query, query_as, query_scalar, raw_sql};
 
 use super::super::{EntryWrite, Point, StoreError};
-use super::PostgresStore;
 use super::cells::escaped;
+use super::{PostgresStore, rem};
 
 /// A space: its name as stored, and its dimensions.
 pub(super) type Space = (String, i32);
@@ -26,13 +26,20 @@ pub(super) struct Known {
     deferred: AtomicBool,
 }
 
+impl Known {
+    /// Whether new tables get no vector index.
+    pub(super) fn is_deferred(&self) -> bool {
+        self.deferred.load(Ordering::Relaxed)
+    }
+}
+
 /// Largest number of dimensions of a vector column, and of a half-precision index.
-const MOST: i32 = 16_000;
+pub(super) const MOST: i32 = 16_000;
 const MOST_INDEXED: i32 = 4_000;
 /// Largest half-precision number.
-const LARGEST: f32 = 65_504.0;
+pub(super) const LARGEST: f32 = 65_504.0;
 
-const LOCK: &str = "SELECT pg_advisory_xact_lock(5940263861203504)";
+pub(super) const LOCK: &str = "SELECT pg_advisory_xact_lock(5940263861203504)";
 const NUMBER: &str = "SELECT number FROM spaces WHERE name = $1 AND dimensions = $2";
 const UNINDEXED: &str = "SELECT number, dimensions FROM spaces \
     WHERE dimensions <= $1 AND to_regclass('vectors_' || number || '_nearest') IS NULL ORDER BY number";
@@ -93,7 +100,7 @@ impl PostgresStore {
         Ok(found)
     }
 
-    async fn make_table(&self, connection: &mut PgConnection, space: &Space) -> Result<i32, StoreError> {
+    pub(super) async fn make_table(&self, connection: &mut PgConnection, space: &Space) -> Result<i32, StoreError> {
         query(LOCK).execute(&mut *connection).await.map_err(|error| self.fault(error))?;
         // Another replica may have made it while we waited.
         if let Some(table) = self.table_of(&mut *connection, space).await? {
@@ -102,7 +109,7 @@ impl PostgresStore {
         let made = query_scalar(NEW).bind(&space.0).bind(space.1).fetch_one(&mut *connection).await;
         let table: i32 = made.map_err(|error| self.fault(error))?;
         let mut create = table_sql(table, space.1);
-        if is_indexed(space.1) && !self.spaces.deferred.load(Ordering::Relaxed) {
+        if is_indexed(space.1) && !self.spaces.is_deferred() {
             create.push_str(&index_sql(table, space.1));
         }
         let created = raw_sql(AssertSqlSafe(create)).execute(connection).await;
@@ -130,21 +137,29 @@ impl PostgresStore {
             .await
             .map_err(|error| self.fault(error))?;
         for (table, dimensions) in missing {
-            let build = |workers| {
-                let index = index_sql(table, dimensions);
-                AssertSqlSafe(format!(
-                    "SET maintenance_work_mem = '512MB'; SET max_parallel_maintenance_workers = {workers}; {index}"
-                ))
-            };
-            let built = raw_sql(build(2)).execute(&mut connection).await.map_err(|error| self.fault(error));
-            // Workers need shared memory, of which a container may have little.
-            if let Err(StoreError::DiskFull { .. } | StoreError::Busy { .. }) = built {
-                raw_sql(build(0)).execute(&mut connection).await.map_err(|error| self.fault(error))?;
-            } else {
-                built?;
+            self.build(&mut connection, &index_sql(table, dimensions)).await?;
+        }
+        for table in self.rem_tables(&mut connection, None).await? {
+            if is_indexed(table.dimensions) {
+                self.build(&mut connection, &rem::index_sql(table.number, table.dimensions)).await?;
             }
         }
         self.server.done(connection).await
+    }
+
+    async fn build(&self, connection: &mut PgConnection, index: &str) -> Result<(), StoreError> {
+        let build = |workers| {
+            AssertSqlSafe(format!(
+                "SET maintenance_work_mem = '512MB'; SET max_parallel_maintenance_workers = {workers}; {index}"
+            ))
+        };
+        let built = raw_sql(build(2)).execute(&mut *connection).await.map_err(|error| self.fault(error));
+        // Workers need shared memory, of which a container may have little.
+        if let Err(StoreError::DiskFull { .. } | StoreError::Busy { .. }) = built {
+            raw_sql(build(0)).execute(connection).await.map_err(|error| self.fault(error))?;
+            return Ok(());
+        }
+        built.map(drop)
     }
 }
 

@@ -1,25 +1,34 @@
 //! What requests have cost, summed in the database.
 
-use sqlx::postgres::PgRow;
 use sqlx::query;
 
-use super::super::{Spend, StoreError};
+use super::super::{Spend, StoreError, read};
 use super::PostgresStore;
-use super::cells::{Cells, stored};
+use super::cells::stored;
 use crate::clock::UnixMs;
-use crate::ids::{KeyId, TenantId};
+use crate::ids::TenantId;
 
-/// The sums, by all that a budget can be narrowed by. A request is unpriced if upstream billed for it and nobody knows how
-/// much; one that was refused or served from the cache has no price to lack. What exceeds 63 bits is no real sum.
+/// The sums, by all that a budget can be narrowed by, with what corrections `c` have added since. A request is unpriced if upstream
+/// billed for it and nobody knows how much; one that was refused or served from the cache has no price to lack. What exceeds 63
+/// bits is no real sum.
 macro_rules! sums {
     ($where:literal) => {
         concat!(
+            "SELECT tenant, slot, key, model_asked, tags, least(sum(nano_usd), 9223372036854775807)::bigint, ",
+            "sum(requests)::bigint, sum(unpriced)::bigint FROM (",
             "SELECT tenant, started_at - started_at % $3 AS slot, key, model_asked, tags, ",
-            "least(coalesce(sum(cost_nano_usd), 0), 9223372036854775807)::bigint, count(*), ",
-            "count(*) FILTER (WHERE cost_nano_usd IS NULL AND tokens_source <> 'replayed') ",
+            "coalesce(sum(cost_nano_usd), 0) AS nano_usd, count(*) AS requests, ",
+            "count(*) FILTER (WHERE cost_nano_usd IS NULL AND tokens_source <> 'replayed') AS unpriced ",
             "FROM requests WHERE started_at >= $1 AND started_at < $2",
             $where,
-            " GROUP BY tenant, slot, key, model_asked, tags"
+            " GROUP BY tenant, slot, key, model_asked, tags UNION ALL ",
+            "SELECT tenant, r.started_at - r.started_at % $3, key, model_asked, tags, ",
+            "coalesce(after_cost, 0) - coalesce(before_cost, 0), 0, ",
+            "CASE WHEN tokens_source <> 'replayed' THEN (after_cost IS NULL)::integer - (before_cost IS NULL)::integer ELSE 0 END ",
+            "FROM corrections AS c JOIN requests AS r ON r.id = c.request AND r.started_at = c.started_at ",
+            "WHERE c.started_at >= $1 AND c.started_at < $2",
+            $where,
+            ") AS both_sums GROUP BY tenant, slot, key, model_asked, tags"
         )
     };
 }
@@ -42,20 +51,6 @@ impl PostgresStore {
             sums = sums.bind(tenant.as_str());
         }
         let rows = sums.fetch_all(&self.readers).await.map_err(|error| self.fault(error))?;
-        rows.iter().map(read).collect()
+        rows.iter().map(read::spend).collect()
     }
-}
-
-fn read(row: &PgRow) -> Result<Spend, StoreError> {
-    let mut cells = Cells::of("requests", row);
-    Ok(Spend {
-        tenant: cells.take::<Option<&str>>()?.map(TenantId::new),
-        slot: cells.count()?,
-        key: cells.take::<Option<&str>>()?.map(KeyId::new),
-        model: cells.text_or_null()?,
-        tags: cells.tags()?,
-        nano_usd: cells.take()?,
-        requests: cells.count()?,
-        unpriced: cells.count()?,
-    })
 }

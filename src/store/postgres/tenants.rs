@@ -4,10 +4,9 @@ use std::collections::BTreeMap;
 
 use sqlx::query;
 
-use super::super::{BoxFuture, StoreError, TenantRow, TenantStore};
-use super::cells::{Cells, stored};
+use super::super::{BoxFuture, StoreError, TenantRow, TenantStore, read};
+use super::cells::stored;
 use super::{PostgresStore, pause};
-use crate::ids::TenantId;
 
 const UPSERT: &str = "INSERT INTO tenants (tenant, declared, created_at, updated_at) \
     SELECT * FROM unnest($1::text[], $2::boolean[], $3::bigint[], $4::bigint[]) \
@@ -41,17 +40,7 @@ impl TenantStore for PostgresStore {
     fn list(&self) -> BoxFuture<'_, Vec<TenantRow>> {
         Box::pin(async move {
             let rows = query(LIST).fetch_all(&self.readers).await.map_err(|error| self.fault(error))?;
-            rows.iter()
-                .map(|row| {
-                    let mut cells = Cells::of("tenants", row);
-                    Ok(TenantRow {
-                        tenant: TenantId::new(cells.take::<&str>()?),
-                        declared: cells.take()?,
-                        created_at: cells.count()?,
-                        updated_at: cells.count()?,
-                    })
-                })
-                .collect()
+            rows.iter().map(read::known_tenant).collect()
         })
     }
 }

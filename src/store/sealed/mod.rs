@@ -18,6 +18,7 @@ mod crypto;
 mod entries;
 mod keys;
 mod others;
+mod rem;
 mod rotate;
 #[cfg(test)]
 pub(super) mod tests;
@@ -114,6 +115,8 @@ impl Sealed {
             decisions: Arc::new(self.clone()),
             changes: inner.changes.is_some().then(|| Arc::new(self.clone()) as _),
             search: inner.search.is_some().then(|| Arc::new(self.clone()) as _),
+            rem: inner.rem.is_some().then(|| Arc::new(self.clone()) as _),
+            sql: inner.sql.is_some().then(|| Arc::new(self.clone()) as _),
             ..inner.clone()
         }
     }

@@ -11,14 +11,15 @@ use tokio::sync::Notify;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::*;
-use crate::store::{Database, StoreError};
+use crate::store::rem::{Owner, RemWrite};
+use crate::store::{Correction, Database, StoreError};
 
 /// Tries of one job while the second store does not count as away: about ten seconds.
 const TRIES: u32 = 8;
 const FIRST_BACKOFF: Duration = Duration::from_millis(50);
 const LAST_BACKOFF: Duration = Duration::from_secs(5);
 /// Longest wait for one write or for the opening.
-const DEADLINE: Duration = Duration::from_secs(10);
+pub(super) const DEADLINE: Duration = Duration::from_secs(10);
 /// Shortest time between two tries to open the second store.
 const REOPEN: Duration = Duration::from_secs(1);
 /// Tries of a comparison, with a pause before each: the write may be under way still.
@@ -41,6 +42,10 @@ pub(in crate::store) enum Work {
     ForgetTenant(TenantId, u32),
     Note(String, Option<String>),
     Directory(Vec<DirectoryWrite>, Vec<AuditRow>),
+    Corrections(Vec<Correction>),
+    Rem(TenantId, Vec<RemWrite>),
+    ForgetRem(UnixMs, u32),
+    ForgetRemOf(TenantId, Option<Owner>, u32),
 }
 
 impl Work {
@@ -52,9 +57,16 @@ impl Work {
             Self::Requests(rows) => rows.len(),
             Self::Decisions(writes) => writes.len(),
             Self::Learned(rows) => rows.len(),
+            Self::Corrections(rows) => rows.len(),
+            Self::Rem(_, writes) => writes.len(),
             Self::Audit(_, writes) => writes.len() + 1,
             Self::Directory(writes, audit) => writes.len() + audit.len(),
-            Self::Forget(..) | Self::Purge | Self::ForgetTenant(..) | Self::Note(..) => 1,
+            Self::Forget(..)
+            | Self::Purge
+            | Self::ForgetTenant(..)
+            | Self::Note(..)
+            | Self::ForgetRem(..)
+            | Self::ForgetRemOf(..) => 1,
         };
         rows as u64
     }
@@ -80,7 +92,21 @@ impl Work {
             Self::Learned(rows) => stores.decisions.save_learned(rows).await,
             Self::Audit(row, writes) => stores.audit.record(row, writes).await,
             Self::Purge => stores.entries.purge().await,
+            // One whose row the second store lacks is left out there, as the row is, until a copy brings both.
+            Self::Corrections(rows) => stores.usage.correct(rows).await.map(|_| ()),
             Self::ForgetTenant(tenant, limit) => stores.decisions.forget_tenant(tenant, *limit).await.map(|_| ()),
+            Self::Rem(tenant, writes) => match &stores.rem {
+                Some(rem) => rem.rem_apply(tenant, writes).await,
+                None => Ok(()),
+            },
+            Self::ForgetRem(before, limit) => match &stores.rem {
+                Some(rem) => rem.rem_forget(*before, *limit).await.map(|_| ()),
+                None => Ok(()),
+            },
+            Self::ForgetRemOf(tenant, owner, limit) => match &stores.rem {
+                Some(rem) => rem.rem_forget_tenant(tenant, owner.as_ref(), *limit).await.map(|_| ()),
+                None => Ok(()),
+            },
             Self::Note(name, text) => stores.notes.set_note(name, text.as_deref()).await,
             // The second store numbers its changes by itself; only a copy may come in between.
             Self::Directory(writes, audit) => {
@@ -138,7 +164,7 @@ impl Shared {
         }
     }
 
-    fn second(&self) -> Option<Stores> {
+    pub(super) fn second(&self) -> Option<Stores> {
         self.second.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 

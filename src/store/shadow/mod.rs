@@ -15,8 +15,10 @@
 mod directory;
 mod mirror;
 mod notes;
+mod rem;
 #[cfg(test)]
 mod tests;
+mod usage;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -89,7 +91,9 @@ pub fn shadow(first: &Stores, url: StoreUrl, open: Opener) -> (Stores, ShadowHan
         directory: shadow.clone(),
         audit: shadow.clone(),
         decisions: shadow.clone(),
-        notes: shadow,
+        notes: shadow.clone(),
+        usage: shadow.clone(),
+        rem: first.rem.is_some().then_some(shadow as _),
         ..first.clone()
     };
     (stores, ShadowHandle(shared), mirror)

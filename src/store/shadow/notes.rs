@@ -1,6 +1,7 @@
 //! Notes of the first store. Those about data keys go to the second store too, or what is sealed there could not be opened,
-//! and what was shredded could.
+//! and what was shredded could; and those that say whose REM data was deleted, or it would be filled again there.
 
+use super::super::rem::{FORGOTTEN_KEY_NOTES, FORGOTTEN_NOTES};
 use super::super::sealed::KEY_NOTES;
 use super::super::{BoxFuture, NoteStore};
 use super::Shadow;
@@ -8,7 +9,7 @@ use super::mirror::Work;
 
 impl Shadow {
     fn mirror_note(&self, name: &str, text: Option<&str>) {
-        if name.starts_with(KEY_NOTES) {
+        if [KEY_NOTES, FORGOTTEN_NOTES, FORGOTTEN_KEY_NOTES].iter().any(|prefix| name.starts_with(prefix)) {
             self.mirror(Work::Note(name.to_owned(), text.map(str::to_owned)));
         }
     }

@@ -150,3 +150,60 @@ async fn reads_are_compared_and_differences_counted() {
     handle.close();
     task.await.unwrap();
 }
+
+#[tokio::test]
+async fn rem_data_reaches_the_second_store_and_goes_there_too() {
+    use crate::ids::RemId;
+    use crate::store::rem::{Owner, RemRow, RemTable, RemWrite, forgotten_note};
+    let home = tempfile::tempdir().unwrap();
+    let (_a, first) = sqlite(&home.path().join("a.db")).await;
+    let (stores, handle, mirror) = shadow(&first, StoreUrl::Sqlite("b.db".into()), opener(home.path().join("b.db")));
+    let task = tokio::spawn(mirror.run());
+    let row = |number: u8, entry| RemRow {
+        id: RemId::from_bytes([number; 16]),
+        table: RemTable::Resources,
+        owner: Owner::Public,
+        name: format!("row {number}"),
+        text: "text".into(),
+        label: String::new(),
+        uri: None,
+        tags: Vec::new(),
+        data: serde_json::Map::new(),
+        aliases: Vec::new(),
+        starts_at: None,
+        ends_at: None,
+        previous: None,
+        part_of: None,
+        entry,
+        made: entry.is_some(),
+        writer: None,
+        created_at: 1,
+        updated_at: 1,
+        deleted_at: None,
+    };
+    let put_row = |number, entry| RemWrite::Put { row: Box::new(row(number, entry)), vector: None, edges: None };
+    let rem = stores.rem.as_ref().unwrap();
+    stores.entries.apply(&[put("t", 1), put("t", 2)]).await.unwrap();
+    let writes = [put_row(1, Some(entry_id(1))), put_row(2, Some(entry_id(2))), put_row(3, None), put_row(4, None)];
+    rem.rem_apply(&tenant("t"), &writes).await.unwrap();
+    rem.rem_apply(&tenant("u"), &writes[2..]).await.unwrap();
+    stores.entries.apply(&[delete("t", 1)]).await.unwrap();
+    rem.rem_apply(&tenant("t"), &[RemWrite::Purge { id: RemId::from_bytes([3; 16]), owner: Owner::Public }])
+        .await
+        .unwrap();
+    assert_eq!(rem.rem_forget_tenant(&tenant("u"), None, 10).await.unwrap(), 2);
+    stores.notes.set_note(&forgotten_note(&tenant("u"), None), Some("7")).await.unwrap();
+    until(&handle, "nothing waits", |stats| stats.pending == 0 && stats.mirrored > 0).await;
+    assert_eq!(handle.stats().dropped, 0);
+    let (_b, second) = sqlite(&home.path().join("b.db")).await;
+    let all = rem.rem_export(None, 100).await.unwrap();
+    assert_eq!(
+        all.iter().filter_map(|row| row.row.as_ref()).map(|row| &*row.name).collect::<Vec<_>>(),
+        ["row 2", "row 4"]
+    );
+    assert_eq!(second.rem.as_ref().unwrap().rem_export(None, 100).await.unwrap(), all);
+    let note = second.notes.note(&forgotten_note(&tenant("u"), None)).await.unwrap();
+    assert_eq!(note.as_deref(), Some("7"), "what was deleted is not filled again there either");
+    handle.close();
+    task.await.unwrap();
+}

@@ -3,7 +3,7 @@
 use sqlx::query;
 use sqlx::sqlite::SqliteRow;
 
-use super::super::{AlertRow, AlertStore, BoxFuture, DeliveryRow, StoreError, Tried};
+use super::super::{AlertRow, AlertStore, BoxFuture, DeliveryRow, StoreError, Tried, read};
 use super::SqliteStore;
 use super::cells::{Cells, stored, stored_or_null};
 use crate::clock::UnixMs;
@@ -96,7 +96,7 @@ impl AlertStore for SqliteStore {
             let mut claimed = Vec::with_capacity(rows.len());
             for row in &rows {
                 let mut cells = Cells::of("alert_deliveries", row);
-                let (alert, mut delivery) = (read_alert(&mut cells)?, read_delivery(&mut cells)?);
+                let (alert, mut delivery) = (read::alert(&mut cells)?, read_delivery(&mut cells)?);
                 delivery.attempts = delivery.attempts.saturating_add(1);
                 delivery.next_at = until;
                 query(CLAIM)
@@ -142,7 +142,7 @@ impl AlertStore for SqliteStore {
                 .map_err(|error| self.fault(error))?;
             let mut listed = Vec::with_capacity(rows.len());
             for row in &rows {
-                let alert = read_alert(&mut Cells::of("alerts", row))?;
+                let alert = read::alert(&mut Cells::of("alerts", row))?;
                 let deliveries = query(DELIVERIES).bind(&alert.id).fetch_all(&mut *snapshot).await;
                 let deliveries: Vec<SqliteRow> = deliveries.map_err(|error| self.fault(error))?;
                 let read = |row| read_delivery(&mut Cells::of("alert_deliveries", row));
@@ -169,17 +169,6 @@ impl AlertStore for SqliteStore {
             gone.map(|done| done.rows_affected()).map_err(|error| self.fault(error))
         })
     }
-}
-
-fn read_alert(cells: &mut Cells<'_>) -> Result<AlertRow, StoreError> {
-    Ok(AlertRow {
-        id: cells.take()?,
-        at: cells.count()?,
-        tenant: cells.take::<Option<&str>>()?.map(TenantId::new),
-        kind: cells.take()?,
-        title: cells.take()?,
-        payload: cells.take()?,
-    })
 }
 
 fn read_delivery(cells: &mut Cells<'_>) -> Result<DeliveryRow, StoreError> {

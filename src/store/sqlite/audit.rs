@@ -1,12 +1,12 @@
 //! The audit of admin changes. The tables refuse to change or to lose a row.
 
-use sqlx::sqlite::{SqliteConnection, SqliteRow};
+use sqlx::sqlite::SqliteConnection;
 use sqlx::{query, query_scalar};
 
 use super::super::audit::{NO_HASH, adopted};
-use super::super::{AuditHead, AuditRow, AuditStore, BoxFuture, Chained, EntryWrite, StoreError, audit_hash};
+use super::super::{AuditHead, AuditRow, AuditStore, BoxFuture, Chained, EntryWrite, StoreError, audit_hash, read};
 use super::SqliteStore;
-use super::cells::{Cells, stored};
+use super::cells::stored;
 use crate::ids::AuditId;
 
 const RECORD: &str = "INSERT INTO admin_audit (id, at, actor, action, reason, what, result) \
@@ -50,7 +50,7 @@ impl AuditStore for SqliteStore {
                 .fetch_all(&self.readers)
                 .await
                 .map_err(|error| self.fault(error))?;
-            rows.iter().map(read).collect()
+            rows.iter().map(read::audit).collect()
         })
     }
 
@@ -63,14 +63,14 @@ impl AuditStore for SqliteStore {
                 .fetch_all(&self.readers)
                 .await
                 .map_err(|error| self.fault(error))?;
-            rows.iter().map(read).collect()
+            rows.iter().map(read::audit).collect()
         })
     }
 
     fn audit_head(&self) -> BoxFuture<'_, Option<AuditHead>> {
         Box::pin(async move {
             let row = query(HEAD).fetch_optional(&self.readers).await.map_err(|error| self.fault(error))?;
-            row.as_ref().map(read_head).transpose()
+            row.as_ref().map(read::audit_head).transpose()
         })
     }
 
@@ -78,12 +78,7 @@ impl AuditStore for SqliteStore {
         Box::pin(async move {
             let rows = query(CHAINED).bind(stored(after)).bind(limit).fetch_all(&self.readers).await;
             let rows = rows.map_err(|error| self.fault(error))?;
-            rows.iter()
-                .map(|row| {
-                    let mut cells = Cells::of("admin_audit", row);
-                    Ok(Chained { row: read_cells(&mut cells)?, seq: cells.count()?, hash: cells.digest()? })
-                })
-                .collect()
+            rows.iter().map(read::chained).collect()
         })
     }
 
@@ -129,7 +124,7 @@ impl SqliteStore {
             if rows.is_empty() {
                 return Ok(());
             }
-            let rows = rows.iter().map(read).collect::<Result<Vec<_>, _>>()?;
+            let rows = rows.iter().map(read::audit).collect::<Result<Vec<_>, _>>()?;
             self.chain(connection, &rows).await?;
             if begun {
                 self.append_audit(connection, &adopted(&rows)).await?;
@@ -139,7 +134,7 @@ impl SqliteStore {
 
     async fn chain(&self, connection: &mut SqliteConnection, rows: &[AuditRow]) -> Result<(), StoreError> {
         let head = query(HEAD).fetch_optional(&mut *connection).await.map_err(|error| self.fault(error))?;
-        let head = head.as_ref().map(read_head).transpose()?;
+        let head = head.as_ref().map(read::audit_head).transpose()?;
         let (mut seq, mut hash) = head.map_or((0, NO_HASH), |head| (head.seq, head.hash));
         for row in rows {
             seq += 1;
@@ -150,25 +145,4 @@ impl SqliteStore {
         let moved = query(SET_HEAD).bind(stored(seq)).bind(hash.to_vec()).execute(connection).await;
         moved.map(|_| ()).map_err(|error| self.fault(error))
     }
-}
-
-fn read_head(row: &SqliteRow) -> Result<AuditHead, StoreError> {
-    let mut cells = Cells::of("audit_head", row);
-    Ok(AuditHead { seq: cells.count()?, hash: cells.digest()? })
-}
-
-fn read(row: &SqliteRow) -> Result<AuditRow, StoreError> {
-    read_cells(&mut Cells::of("admin_audit", row))
-}
-
-fn read_cells(cells: &mut Cells<'_>) -> Result<AuditRow, StoreError> {
-    Ok(AuditRow {
-        id: AuditId::from_bytes(cells.id()?),
-        at: cells.count()?,
-        actor: cells.take()?,
-        action: cells.word()?,
-        reason: cells.take()?,
-        what: cells.take()?,
-        result: cells.take()?,
-    })
 }

@@ -3,36 +3,32 @@
 //! A decision is written once; only its label changes. It may hold a prompt, so it is forgotten by age.
 
 use sqlx::query;
-use sqlx::sqlite::{SqliteConnection, SqliteRow};
+use sqlx::sqlite::SqliteConnection;
 
+use super::super::read::{self, decision_columns};
 use super::super::{BoxFuture, DecisionRow, DecisionStore, DecisionWrite, LearnedRow, StoreError};
 use super::SqliteStore;
 use super::cells::{Cells, stored, stored_or_null, vector_bytes};
 use crate::clock::UnixMs;
-use crate::ids::{EntryId, KeyId, PointId, RequestId, TenantId};
-
-/// All columns, in the order in which rows are written and read.
-macro_rules! columns {
-    () => {
-        "request, at, tenant, key, model, partition, mode, verdict, would_serve, entry, point, cosine, probability, \
-         theta, inputs, \"right\", label, tokens, prompt"
-    };
-}
+use crate::ids::{RequestId, TenantId};
 
 const NEW: &str = concat!(
     "INSERT INTO decisions (",
-    columns!(),
+    decision_columns!(),
     ") VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19) ",
     "ON CONFLICT (request) DO NOTHING"
 );
 const LABEL: &str = "UPDATE decisions SET \"right\" = ?2, label = ?3 WHERE request = ?1";
-const DECISION: &str = concat!("SELECT ", columns!(), " FROM decisions WHERE request = ?1");
+const DECISION: &str = concat!("SELECT ", decision_columns!(), " FROM decisions WHERE request = ?1");
 // No id sorts before the empty blob.
-pub(super) const SINCE_ALL: &str =
-    concat!("SELECT ", columns!(), " FROM decisions WHERE request > ?1 AND at >= ?2 ORDER BY request LIMIT ?3");
+pub(super) const SINCE_ALL: &str = concat!(
+    "SELECT ",
+    decision_columns!(),
+    " FROM decisions WHERE request > ?1 AND at >= ?2 ORDER BY request LIMIT ?3"
+);
 pub(super) const SINCE_TENANT: &str = concat!(
     "SELECT ",
-    columns!(),
+    decision_columns!(),
     " FROM decisions WHERE tenant = ?4 AND request > ?1 AND at >= ?2 ORDER BY request LIMIT ?3"
 );
 pub(super) const FORGET: &str = "DELETE FROM decisions WHERE request IN \
@@ -76,7 +72,7 @@ impl DecisionStore for SqliteStore {
                 .fetch_optional(&self.readers)
                 .await
                 .map_err(|error| self.fault(error))?;
-            row.as_ref().map(read).transpose()
+            row.as_ref().map(read::decision).transpose()
         })
     }
 
@@ -97,7 +93,7 @@ impl DecisionStore for SqliteStore {
                 statement = statement.bind(tenant.as_str());
             }
             let rows = statement.fetch_all(&self.readers).await.map_err(|error| self.fault(error))?;
-            rows.iter().map(read).collect()
+            rows.iter().map(read::decision).collect()
         })
     }
 
@@ -187,29 +183,4 @@ impl SqliteStore {
             .map(|_| ())
             .map_err(|error| self.fault(error))
     }
-}
-
-fn read(row: &SqliteRow) -> Result<DecisionRow, StoreError> {
-    let mut cells = Cells::of("decisions", row);
-    Ok(DecisionRow {
-        request: RequestId::from_bytes(cells.id()?),
-        at: cells.count()?,
-        tenant: TenantId::new(cells.take::<&str>()?),
-        key: KeyId::new(cells.take::<&str>()?),
-        model: cells.take()?,
-        partition: cells.digest()?,
-        mode: cells.word()?,
-        verdict: cells.word()?,
-        would_serve: cells.take()?,
-        entry: cells.id_or_null()?.map(EntryId::from_bytes),
-        point: cells.id_or_null()?.map(PointId::from_bytes),
-        cosine: cells.take()?,
-        probability: cells.take()?,
-        theta: cells.take()?,
-        inputs: cells.vector_or_null()?.unwrap_or_default(),
-        right: cells.take()?,
-        label: cells.word_or_null()?,
-        tokens: cells.count_or_null()?,
-        prompt: cells.take()?,
-    })
 }

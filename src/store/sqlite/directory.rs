@@ -1,14 +1,11 @@
 //! Tenants with their specs, virtual keys and admin tokens.
 
-use bytes::Bytes;
-use sqlx::sqlite::{SqliteConnection, SqliteRow};
+use sqlx::sqlite::SqliteConnection;
 use sqlx::{query, query_scalar};
 
-use super::super::{
-    AuditRow, BoxFuture, DirectoryImage, DirectoryStore, DirectoryWrite, KeyRow, StoreError, TenantRecord, TokenRow,
-};
+use super::super::{AuditRow, BoxFuture, DirectoryImage, DirectoryStore, DirectoryWrite, read};
 use super::SqliteStore;
-use super::cells::{Cells, stored, stored_or_null};
+use super::cells::{stored, stored_or_null};
 use crate::clock::UnixMs;
 use crate::ids::TenantId;
 
@@ -65,9 +62,9 @@ impl DirectoryStore for SqliteStore {
             let tokens = query(TOKENS).fetch_all(&mut *snapshot).await.map_err(said)?;
             Ok(DirectoryImage {
                 version: version.unsigned_abs(),
-                tenants: tenants.iter().map(read_tenant).collect::<Result<_, _>>()?,
-                keys: keys.iter().map(read_key).collect::<Result<_, _>>()?,
-                tokens: tokens.iter().map(read_token).collect::<Result<_, _>>()?,
+                tenants: tenants.iter().map(read::tenant).collect::<Result<_, _>>()?,
+                keys: keys.iter().map(read::key).collect::<Result<_, _>>()?,
+                tokens: tokens.iter().map(read::token).collect::<Result<_, _>>()?,
             })
         })
     }
@@ -170,46 +167,4 @@ impl SqliteStore {
         };
         statement.execute(connection).await.map(|_| ())
     }
-}
-
-fn read_tenant(row: &SqliteRow) -> Result<TenantRecord, StoreError> {
-    let mut cells = Cells::of("tenant_specs", row);
-    Ok(TenantRecord {
-        tenant: TenantId::new(cells.take::<&str>()?),
-        declared: cells.take()?,
-        spec: cells.take()?,
-        credential: cells.take::<Option<Vec<u8>>>()?.map(Bytes::from),
-        created_at: cells.count()?,
-        updated_at: cells.count()?,
-    })
-}
-
-fn read_key(row: &SqliteRow) -> Result<KeyRow, StoreError> {
-    let mut cells = Cells::of("virtual_keys", row);
-    Ok(KeyRow {
-        id: cells.take()?,
-        tenant: TenantId::new(cells.take::<&str>()?),
-        name: cells.take()?,
-        hash: cells.digest()?,
-        spec: cells.take()?,
-        expires_at: cells.count_or_null()?,
-        replaced_by: cells.take()?,
-        created_at: cells.count()?,
-        updated_at: cells.count()?,
-        used_at: cells.count_or_null()?,
-    })
-}
-
-fn read_token(row: &SqliteRow) -> Result<TokenRow, StoreError> {
-    let mut cells = Cells::of("admin_tokens", row);
-    Ok(TokenRow {
-        id: cells.take()?,
-        name: cells.take()?,
-        hash: cells.digest()?,
-        role: cells.take()?,
-        tenant: cells.take::<Option<&str>>()?.map(TenantId::new),
-        expires_at: cells.count_or_null()?,
-        created_at: cells.count()?,
-        used_at: cells.count_or_null()?,
-    })
 }

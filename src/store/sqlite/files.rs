@@ -16,9 +16,13 @@ use super::migrate::LATEST;
 use super::{base, connect, migrate_down, migrate_up, status};
 use crate::config::Migrate;
 
+/// Names of all steps but the first, on both ways.
+const UP: [&str; 6] = ["indexes", "admin_audit", "decisions", "tenancy", "money", "rem"];
+const DOWN: [&str; 6] = ["rem", "money", "tenancy", "decisions", "admin_audit", "indexes"];
+
 /// A new database in a directory of its own.
 pub(crate) struct TempStore {
-    store: Arc<SqliteStore>,
+    pub(super) store: Arc<SqliteStore>,
     directory: tempfile::TempDir,
 }
 
@@ -45,7 +49,7 @@ impl TempStore {
         SqliteStore::open(&self.path(), Migrate::Manual).await.unwrap()
     }
 
-    fn path(&self) -> PathBuf {
+    pub(super) fn path(&self) -> PathBuf {
         self.directory.path().join("remora.db")
     }
 
@@ -83,7 +87,7 @@ async fn contradicting(stores: &Stores, number: u64) -> Vec<u16> {
     points.iter().map(|point| point.contradicts).filter(|bits| *bits != 0).collect()
 }
 
-async fn sql(path: &Path, text: &str) {
+pub(super) async fn sql(path: &Path, text: &str) {
     let mut connection = connect(path, &base(path)).await.unwrap();
     raw_sql(AssertSqlSafe(text)).execute(&mut connection).await.unwrap();
     connection.close().await.unwrap();
@@ -241,7 +245,7 @@ async fn a_refused_file_keeps_its_log() {
 #[tokio::test]
 async fn an_older_schema_is_refused_under_manual_and_migrated_under_auto() {
     let temp = TempStore::closed().await;
-    assert_eq!(migrate_down(&temp.path(), 1).await.unwrap(), ["tenancy", "decisions", "admin_audit", "indexes"]);
+    assert_eq!(migrate_down(&temp.path(), 1).await.unwrap(), DOWN);
     let error = refusal(&temp.path(), Migrate::Manual).await;
     assert_eq!(error.as_str(), "older_schema");
     assert!(error.to_string().contains("remora migrate up"), "{error}");
@@ -279,15 +283,12 @@ async fn down_and_up_again_leaves_schema_and_data_equal() {
     let before = (schema(&path).await, data(&path).await);
     assert_eq!(status(&path).await.unwrap().pending, [""; 0]);
 
-    assert_eq!(migrate_down(&path, 1).await.unwrap(), ["tenancy", "decisions", "admin_audit", "indexes"]);
+    assert_eq!(migrate_down(&path, 1).await.unwrap(), DOWN);
     let below = status(&path).await.unwrap();
-    assert_eq!(
-        (below.current, below.latest, below.pending),
-        (1, LATEST, vec!["indexes", "admin_audit", "decisions", "tenancy"])
-    );
+    assert_eq!((below.current, below.latest, below.pending), (1, LATEST, UP.to_vec()));
     assert_ne!(schema(&path).await, before.0, "the step down did nothing");
 
-    assert_eq!(migrate_up(&path, None).await.unwrap(), ["indexes", "admin_audit", "decisions", "tenancy"]);
+    assert_eq!(migrate_up(&path, None).await.unwrap(), UP);
     assert_eq!((schema(&path).await, data(&path).await), before);
     assert_eq!(migrate_up(&path, None).await.unwrap(), [""; 0], "a second time there is nothing to do");
 }
@@ -296,7 +297,7 @@ async fn down_and_up_again_leaves_schema_and_data_equal() {
 async fn what_an_older_program_changes_is_met_again_on_the_way_up() {
     let temp = TempStore::closed().await;
     let path = temp.path();
-    assert_eq!(migrate_down(&path, 3).await.unwrap(), ["tenancy", "decisions"]);
+    assert_eq!(migrate_down(&path, 3).await.unwrap(), ["rem", "money", "tenancy", "decisions"]);
     // An older program names the columns that it knows, and deletes entries with all that hangs on them.
     let blob = |number: u64| format!("x'{number:032x}'");
     let changes = format!(
@@ -308,7 +309,7 @@ async fn what_an_older_program_changes_is_met_again_on_the_way_up() {
         blob(3),
     );
     sql(&path, &changes).await;
-    assert_eq!(migrate_up(&path, None).await.unwrap(), ["decisions", "tenancy"]);
+    assert_eq!(migrate_up(&path, None).await.unwrap(), ["decisions", "tenancy", "money", "rem"]);
     let store = SqliteStore::open(&path, Migrate::Manual).await.unwrap();
     let stores = store.stores();
     assert_eq!(stores.entries.counts().await.unwrap(), Counts { entries: 49, points: 98 });

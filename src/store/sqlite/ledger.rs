@@ -1,29 +1,29 @@
 //! The requests ledger.
 
+use std::collections::HashSet;
+
 use sqlx::query::Query;
-use sqlx::sqlite::{SqliteArguments, SqliteConnection, SqliteRow};
+use sqlx::sqlite::{SqliteArguments, SqliteConnection};
 use sqlx::{Sqlite, query, query_scalar};
 
-use super::super::{BoxFuture, LedgerRow, LedgerStore, Spend, StoreError, Tokens};
+use super::super::read::{self, request_columns};
+use super::super::rollup::Deltas;
+use super::super::{BoxFuture, LedgerRow, LedgerStore, Spend, StoreError};
 use super::SqliteStore;
 use super::cells::{Cells, stored, stored_or_null, tags_text};
 use crate::clock::UnixMs;
 use crate::ids::{EntryId, KeyId, RequestId, TenantId};
 
-/// All columns, in the order in which rows are written and read.
 macro_rules! columns {
     () => {
-        "id, started_at, tenant, key, user, tags, route, dialect, model_asked, model_answered, stream, outcome, tier, \
-         reason, similarity, entry, status, upstream, upstream_status, tokens_input, tokens_cache_read, \
-         tokens_cache_write, tokens_output, tokens_reasoning, tokens_source, latency_us, ttft_us, overhead_us, \
-         cost_nano_usd, saved_nano_usd, price_version"
+        request_columns!("user")
     };
 }
 
 /// Placeholders of one row, of four and of sixteen.
 macro_rules! one_row {
     () => {
-        "(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+        "(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
     };
 }
 macro_rules! four_rows {
@@ -41,9 +41,14 @@ macro_rules! sixteen_rows {
 /// row costs when it travels alone.
 const MANY: usize = 16;
 const APPEND_ONE: &str =
-    concat!("INSERT INTO requests (", columns!(), ") VALUES ", one_row!(), " ON CONFLICT (id) DO NOTHING");
-const APPEND_MANY: &str =
-    concat!("INSERT INTO requests (", columns!(), ") VALUES ", sixteen_rows!(), " ON CONFLICT (id) DO NOTHING");
+    concat!("INSERT INTO requests (", columns!(), ") VALUES ", one_row!(), " ON CONFLICT (id) DO NOTHING RETURNING id");
+const APPEND_MANY: &str = concat!(
+    "INSERT INTO requests (",
+    columns!(),
+    ") VALUES ",
+    sixteen_rows!(),
+    " ON CONFLICT (id) DO NOTHING RETURNING id"
+);
 const REQUEST: &str = concat!("SELECT ", columns!(), " FROM requests WHERE id = ?1");
 const COUNT: &str = "SELECT count(*) FROM requests";
 // The index on entry and id keeps this short, and the tenant is checked on each row; the plus signs keep SQLite from
@@ -56,6 +61,19 @@ pub(super) const SERVED: &str = concat!(
 );
 // No id sorts before the empty blob.
 const PAGE: &str = concat!("SELECT ", columns!(), " FROM requests WHERE id > ?1 ORDER BY id LIMIT ?2");
+pub(super) const RATED_ALL: &str = concat!(
+    "SELECT ",
+    columns!(),
+    " FROM requests WHERE id > ?1 AND id <= ?5 AND +started_at >= ?2 AND +started_at < ?3 ORDER BY id LIMIT ?4"
+);
+pub(super) const RATED_TENANT: &str = concat!(
+    "SELECT ",
+    columns!(),
+    " FROM requests WHERE tenant = ?6 AND id > ?1 AND id <= ?5 AND +started_at >= ?2 AND +started_at < ?3 \
+     ORDER BY id LIMIT ?4"
+);
+pub(super) const OF_IDS: &str =
+    concat!("SELECT ", columns!(), " FROM requests WHERE id IN (SELECT unhex(value) FROM json_each(?1))");
 const RECENT_ALL: &str = concat!("SELECT ", columns!(), " FROM requests ORDER BY id DESC LIMIT ?1");
 pub(super) const RECENT_TENANT: &str =
     concat!("SELECT ", columns!(), " FROM requests WHERE tenant = ?2 ORDER BY id DESC LIMIT ?1");
@@ -67,25 +85,27 @@ impl LedgerStore for SqliteStore {
                 return Ok(());
             }
             let mut transaction = self.begin_write().await?;
+            let mut added = Vec::with_capacity(rows.len());
             let (chunks, rest) = rows.as_chunks::<MANY>();
-            for chunk in chunks {
-                self.append_chunk(&mut transaction, APPEND_MANY, chunk).await?;
+            let many = chunks.iter().map(|chunk| (APPEND_MANY, chunk.as_slice()));
+            let ones = rest.iter().map(|row| (APPEND_ONE, std::slice::from_ref(row)));
+            for (statement, chunk) in many.chain(ones) {
+                let mut ids = self.append_chunk(&mut transaction, statement, chunk).await?;
+                // Of equal requests the first has been added.
+                added.extend(chunk.iter().filter(|row| ids.remove(&row.request)));
             }
-            for row in rest {
-                self.append_chunk(&mut transaction, APPEND_ONE, std::slice::from_ref(row)).await?;
-            }
+            self.add_attempts(&mut transaction, &added).await?;
+            let mut deltas = Deltas::default();
+            added.iter().for_each(|row| deltas.add_row(row, &self.caps));
+            self.add_deltas(&mut transaction, &deltas).await?;
             self.commit(transaction).await
         })
     }
 
     fn request(&self, id: RequestId) -> BoxFuture<'_, Option<LedgerRow>> {
         Box::pin(async move {
-            let row = query(REQUEST)
-                .bind(&id.to_bytes()[..])
-                .fetch_optional(&self.readers)
-                .await
-                .map_err(|error| self.fault(error))?;
-            row.as_ref().map(read).transpose()
+            let rows = self.rows(query(REQUEST).bind(id.to_bytes().to_vec())).await?;
+            Ok(rows.into_iter().next())
         })
     }
 
@@ -102,21 +122,14 @@ impl LedgerStore for SqliteStore {
                 Some(tenant) => query(RECENT_TENANT).bind(limit).bind(tenant.as_str()),
                 None => query(RECENT_ALL).bind(limit),
             };
-            let rows = statement.fetch_all(&self.readers).await.map_err(|error| self.fault(error))?;
-            rows.iter().map(read).collect()
+            self.rows(statement).await
         })
     }
 
     fn page(&self, after: Option<RequestId>, limit: u32) -> BoxFuture<'_, Vec<LedgerRow>> {
         Box::pin(async move {
             let after = after.map(RequestId::to_bytes);
-            let rows = query(PAGE)
-                .bind(after.as_ref().map_or(&[][..], |id| &id[..]))
-                .bind(limit)
-                .fetch_all(&self.readers)
-                .await
-                .map_err(|error| self.fault(error))?;
-            rows.iter().map(read).collect()
+            self.rows(query(PAGE).bind(after.as_ref().map_or(&[][..], |id| &id[..])).bind(limit)).await
         })
     }
 
@@ -128,15 +141,8 @@ impl LedgerStore for SqliteStore {
         limit: u32,
     ) -> BoxFuture<'a, Vec<LedgerRow>> {
         Box::pin(async move {
-            let rows = query(SERVED)
-                .bind(entry.to_bytes().to_vec())
-                .bind(tenant.as_str())
-                .bind(stored(since))
-                .bind(limit)
-                .fetch_all(&self.readers)
-                .await
-                .map_err(|error| self.fault(error))?;
-            rows.iter().map(read).collect()
+            let served = query(SERVED).bind(entry.to_bytes().to_vec()).bind(tenant.as_str());
+            self.rows(served.bind(stored(since)).bind(limit)).await
         })
     }
 
@@ -152,24 +158,44 @@ impl LedgerStore for SqliteStore {
 }
 
 impl SqliteStore {
+    /// Rows with their attempts. Both are added together and never change, so they need no common snapshot.
+    async fn rows(&self, statement: Statement<'_>) -> Result<Vec<LedgerRow>, StoreError> {
+        let mut connection = self.readers.acquire().await.map_err(|error| self.fault(error))?;
+        self.rows_of(&mut connection, statement).await
+    }
+
+    /// [`Self::rows`] over a connection.
+    pub(super) async fn rows_of(
+        &self,
+        connection: &mut SqliteConnection,
+        statement: Statement<'_>,
+    ) -> Result<Vec<LedgerRow>, StoreError> {
+        let rows = statement.fetch_all(&mut *connection).await.map_err(|error| self.fault(error))?;
+        let mut rows = rows.iter().map(read::request).collect::<Result<Vec<_>, _>>()?;
+        self.give_attempts(connection, &mut rows).await?;
+        Ok(rows)
+    }
+
+    /// Adds those that are not there; returns which.
     async fn append_chunk(
         &self,
         connection: &mut SqliteConnection,
         statement: &'static str,
         rows: &[LedgerRow],
-    ) -> Result<(), StoreError> {
+    ) -> Result<HashSet<RequestId>, StoreError> {
         let mut insert = query(statement);
         for row in rows {
             insert = bind(insert, row)?;
         }
-        insert.execute(connection).await.map(|_| ()).map_err(|error| self.fault(error))
+        let added = insert.fetch_all(connection).await.map_err(|error| self.fault(error))?;
+        added.iter().map(|row| Cells::of("requests", row).id().map(RequestId::from_bytes)).collect()
     }
 }
 
-type Insert<'q> = Query<'q, Sqlite, SqliteArguments>;
+pub(super) type Statement<'q> = Query<'q, Sqlite, SqliteArguments>;
 
 /// Binds one row in the order of the columns.
-fn bind<'q>(insert: Insert<'q>, row: &'q LedgerRow) -> Result<Insert<'q>, StoreError> {
+fn bind<'q>(insert: Statement<'q>, row: &'q LedgerRow) -> Result<Statement<'q>, StoreError> {
     Ok(insert
         .bind(row.request.to_bytes().to_vec())
         .bind(stored(row.started_at))
@@ -201,44 +227,13 @@ fn bind<'q>(insert: Insert<'q>, row: &'q LedgerRow) -> Result<Insert<'q>, StoreE
         .bind(stored(row.overhead_us))
         .bind(row.cost_nano_usd)
         .bind(row.saved_nano_usd)
-        .bind(row.price_version.as_deref()))
-}
-
-fn read(row: &SqliteRow) -> Result<LedgerRow, StoreError> {
-    let mut cells = Cells::of("requests", row);
-    Ok(LedgerRow {
-        request: RequestId::from_bytes(cells.id()?),
-        started_at: cells.count()?,
-        tenant: cells.take::<Option<&str>>()?.map(TenantId::new),
-        key: cells.take::<Option<&str>>()?.map(KeyId::new),
-        user: cells.take()?,
-        tags: cells.tags()?,
-        route: cells.take()?,
-        dialect: cells.word()?,
-        model_asked: cells.take()?,
-        model_answered: cells.take()?,
-        stream: cells.take()?,
-        outcome: cells.word()?,
-        tier: cells.word_or_null()?,
-        reason: cells.word_or_null()?,
-        similarity: cells.take()?,
-        entry: cells.id_or_null()?.map(EntryId::from_bytes),
-        status: cells.small()?,
-        upstream: cells.take()?,
-        upstream_status: cells.small_or_null()?,
-        tokens: Tokens {
-            input: cells.count()?,
-            cache_read: cells.count()?,
-            cache_write: cells.count()?,
-            output: cells.count()?,
-            reasoning: cells.count()?,
-        },
-        tokens_source: cells.word_or_null()?,
-        latency_us: cells.count()?,
-        ttft_us: cells.count_or_null()?,
-        overhead_us: cells.count()?,
-        cost_nano_usd: cells.take()?,
-        saved_nano_usd: cells.take()?,
-        price_version: cells.take()?,
-    })
+        .bind(row.price_version.as_deref())
+        .bind(stored(row.tokens.cache_write_1h))
+        .bind(stored(row.tokens.audio_input))
+        .bind(stored(row.tokens.audio_output))
+        .bind(stored(row.tokens.image_input))
+        .bind(stored(row.tokens.image_output))
+        .bind(row.service.as_deref())
+        .bind(row.embedding_nano_usd)
+        .bind(row.saved_gross_nano_usd))
 }

@@ -16,7 +16,7 @@ use super::file::{self, APPLICATION_ID, Found};
 use super::{CHECK_UP_TO, MAKES_ONE, PAGE_BYTES, base, connect, done, run, writing};
 use crate::config::Migrate;
 
-pub(in crate::store) const STEPS: [Step; 5] = [
+pub(in crate::store) const STEPS: [Step; 7] = [
     Step { version: 1, name: "tables", up: include_str!("migrations/0001_tables.up.sql"), down: None, compatible: 1 },
     Step {
         version: 2,
@@ -46,10 +46,25 @@ pub(in crate::store) const STEPS: [Step; 5] = [
         down: Some(include_str!("migrations/0005_tenancy.down.sql")),
         compatible: 1,
     },
+    Step {
+        version: 6,
+        name: "money",
+        up: include_str!("migrations/0006_money.up.sql"),
+        down: Some(include_str!("migrations/0006_money.down.sql")),
+        // A trigger notes the rows of an older program, and they are summed later.
+        compatible: 1,
+    },
+    Step {
+        version: 7,
+        name: "rem",
+        up: include_str!("migrations/0007_rem.up.sql"),
+        down: Some(include_str!("migrations/0007_rem.down.sql")),
+        compatible: 1,
+    },
 ];
 
 /// The schema that this program works with.
-pub(in crate::store) const LATEST: u32 = 5;
+pub(in crate::store) const LATEST: u32 = 7;
 /// The oldest schema that holds data.
 pub(in crate::store) const OLDEST: u32 = 1;
 

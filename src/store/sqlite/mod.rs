@@ -12,23 +12,31 @@
 //! it is read.
 
 mod alerts;
+mod attempts;
 mod audit;
 mod cells;
+mod corrections;
 mod decisions;
 mod directory;
 mod entries;
 mod fault;
 mod file;
+mod guarded;
 mod ledger;
 mod migrate;
 mod notes;
+mod rem;
+mod search;
 mod spend;
 mod tenants;
+mod usage;
 
 #[cfg(test)]
 mod crash_tests;
 #[cfg(test)]
 pub(super) mod files;
+#[cfg(test)]
+mod usage_tests;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -38,6 +46,8 @@ use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection, SqliteJournalMode, Sq
 use sqlx::sqlite::{SqliteSynchronous, SqliteTransaction};
 use sqlx::{ConnectOptions, Connection, raw_sql};
 
+use super::rollup::Caps;
+use super::usage::fold_at_start;
 use super::{StoreError, Stores};
 use crate::config::Migrate;
 pub(super) use migrate::{LATEST, OLDEST, STEPS};
@@ -79,6 +89,13 @@ pub struct SqliteStore {
     path: PathBuf,
     writer: SqlitePool,
     readers: SqlitePool,
+    searchers: search::Searchers,
+    caps: Caps,
+    /// Vectors of REM data.
+    shelf: rem::Shelf<rem::Part>,
+    /// Trigrams of its names.
+    lexicons: rem::Shelf<rem::Lexicon>,
+    places: guarded::Places,
 }
 
 impl SqliteStore {
@@ -91,11 +108,22 @@ impl SqliteStore {
         }
         let writer = pool(path, 1, writing(path)).await?;
         let readers = pool(path, READERS, base(path).read_only(true).row_buffer_size(ROWS_AHEAD)).await?;
-        let store = Self { path: path.to_path_buf(), writer, readers };
+        let searchers = search::Searchers::open(path, search::SEARCHERS).await?;
+        let store = Self {
+            path: path.to_path_buf(),
+            writer,
+            readers,
+            searchers,
+            caps: Caps::default(),
+            shelf: rem::Shelf::default(),
+            lexicons: rem::Shelf::default(),
+            places: guarded::Places::default(),
+        };
         // A file on a read-only mount opens without complaint; find out now instead of at the first write.
         let mut transaction = store.begin_write().await?;
         store.chain_the_rest(&mut transaction).await?;
         store.commit(transaction).await?;
+        fold_at_start(&store).await;
         Ok(Arc::new(store))
     }
 
@@ -111,7 +139,16 @@ impl SqliteStore {
             return Err(StoreError::Older { place: path.display().to_string(), found, needed: migrate::LATEST });
         }
         let readers = pool(path, READERS, base(path).read_only(true).row_buffer_size(ROWS_AHEAD)).await?;
-        Ok(Arc::new(Self { path: path.to_path_buf(), writer: readers.clone(), readers }))
+        Ok(Arc::new(Self {
+            path: path.to_path_buf(),
+            writer: readers.clone(),
+            searchers: search::Searchers::open(path, 1).await?,
+            readers,
+            caps: Caps::default(),
+            shelf: rem::Shelf::default(),
+            lexicons: rem::Shelf::default(),
+            places: guarded::Places::default(),
+        }))
     }
 
     /// This database behind the storage traits.
@@ -124,15 +161,19 @@ impl SqliteStore {
             audit: self.clone(),
             decisions: self.clone(),
             notes: self.clone(),
+            usage: self.clone(),
             alerts: self.clone(),
             counters: None,
             changes: None,
             search: None,
+            rem: Some(self.clone()),
+            sql: Some(self.clone()),
         }
     }
 
     /// Waits for running operations, folds the log into the file and closes it. Later operations fail with `Closed`.
     pub async fn close(&self) {
+        self.searchers.close().await;
         self.readers.close().await;
         self.writer.close().await;
     }
@@ -168,7 +209,11 @@ fn writing(path: &Path) -> SqliteConnectOptions {
         .pragma("journal_size_limit", WAL_BYTES)
 }
 
-async fn pool(path: &Path, size: u32, options: SqliteConnectOptions) -> Result<SqlitePool, StoreError> {
+async fn pool(path: &Path, size: u32, way: SqliteConnectOptions) -> Result<SqlitePool, StoreError> {
+    options(size).connect_with(way).await.map_err(|error| fault(path, error))
+}
+
+fn options(size: u32) -> SqlitePoolOptions {
     SqlitePoolOptions::new()
         .max_connections(size)
         .min_connections(size)
@@ -180,9 +225,6 @@ async fn pool(path: &Path, size: u32, options: SqliteConnectOptions) -> Result<S
         // On a full disk SQLite ends the transaction by itself. The driver's own rollback then fails, and it goes on
         // to count one transaction as open, in which no other can begin; such a connection is replaced.
         .before_acquire(|connection, _| Box::pin(async { Ok(!connection.is_in_transaction()) }))
-        .connect_with(options)
-        .await
-        .map_err(|error| fault(path, error))
 }
 
 async fn connect(path: &Path, options: &SqliteConnectOptions) -> Result<SqliteConnection, StoreError> {

@@ -1,38 +1,46 @@
 //! What requests have cost, summed in the database.
 
 use sqlx::query;
-use sqlx::sqlite::SqliteRow;
 
-use super::super::{Spend, StoreError};
+use super::super::{Spend, StoreError, read};
 use super::SqliteStore;
-use super::cells::{Cells, stored};
+use super::cells::stored;
 use crate::clock::UnixMs;
-use crate::ids::{KeyId, TenantId};
+use crate::ids::TenantId;
 
-/// The sums over `r`, by all that a budget can be narrowed by. A request is unpriced if upstream billed for it and nobody
-/// knows how much; one that was refused or served from the cache has no price to lack.
+/// The sums over `r`, by all that a budget can be narrowed by, with what corrections `c` of rows `q` have added since. A request
+/// is unpriced if upstream billed for it and nobody knows how much; one that was refused or served from the cache has no price
+/// to lack.
 macro_rules! sums {
-    ($from:literal, $where:literal) => {
+    ($from:literal, $where:literal, $corrected:literal) => {
         concat!(
+            "SELECT tenant, slot, key, model_asked, tags, sum(nano_usd), sum(requests), sum(unpriced) FROM (",
             "SELECT r.tenant, r.started_at - r.started_at % ?3 AS slot, r.key, r.model_asked, r.tags, ",
-            "coalesce(sum(r.cost_nano_usd), 0), count(*), ",
-            "count(*) FILTER (WHERE r.cost_nano_usd IS NULL AND r.tokens_source <> 'replayed') FROM ",
+            "coalesce(sum(r.cost_nano_usd), 0) AS nano_usd, count(*) AS requests, ",
+            "count(*) FILTER (WHERE r.cost_nano_usd IS NULL AND r.tokens_source <> 'replayed') AS unpriced FROM ",
             $from,
             " WHERE r.started_at >= ?1 AND r.started_at < ?2 AND ",
             $where,
-            " GROUP BY r.tenant, slot, r.key, r.model_asked, r.tags"
+            " GROUP BY r.tenant, slot, r.key, r.model_asked, r.tags UNION ALL ",
+            "SELECT q.tenant, q.started_at - q.started_at % ?3, q.key, q.model_asked, q.tags, ",
+            "coalesce(c.after_cost, 0) - coalesce(c.before_cost, 0), 0, ",
+            "iif(q.tokens_source <> 'replayed', (c.after_cost IS NULL) - (c.before_cost IS NULL), 0) ",
+            "FROM corrections AS c CROSS JOIN requests AS q ON q.id = c.request ",
+            "WHERE c.started_at >= ?1 AND c.started_at < ?2",
+            $corrected,
+            ") GROUP BY tenant, slot, key, model_asked, tags"
         )
     };
 }
 
-pub(super) const OF_TENANT: &str = sums!("requests AS r", "r.tenant = ?4");
+pub(super) const OF_TENANT: &str = sums!("requests AS r", "r.tenant = ?4", " AND q.tenant = ?4");
 // The index begins with the tenant, so each tenant is looked up in it: first its name, by a step from name to name, then
 // its rows. NULL is the tenant of callers that are not known, and with it the steps end.
 pub(super) const OF_ALL: &str = concat!(
     "WITH RECURSIVE known (tenant) AS (SELECT min(tenant) FROM requests UNION ALL ",
     "SELECT (SELECT min(s.tenant) FROM requests AS s WHERE s.tenant > k.tenant) FROM known AS k ",
     "WHERE k.tenant IS NOT NULL) ",
-    sums!("known AS k CROSS JOIN requests AS r", "r.tenant IS k.tenant")
+    sums!("known AS k CROSS JOIN requests AS r", "r.tenant IS k.tenant", "")
 );
 
 impl SqliteStore {
@@ -49,22 +57,8 @@ impl SqliteStore {
             sums = sums.bind(tenant.as_str());
         }
         let rows = sums.fetch_all(&self.readers).await.map_err(|error| self.fault(error))?;
-        rows.iter().map(read).collect()
+        rows.iter().map(read::spend).collect()
     }
-}
-
-fn read(row: &SqliteRow) -> Result<Spend, StoreError> {
-    let mut cells = Cells::of("requests", row);
-    Ok(Spend {
-        tenant: cells.take::<Option<&str>>()?.map(TenantId::new),
-        slot: cells.count()?,
-        key: cells.take::<Option<&str>>()?.map(KeyId::new),
-        model: cells.take()?,
-        tags: cells.tags()?,
-        nano_usd: cells.take()?,
-        requests: cells.count()?,
-        unpriced: cells.count()?,
-    })
 }
 
 #[cfg(test)]
@@ -85,7 +79,8 @@ mod tests {
             let steps: Vec<String> = rows.iter().map(|row| row.get("detail")).collect();
             let searched = "SEARCH r USING INDEX requests_by_time (tenant=? AND started_at>? AND started_at<?)";
             assert!(steps.iter().any(|step| step == searched), "{steps:?}");
-            assert!(steps.iter().all(|step| !step.starts_with("SCAN r") && !step.starts_with("SCAN s")), "{steps:?}");
+            let whole = ["SCAN r", "SCAN s", "SCAN q", "SCAN c"];
+            assert!(steps.iter().all(|step| !whole.iter().any(|scan| step.starts_with(scan))), "{steps:?}");
         }
     }
 }

@@ -2,10 +2,9 @@
 
 use sqlx::query;
 
-use super::super::{BoxFuture, TenantRow, TenantStore};
+use super::super::{BoxFuture, TenantRow, TenantStore, read};
 use super::SqliteStore;
-use super::cells::{Cells, stored};
-use crate::ids::TenantId;
+use super::cells::stored;
 
 const UPSERT: &str = "INSERT INTO tenants (tenant, declared, created_at, updated_at) VALUES (?1, ?2, ?3, ?4) \
     ON CONFLICT (tenant) DO UPDATE SET declared = excluded.declared, updated_at = excluded.updated_at";
@@ -35,17 +34,7 @@ impl TenantStore for SqliteStore {
     fn list(&self) -> BoxFuture<'_, Vec<TenantRow>> {
         Box::pin(async move {
             let rows = query(LIST).fetch_all(&self.readers).await.map_err(|error| self.fault(error))?;
-            rows.iter()
-                .map(|row| {
-                    let mut cells = Cells::of("tenants", row);
-                    Ok(TenantRow {
-                        tenant: TenantId::new(cells.take::<&str>()?),
-                        declared: cells.take()?,
-                        created_at: cells.count()?,
-                        updated_at: cells.count()?,
-                    })
-                })
-                .collect()
+            rows.iter().map(read::known_tenant).collect()
         })
     }
 }

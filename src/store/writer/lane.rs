@@ -304,7 +304,7 @@ impl<T> Lane<T> {
         }
         *batch = left;
         let count = sheltered.len() as u64;
-        journal.spool(sheltered);
+        journal.spool(sheltered, self.oldest.borrow().unwrap_or(began));
         self.shared.sheltered.fetch_add(count, Ordering::Relaxed);
         self.done.send_modify(|done| *done += count);
     }

@@ -109,8 +109,10 @@ pub struct WriterStats {
     pub entries_depth: u64,
     /// Decisions and labels accepted and not yet written.
     pub decisions_depth: u64,
-    /// Age of the oldest ledger row of the batch at hand.
+    /// Age of the oldest ledger row that the store does not have, of the batch at hand or only in the journal.
     pub ledger_lag: Duration,
+    /// The same of the batch at hand alone.
+    pub batch_lag: Duration,
     /// Ledger rows written.
     pub rows_written: u64,
     /// Entry writes applied.
@@ -241,7 +243,8 @@ impl WriterHandle {
             ledger_depth: ledger.depth.saturating_add(journal.spooled_rows),
             entries_depth: entries.depth,
             decisions_depth: decisions.depth,
-            ledger_lag: ledger.lag,
+            ledger_lag: ledger.lag.max(journal.spool_lag),
+            batch_lag: ledger.lag,
             rows_written: ledger.written.saturating_add(journal.replayed_rows),
             entries_written: entries.written,
             failures: [ledger.failures, entries.failures, decisions.failures, journal.failures].iter().sum(),

@@ -59,13 +59,14 @@ async fn an_outage_costs_no_row_and_no_slot_and_memory_stays_bounded() {
     let stats = handle.stats();
     assert_eq!((stats.ledger_depth, stats.spooled_rows, stats.rows_written), (ROWS, ROWS, 0), "{stats:?}");
     assert!(stats.store_away && stats.spool_bytes > 0 && stats.slots_refused == 0, "{stats:?}");
+    assert!(stats.ledger_lag >= Duration::from_secs(20), "the first row waits since the outage began: {stats:?}");
     assert!(files(&directory, ".journal") > 3);
 
     fake.ledger_down.store(false, Ordering::SeqCst);
     handle.flush(LONG).await.unwrap();
     let stats = handle.stats();
     assert_eq!((stats.ledger_depth, stats.spooled_rows, stats.spool_bytes, stats.rows_written), (0, 0, 0, ROWS));
-    assert!(!stats.store_away && stats.rows_lost == 0, "{stats:?}");
+    assert!(!stats.store_away && stats.rows_lost == 0 && stats.ledger_lag.is_zero(), "{stats:?}");
     assert!((0..ROWS).all(|number| fake.kept.lock().unwrap().get(&request_id(number)) == Some(&row("t", number))));
     assert_eq!(kept(&fake), 20_000);
 
@@ -111,6 +112,7 @@ async fn a_start_while_the_store_is_away_serves_and_catches_up_later() {
     let (handle, _task) = start(&directory, &fake, 10);
     tokio::time::sleep(Duration::from_secs(60)).await;
     assert_eq!(handle.stats().spooled_rows, 100);
+    assert!(handle.stats().ledger_lag >= Duration::from_secs(60), "rows of an earlier life wait too");
     handle.ledger_slot().unwrap().send(row("t", 100));
     tokio::time::sleep(Duration::from_secs(60)).await;
     assert_eq!((handle.stats().spooled_rows, kept(&fake)), (101, 0));

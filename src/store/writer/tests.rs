@@ -200,10 +200,13 @@ pub(super) fn stores(fake: &Arc<Fake>) -> Stores {
         audit: fake.clone(),
         decisions: fake.clone(),
         notes: fake.clone(),
+        usage: fake.clone(),
         alerts: fake.clone(),
         counters: None,
         changes: None,
         search: None,
+        rem: None,
+        sql: None,
     }
 }
 

@@ -2,10 +2,11 @@
 
 use super::tests::Fake;
 use crate::clock::UnixMs;
-use crate::ids::{AuditId, TenantId};
+use crate::ids::{AuditId, RequestId, TenantId};
 use crate::store::{
-    AlertRow, AlertStore, AuditHead, AuditRow, AuditStore, BoxFuture, Chained, DeliveryRow, DirectoryImage,
-    DirectoryStore, DirectoryWrite, EntryWrite, NoteStore, TenantRow, TenantStore, Tried,
+    AlertRow, AlertStore, AuditHead, AuditRow, AuditStore, BoxFuture, Chained, Correction, DeliveryRow, DirectoryImage,
+    DirectoryStore, DirectoryWrite, EntryWrite, LedgerRow, NoteStore, Rated, TenantRow, TenantStore, Tried, UsageAsk,
+    UsageRow, UsageStore,
 };
 
 impl TenantStore for Fake {
@@ -116,6 +117,35 @@ impl AlertStore for Fake {
     }
 
     fn forget_alerts(&self, _: UnixMs, _: u32) -> BoxFuture<'_, u64> {
+        unreachable!()
+    }
+}
+
+impl UsageStore for Fake {
+    fn usage<'a>(&'a self, _: &'a UsageAsk) -> BoxFuture<'a, Vec<UsageRow>> {
+        unreachable!()
+    }
+
+    fn correct<'a>(&'a self, _: &'a [Correction]) -> BoxFuture<'a, u64> {
+        unreachable!()
+    }
+
+    fn corrections(&self, _: RequestId) -> BoxFuture<'_, Vec<Correction>> {
+        unreachable!()
+    }
+
+    fn correction_page(&self, _: Option<(RequestId, UnixMs)>, _: u32) -> BoxFuture<'_, Vec<Correction>> {
+        unreachable!()
+    }
+
+    fn rated_page<'a>(
+        &'a self,
+        _: Option<&'a TenantId>,
+        _: UnixMs,
+        _: UnixMs,
+        _: Option<RequestId>,
+        _: u32,
+    ) -> BoxFuture<'a, Vec<(LedgerRow, Rated)>> {
         unreachable!()
     }
 }

@@ -20,8 +20,12 @@ use flate2::write::DeflateEncoder;
 use super::super::TransferError;
 
 const MAGIC: &[u8; 8] = b"RemoraBk";
-/// Format of files with specs, keys and tokens, and the newest that this program reads.
-pub(super) const FORMAT: u32 = 3;
+/// Format of files with REM data; the newest that this program reads.
+pub(super) const FORMAT: u32 = 5;
+/// Format of files with ledger rows that have attempts, and corrections.
+pub(super) const LEDGER_FORMAT: u32 = 4;
+/// Format of files with specs, keys and tokens.
+pub(super) const DIRECTORY_FORMAT: u32 = 3;
 /// Format of files with data keys of sealed tenants in the header.
 pub(super) const SEALED_FORMAT: u32 = 2;
 /// Format of files without data keys.

@@ -18,7 +18,7 @@ pub use self::read::{Found, RestoreOptions, check};
 use super::secret::{self, Place};
 use super::table::Table;
 use super::verify::Side;
-use super::{Progress, TransferError, close_written, data_keys, open_to_look, open_to_write};
+use super::{Progress, TransferError, close_written, data_keys, open_to_look, open_to_write, rem_notes};
 use crate::store::Database;
 
 /// What was written to a backup.
@@ -43,7 +43,8 @@ pub async fn backup(from: &Place, file: &Path, progress: &Progress) -> Result<Ba
             return Err(TransferError::NoSecret(from.url.clone()));
         }
         let keys = data_keys::read(&stores).await?;
-        write::all(&stores, secret.as_ref(), &keys, &from.url, file, progress).await
+        let notes = write::Notes { keys, rem: rem_notes::read(&stores).await? };
+        write::all(&stores, secret.as_ref(), &notes, &from.url, file, progress).await
     };
     let written = written.await;
     source.close().await;
@@ -97,9 +98,14 @@ pub async fn restore(
             }
         }
         data_keys::give(to, &stores, &found.data_keys).await?;
-        let written = read::write(&path, &found, &stores, options.merge, progress).await;
+        rem_notes::give_forgotten(&stores, &found.rem_notes).await?;
+        read::write(&path, &found, &stores, options.merge, progress).await?;
+        // What was there before may not have been filled from at all.
+        if !options.merge {
+            rem_notes::give_place(&stores, &found.rem_notes).await?;
+        }
         drop(held);
-        written
+        Ok(())
     };
     close_written(&destination, written.await).await.map(|()| found)
 }

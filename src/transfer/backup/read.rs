@@ -8,7 +8,8 @@ use serde_json::Value;
 use super::super::answers::Entries;
 use super::super::codec::{BadBytes, Reader};
 use super::super::directory::{Keys, Specs, Tokens};
-use super::super::records::{Audit, Decisions, Learned, Requests, Tenants};
+use super::super::records::{Audit, Corrections, Decisions, Learned, Requests, Tenants};
+use super::super::rem::Rem;
 use super::super::sum::Sum;
 use super::super::table::{Rows, Table};
 use super::super::verify::Side;
@@ -42,6 +43,8 @@ pub struct Found {
     pub made_at: UnixMs,
     /// Wrapped data keys of sealed tenants, by the names of their notes.
     pub data_keys: BTreeMap<String, String>,
+    /// Notes about REM data: whose was deleted, and how far the ledger was filled from.
+    pub rem_notes: BTreeMap<String, String>,
 }
 
 /// Checks every byte of a backup and reads every row of it.
@@ -73,6 +76,8 @@ pub(super) fn checked(file: &Path) -> Result<(Found, Option<[u8; 32]>), Transfer
             Table::Specs => each::<Specs>(&block, |_| {}, sum),
             Table::Keys => each::<Keys>(&block, |_| {}, sum),
             Table::Tokens => each::<Tokens>(&block, |_| {}, sum),
+            Table::Corrections => each::<Corrections>(&block, |_| {}, sum),
+            Table::Rem => each::<Rem>(&block, |_| {}, sum),
         };
         read.map_err(|error| reader.damaged(error.to_string()))?;
     };
@@ -94,9 +99,11 @@ pub(super) fn checked(file: &Path) -> Result<(Found, Option<[u8; 32]>), Transfer
     }
     let text = |name: &str| header.get(name).and_then(Value::as_str).unwrap_or("unknown").to_owned();
     let made_at = header.get("made_at").and_then(Value::as_u64).unwrap_or_default();
-    let data_keys = header.get("data_keys").cloned().map(serde_json::from_value).transpose();
-    let data_keys = data_keys.map_err(|_| reader.damaged("its data keys cannot be read"))?.unwrap_or_default();
-    Ok((Found { tables, program: text("program"), source: text("source"), made_at, data_keys }, secret))
+    // An older program writes none.
+    let notes = |name: &str| header.get(name).cloned().map(serde_json::from_value).transpose();
+    let data_keys = notes("data_keys").map_err(|_| reader.damaged("its data keys cannot be read"))?.unwrap_or_default();
+    let rem_notes = notes("rem_notes").map_err(|_| reader.damaged("its notes cannot be read"))?.unwrap_or_default();
+    Ok((Found { tables, program: text("program"), source: text("source"), made_at, data_keys, rem_notes }, secret))
 }
 
 /// Reads up to the rows.
@@ -162,6 +169,8 @@ pub(super) async fn write(
             Table::Specs => block_of::<Specs>(stores, &block, merge).await,
             Table::Keys => block_of::<Keys>(stores, &block, merge).await,
             Table::Tokens => block_of::<Tokens>(stores, &block, merge).await,
+            Table::Corrections => block_of::<Corrections>(stores, &block, merge).await,
+            Table::Rem => block_of::<Rem>(stores, &block, merge).await,
         };
         if let Err(bad) = written? {
             return Err(reader.damaged(bad.to_string()));
@@ -182,7 +191,7 @@ async fn block_of<R: Rows>(stores: &Stores, block: &Block, merge: bool) -> Resul
         let there = R::page(stores, None, u32::MAX).await?;
         let there: HashSet<String> = there.iter().map(|row| R::show(&R::key(row))).collect();
         rows.retain(|row| !there.contains(&R::show(&R::key(row))));
-    } else if merge && R::TABLE == Table::Decisions {
+    } else if merge && matches!(R::TABLE, Table::Decisions | Table::Rem) {
         let mut missing = Vec::new();
         for row in rows {
             if R::one(stores, &R::key(&row)).await?.is_none() {

@@ -7,16 +7,18 @@ use serde_json::{Map, Value, json};
 
 use super::super::answers::Entries;
 use super::super::codec::Writer;
-use super::super::data_keys::Notes;
 use super::super::directory::{Keys, Specs, Tokens};
-use super::super::records::{Audit, Decisions, Learned, Requests, Tenants};
+use super::super::records::{Audit, Corrections, Decisions, Learned, Requests, Tenants};
+use super::super::rem::Rem;
 use super::super::sum::Sum;
 use super::super::table::{Rows, Table};
 use super::super::verify::Side;
 use super::super::walk::Walk;
-use super::super::{Progress, TransferError};
+use super::super::{Progress, TransferError, data_keys, rem_notes};
 use super::BackupReport;
-use super::format::{BlockWriter, FORMAT, HEADER, SEALED_FORMAT, SECRET, TRAILER, UNSEALED_FORMAT};
+use super::format::{
+    BlockWriter, DIRECTORY_FORMAT, FORMAT, HEADER, LEDGER_FORMAT, SEALED_FORMAT, SECRET, TRAILER, UNSEALED_FORMAT,
+};
 use crate::clock::Clock;
 use crate::config::StoreUrl;
 use crate::store::Stores;
@@ -24,10 +26,18 @@ use crate::store::Stores;
 /// Bytes of rows from which on a block is written.
 const BLOCK_BYTES: usize = 1 << 20;
 
+/// Notes that are in the header.
+pub(super) struct Notes {
+    /// Wrapped data keys.
+    pub(super) keys: data_keys::Notes,
+    /// What they say about REM data.
+    pub(super) rem: rem_notes::Notes,
+}
+
 pub(super) async fn all(
     stores: &Stores,
     secret: Option<&[u8; 32]>,
-    keys: &Notes,
+    notes: &Notes,
     url: &StoreUrl,
     file: &Path,
     progress: &Progress,
@@ -36,15 +46,19 @@ pub(super) async fn all(
     let counts = stores.entries.counts().await?;
     let requests = stores.ledger.count().await?;
     let directory = stores.directory.directory().await?;
+    let rem = !Rem::page(stores, None, 1).await?.is_empty();
     // As of the beginning; what is in the file is told at its end.
     let header = json!({
         // Without what an older program does not know it can read the file too.
-        "format": match (directory.version == 0, keys.is_empty()) {
-            (false, _) => FORMAT,
-            (true, false) => SEALED_FORMAT,
-            (true, true) => UNSEALED_FORMAT,
+        "format": match (rem, requests, directory.version, notes.keys.is_empty()) {
+            (true, ..) => FORMAT,
+            (false, 1.., ..) => LEDGER_FORMAT,
+            (false, 0, 1.., _) => DIRECTORY_FORMAT,
+            (false, 0, 0, false) => SEALED_FORMAT,
+            (false, 0, 0, true) => UNSEALED_FORMAT,
         },
-        "data_keys": keys,
+        "data_keys": notes.keys,
+        "rem_notes": notes.rem,
         "program": env!("CARGO_PKG_VERSION"),
         "made_at": Clock::system().now_ms(),
         "source": if url.is_shared() { "postgres" } else { "sqlite" },
@@ -64,6 +78,13 @@ pub(super) async fn all(
     table::<Specs>(stores, &mut writer, None, progress, &mut tables).await?;
     table::<Keys>(stores, &mut writer, None, progress, &mut tables).await?;
     table::<Tokens>(stores, &mut writer, None, progress, &mut tables).await?;
+    table::<Corrections>(stores, &mut writer, None, progress, &mut tables).await?;
+    // Rows that came since the format was said are for the next backup: an older program could not read this one.
+    if rem {
+        table::<Rem>(stores, &mut writer, None, progress, &mut tables).await?;
+    } else {
+        tables.insert(Table::Rem, Side { rows: 0, digest: Sum::default().hex() });
+    }
     writer.block(TRAILER, 1, trailer(&tables).as_bytes())?;
     Ok(BackupReport { tables, bytes: writer.finish()? })
 }

@@ -1,8 +1,8 @@
 //! `remora copy`: brings one store up to date with another.
 //!
 //! Each table is walked on both sides in key order, and what is missing or different is written. So a second pass is a
-//! catch-up pass: it finds what came, was linked, labelled or deleted at the source since. Entries, specs, keys and tokens
-//! that are gone at the source are deleted; rows of the ledger, of decisions and of the audit are only ever added. The audit
+//! catch-up pass: it finds what came, was linked, labelled or deleted at the source since. Entries, specs, keys, tokens
+//! and REM data that are gone at the source are deleted; rows of the ledger, of decisions and of the audit are only ever added. The audit
 //! gets a chain of its own at the destination, in the order in which its rows arrive there.
 //!
 //! Both sides may change meanwhile, the destination only as the shadow of the source. What was written is therefore
@@ -16,15 +16,16 @@ mod checkpoint;
 mod directory;
 mod entries;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::time::{Duration, Instant};
 
 use self::checkpoint::Checkpoints;
-use super::records::{Audit, Decisions, Learned, Requests, Tenants};
+use super::records::{Audit, Corrections, Decisions, Learned, Requests, Tenants};
+use super::rem::Rem;
 use super::secret::{self, Place};
 use super::table::{Rows, Table, floor};
-use super::walk::Walk;
-use super::{Progress, TransferError, close_written, data_keys, open_to_look, open_to_write};
+use super::walk::{Walk, Window};
+use super::{Progress, TransferError, close_written, data_keys, open_to_look, open_to_write, rem_notes};
 use crate::clock::{Clock, UnixMs};
 use crate::ids::{AuditId, RequestId};
 use crate::store::{BoxFuture, Database, StoreError, Stores};
@@ -127,6 +128,7 @@ async fn copy_from(
         destination.close().await;
         return done;
     }
+    let notes = rem_notes::read(&stores).await?;
     let before = secret::lock(to)?;
     let destination = open_to_write(to).await?;
     let there = destination.stores();
@@ -141,12 +143,16 @@ async fn copy_from(
         }
         // Before any row that is sealed with them.
         data_keys::give(to, &there, &keys).await?;
+        rem_notes::give_forgotten(&there, &notes).await?;
         let name = checkpoint::source_name(from, secret.as_ref());
         let mut copier = Copier::new(&stores, Some(&there), options, progress);
         copier.checkpoints = options.since.is_none().then(|| Checkpoints::new(name));
-        let report = copier.run().await;
+        let report = copier.run().await?;
+        // Somebody's data may have been deleted meanwhile; how far the ledger was filled from is as of the beginning.
+        rem_notes::give_forgotten(&there, &rem_notes::read(&stores).await?).await?;
+        rem_notes::give_place(&there, &notes).await?;
         drop(held);
-        report
+        Ok(report)
     };
     close_written(&destination, done.await).await
 }
@@ -226,6 +232,10 @@ impl<'a> Copier<'a> {
         self.table::<Learned>(None, None).await?;
         let after = self.resume::<Audit>().await?.map(|key| back(key.to_bytes()));
         self.table::<Audit>(since.max(after).map(AuditId::from_bytes), None).await?;
+        // An old row may be corrected at any time, so all corrections of the rows that are copied are looked at.
+        let after = since.map(|since| (RequestId::from_bytes(since), 0));
+        self.table::<Corrections>(after, None).await?;
+        self.rem().await?;
         Ok(self.report)
     }
 
@@ -235,6 +245,16 @@ impl<'a> Copier<'a> {
         self.table::<Decisions>(since.max(stopped), None).await?;
         if stopped.is_some() {
             self.table::<Decisions>(since, stopped).await?;
+        }
+        Ok(())
+    }
+
+    /// All REM data. What lies before a checkpoint may have changed since, and is looked at at the end.
+    async fn rem(&mut self) -> Result<(), TransferError> {
+        let stopped = self.resume::<Rem>().await?;
+        self.table::<Rem>(stopped.clone(), None).await?;
+        if stopped.is_some() {
+            self.table::<Rem>(None, stopped).await?;
         }
         Ok(())
     }
@@ -258,6 +278,8 @@ impl<'a> Copier<'a> {
                 window.destination.iter().map(|row| (R::show(&R::key(row)), row)).collect();
             let mut tally = Tally { read: window.source.len() as u64, ..Tally::default() };
             let mut rows = Vec::new();
+            let gone = if R::FOLLOWS_DELETES { self.gone_rows::<R>(&window).await? } else { Vec::new() };
+            tally.deleted = gone.len() as u64;
             for row in &window.source {
                 match there.get(&R::show(&R::key(row))) {
                     None => tally.added += 1,
@@ -273,10 +295,26 @@ impl<'a> Copier<'a> {
             if let (Some(stores), true, false) = (self.destination, self.writes, rows.is_empty()) {
                 R::write(stores, &rows).await?;
             }
+            if let (Some(stores), true, false) = (self.destination, self.writes, gone.is_empty()) {
+                R::remove(stores, &gone).await?;
+            }
             self.count(R::TABLE, tally, of).await;
             self.note::<R>(walk.after()).await?;
         }
         self.forget(R::TABLE).await
+    }
+
+    /// What the destination has and the source has not: one may have come there, and by its shadow here, since the source was
+    /// read.
+    async fn gone_rows<R: Rows>(&self, window: &Window<R>) -> Result<Vec<R::Row>, StoreError> {
+        let here: HashSet<String> = window.source.iter().map(|row| R::show(&R::key(row))).collect();
+        let mut gone = Vec::new();
+        for row in window.destination.iter().filter(|row| !here.contains(&R::show(&R::key(row)))) {
+            if R::one(self.source, &R::key(row)).await?.is_none() {
+                gone.push(row.clone());
+            }
+        }
+        Ok(gone)
     }
 
     async fn rows_of(&self, table: Table) -> Result<Option<u64>, StoreError> {

@@ -4,8 +4,10 @@ use std::fs;
 
 use super::samples::Chance;
 use super::*;
+use crate::ids::KeyId;
 use crate::store::DirectoryWrite::{DeleteToken, PutKey, PutTenant, PutToken};
-use crate::store::sample::{audit_row, entry_id, key_row, learned, put, tenant, tenant_record, token_row};
+use crate::store::rem::{FILLED_NOTE, forgotten_note};
+use crate::store::sample::{audit_row, entry_id, key_row, learned, put, request_id, tenant, tenant_record, token_row};
 use crate::store::{KeyRow, verify_audit};
 use crate::transfer::{RestoreOptions, backup, check, restore};
 
@@ -58,6 +60,55 @@ async fn a_merge_adds_what_is_missing_and_keeps_what_is_there() {
         assert_eq!(stores.decisions.learned().await.unwrap(), [learned("t", "m", 2)], "the newer one stays");
     })
     .await;
+}
+
+#[tokio::test]
+async fn whose_rem_data_was_deleted_is_known_in_a_copy_and_after_a_restore() {
+    let home = tempfile::tempdir().unwrap();
+    let [a, b, c, d] = ["a.db", "b.db", "c.db", "d.db"].map(|name| sqlite(home.path(), name));
+    let file = home.path().join("all.backup");
+    let names = [
+        forgotten_note(&tenant("t"), None),
+        forgotten_note(&tenant("t"), Some(&KeyId::new("t/app"))),
+        FILLED_NOTE.to_owned(),
+    ];
+    let names = &names;
+    let place = |number| request_id(number).to_string();
+    let note = async |at: &Place, texts: [&str; 3]| {
+        with(at, |stores| async move {
+            stores.entries.apply(&[put("t", 1)]).await.unwrap();
+            for (name, text) in names.iter().zip(texts) {
+                stores.notes.set_note(name, Some(text)).await.unwrap();
+            }
+        })
+        .await;
+    };
+    let noted = async |at: &Place| {
+        let mut told = Vec::new();
+        with(at, |stores| {
+            let told = &mut told;
+            async move {
+                for name in names {
+                    told.push(stores.notes.note(name).await.unwrap().unwrap_or_default());
+                }
+            }
+        })
+        .await;
+        told
+    };
+    note(&a, ["1000", "6", &place(9)]).await;
+    copied(&a, &b).await;
+    assert_eq!(noted(&b).await, ["1000", "6", &place(9)]);
+    // The later deletion counts, and the earlier place.
+    note(&c, ["999", "7", &place(3)]).await;
+    copied(&a, &c).await;
+    assert_eq!(noted(&c).await, ["1000", "7", &place(3)]);
+    backup(&a, &file, &quiet()).await.unwrap();
+    restore(&file, &d, &WRITE, &quiet()).await.unwrap();
+    assert_eq!(noted(&d).await, ["1000", "6", &place(9)]);
+    note(&d, ["5", "8", &place(12)]).await;
+    restore(&file, &d, &RestoreOptions { dry_run: false, merge: true }, &quiet()).await.unwrap();
+    assert_eq!(noted(&d).await, ["1000", "8", &place(12)]);
 }
 
 #[tokio::test]

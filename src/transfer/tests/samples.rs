@@ -4,11 +4,12 @@ use std::borrow::Cow;
 
 use bytes::Bytes;
 
-use crate::ids::{AuditId, EntryId, KeyId, PointId, RequestId, TenantId};
+use crate::ids::{AuditId, EntryId, KeyId, PointId, RemId, RequestId, TenantId};
+use crate::store::rem::{Owner, RemEdge, RemRow, RemTable, RemVector, RemWrite};
 use crate::store::sample::{LATER, bare_decision, bare_row, decision, key_row, row, tenant_record, token_row};
 use crate::store::{
-    AuditRow, DecisionRow, DecisionWrite, DirectoryWrite, Entry, EntryWrite, KeyRow, LearnedRow, LedgerRow, Point,
-    Stores, TenantRecord, TenantRow, TokenRow, Tokens,
+    AuditRow, Correction, DecisionRow, DecisionWrite, DirectoryWrite, Entry, EntryWrite, KeyRow, LearnedRow, LedgerRow,
+    Point, Rated, Stores, TenantRecord, TenantRow, TokenRow, Tokens,
 };
 
 pub(super) struct Chance(fastrand::Rng);
@@ -103,6 +104,17 @@ impl Chance {
         }
     }
 
+    /// Two corrections of a row, the second of the first.
+    fn corrections(&mut self, row: &LedgerRow) -> [Correction; 2] {
+        let mut rated = Rated::of(row);
+        [1, 2].map(|at| {
+            let version = self.maybe(Self::text);
+            let after = Rated { cost: self.maybe(|c| c.0.i64(..1 << 50)), price_version: version, ..rated.clone() };
+            let before = std::mem::replace(&mut rated, after.clone());
+            Correction { request: row.request, started_at: row.started_at, at, before, after }
+        })
+    }
+
     fn decision(&mut self) -> DecisionRow {
         let base = if self.0.bool() { decision("acme", 1) } else { bare_decision("acme", 1) };
         let right = self.maybe(|c| c.0.bool());
@@ -154,6 +166,81 @@ impl Chance {
             .collect()
     }
 
+    /// REM data: rows with and without entries, hidden ones, vectors of two spaces, and edges of rows and requests.
+    async fn rem(&mut self, stores: &Stores, entries: &[EntryWrite], requests: &[LedgerRow], most: usize) {
+        let rem = stores.rem.as_ref().unwrap();
+        for number in 0..most {
+            let entry = entries.get(number).filter(|_| self.0.bool()).and_then(|write| match write {
+                EntryWrite::Put { entry, .. } => Some((entry.tenant.clone(), entry.id)),
+                _ => None,
+            });
+            let tenant = entry.as_ref().map_or_else(|| self.tenant(), |(tenant, _)| tenant.clone());
+            let owner = if self.0.bool() { Owner::Public } else { Owner::Key(KeyId::new(format!("{tenant}/a"))) };
+            let id = RemId::from_bytes(self.id());
+            let row = RemRow {
+                id,
+                table: RemTable::WRITTEN[self.0.usize(..3)],
+                owner: owner.clone(),
+                name: format!("name {}", self.text()),
+                text: self.text(),
+                label: self.text(),
+                uri: self.maybe(Self::text),
+                tags: vec![self.text(), self.text()],
+                data: self.data(),
+                aliases: (0..self.0.usize(..3)).map(|n| format!("alias {n} {}", self.text())).collect(),
+                starts_at: self.maybe(|c| c.0.u64(..LATER)),
+                ends_at: self.maybe(|c| c.0.u64(..LATER)),
+                previous: self.maybe(Self::text),
+                part_of: self.maybe(|c| (RemId::from_bytes(c.id()), c.0.u32(..9))),
+                entry: entry.map(|(_, entry)| entry),
+                made: self.0.bool(),
+                writer: self.maybe(|c| KeyId::new(c.text())),
+                created_at: self.0.u64(..LATER),
+                updated_at: self.0.u64(..LATER),
+                deleted_at: if self.0.u8(..4) == 0 { Some(self.0.u64(..LATER)) } else { None },
+            };
+            let at = row.updated_at;
+            let mut edges: Vec<RemEdge> = (0..self.0.usize(..4)).map(|n| self.rem_edge(id, row.table, n)).collect();
+            edges.dedup_by(|a, b| a.target == b.target);
+            let vector = |c: &mut Self, space: &str| RemVector {
+                space: space.to_owned(),
+                vector: vec![c.0.f32() + 0.5, f32::MIN_POSITIVE, -0.0],
+            };
+            let first = self.maybe(|c| vector(c, "one@1/3"));
+            let mut writes = vec![RemWrite::Put { row: Box::new(row), vector: first, edges: Some(edges) }];
+            if self.0.bool() {
+                writes.push(RemWrite::Embed { id, updated_at: at, vector: vector(self, "two@1/3") });
+            }
+            rem.rem_apply(&tenant, &writes).await.unwrap();
+        }
+        for row in requests.iter().step_by(4) {
+            let (Some(tenant), Some(key)) = (&row.tenant, &row.key) else { continue };
+            let id = RemId::from_bytes(row.request.to_bytes());
+            let edges = (0..3).map(|n| self.rem_edge(id, RemTable::Requests, n)).collect();
+            rem.rem_apply(tenant, &[RemWrite::Link { owner: Owner::Key(key.clone()), edges }]).await.unwrap();
+        }
+    }
+
+    fn data(&mut self) -> serde_json::Map<String, serde_json::Value> {
+        let mut data = serde_json::Map::new();
+        for name in ["z", "a", "m"].into_iter().take(self.0.usize(..4)) {
+            data.insert(name.to_owned(), serde_json::json!([self.text(), self.0.f64(), {"b": 1, "a": 1.50}]));
+        }
+        data
+    }
+
+    fn rem_edge(&mut self, source: RemId, source_table: RemTable, number: usize) -> RemEdge {
+        RemEdge {
+            source,
+            source_table,
+            kind: format!("kind {}", self.0.u8(..3)),
+            target: format!("target {number} {}", self.text()),
+            weight: [0.0, 1.0, self.0.f64()][self.0.usize(..3)],
+            properties: self.data(),
+            created_at: self.0.u64(..LATER),
+        }
+    }
+
     /// Up to `most` rows of each kind.
     pub(super) async fn fill(&mut self, stores: &Stores, most: usize) {
         let n = |c: &mut Self| c.0.usize(0..=most);
@@ -171,6 +258,8 @@ impl Chance {
         stores.entries.apply(&entries).await.unwrap();
         let requests: Vec<LedgerRow> = (0..n(self)).map(|_| self.request()).collect();
         stores.ledger.append(&requests).await.unwrap();
+        let corrections: Vec<Correction> = requests.iter().step_by(3).flat_map(|row| self.corrections(row)).collect();
+        assert_eq!(stores.usage.correct(&corrections).await.unwrap(), corrections.len() as u64);
         let decisions: Vec<DecisionWrite> =
             (0..n(self)).map(|_| DecisionWrite::New(Box::new(self.decision()))).collect();
         stores.decisions.write(&decisions).await.unwrap();
@@ -183,5 +272,7 @@ impl Chance {
         }
         let seen = stores.directory.directory_version().await.unwrap();
         stores.directory.change_directory(seen, &self.directory(), &[]).await.unwrap();
+        let rows = n(self).min(60);
+        self.rem(stores, &entries, &requests, rows).await;
     }
 }

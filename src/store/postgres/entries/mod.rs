@@ -3,15 +3,14 @@
 //! The tenant leads every primary key, and every statement that takes an entry id takes the tenant with it.
 
 mod points;
-mod rows;
 mod writes;
 
 use std::collections::HashSet;
 
-use sqlx::postgres::PgRow;
+use sqlx::postgres::{PgConnection, PgRow};
 use sqlx::{AssertSqlSafe, Connection, query, query_scalar, raw_sql};
 
-pub(super) use self::rows::{Reader, meta_columns, point_columns};
+use super::super::read::{Reader, meta_columns};
 use super::super::{
     BoxFuture, Counts, Cursor, Entry, EntryFilter, EntryMeta, EntryStore, EntryWrite, Exported, Found, Loaded, Point,
     StoreError,
@@ -20,6 +19,15 @@ use super::cells::{Cells, escaped, stored};
 use super::{PostgresStore, pause};
 use crate::clock::UnixMs;
 use crate::ids::{EntryId, KeyId, TenantId};
+
+/// The columns of a point, and then the number of the table with its vector if that is not beside it.
+macro_rules! placed_point_columns {
+    () => {
+        concat!($crate::store::read::point_columns!(), ", p.vectors")
+    };
+}
+
+pub(super) use placed_point_columns;
 
 /// The conditions of an [`EntryFilter`] and of the cursor; a condition that is `NULL` holds always.
 macro_rules! filter {
@@ -223,13 +231,9 @@ impl EntryStore for PostgresStore {
                 .fetch_all(&mut *snapshot)
                 .await
                 .map_err(|error| self.fault(error))?;
-            let mut reader = Reader::default();
-            let entries = rows.iter().map(|row| reader.entry(row)).collect::<Result<Vec<_>, _>>()?;
-            let keys: Vec<_> = entries.iter().map(|entry| (entry.tenant.clone(), entry.id)).collect();
-            let mut points = self.points_for(&mut snapshot, &keys).await?;
+            let exported = self.exported(&mut snapshot, &rows).await?;
             self.commit(snapshot).await?;
-            let with_points = |(entry, key)| Exported { entry, points: points.remove(&key).unwrap_or_default() };
-            Ok(entries.into_iter().zip(keys).map(with_points).collect())
+            Ok(exported)
         })
     }
 
@@ -249,8 +253,11 @@ impl EntryStore for PostgresStore {
             let spaces: Vec<i32> =
                 query_scalar(SPACES).fetch_all(&self.readers).await.map_err(|error| self.fault(error))?;
             let mut connection = self.server.connect().await?;
-            let tables = ["entries", "bodies", "points", "decisions", "learned"].map(str::to_owned).into_iter();
-            for table in tables.chain(spaces.into_iter().map(|number| format!("vectors_{number}"))) {
+            let tables = ["entries", "bodies", "points", "decisions", "learned", "rem_rows", "rem_names", "rem_edges"];
+            let rem = self.rem_tables(&mut connection, None).await?;
+            let vectors = spaces.into_iter().map(|number| format!("vectors_{number}"));
+            let vectors = vectors.chain(rem.iter().map(|table| format!("rem_vectors_{}", table.number)));
+            for table in tables.map(str::to_owned).into_iter().chain(vectors) {
                 let vacuum = raw_sql(AssertSqlSafe(format!("VACUUM {table}"))).execute(&mut connection).await;
                 vacuum.map_err(|error| self.fault(error))?;
             }
@@ -263,6 +270,20 @@ impl EntryStore for PostgresStore {
 }
 
 impl PostgresStore {
+    /// Entries with their bodies, and their points.
+    pub(super) async fn exported(
+        &self,
+        snapshot: &mut PgConnection,
+        rows: &[PgRow],
+    ) -> Result<Vec<Exported>, StoreError> {
+        let mut reader = Reader::default();
+        let entries = rows.iter().map(|row| reader.entry(row)).collect::<Result<Vec<_>, _>>()?;
+        let keys: Vec<_> = entries.iter().map(|entry| (entry.tenant.clone(), entry.id)).collect();
+        let mut points = self.points_for(snapshot, &keys).await?;
+        let with_points = |(entry, key)| Exported { entry, points: points.remove(&key).unwrap_or_default() };
+        Ok(entries.into_iter().zip(keys).map(with_points).collect())
+    }
+
     async fn apply_once(&self, writes: &[EntryWrite]) -> Result<(), StoreError> {
         let mut transaction = self.begin_write().await?;
         let touched = self.apply_all(&mut transaction, writes).await?;

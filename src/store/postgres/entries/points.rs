@@ -6,15 +6,16 @@ use pgvector::Vector;
 use sqlx::postgres::PgConnection;
 use sqlx::{AssertSqlSafe, query};
 
+use super::super::super::read::Reader;
 use super::super::super::{EntryMeta, Loaded, Point, StoreError};
 use super::super::PostgresStore;
 use super::super::cells::Cells;
-use super::rows::{Reader, point_columns};
+use super::placed_point_columns;
 use crate::ids::{EntryId, PointId, TenantId};
 
 const POINTS: &str = concat!(
     "SELECT ",
-    point_columns!(),
+    placed_point_columns!(),
     " FROM unnest($1::text[], $2::bytea[]) AS k (tenant, id) ",
     "JOIN points AS p ON p.tenant = k.tenant AND p.entry = k.id ORDER BY p.tenant, p.entry, p.id"
 );
@@ -38,8 +39,9 @@ impl PostgresStore {
         let mut reader = Reader::default();
         let mut tables = BTreeSet::new();
         for row in &rows.map_err(|error| self.fault(error))? {
-            let (point, table) = reader.point(&mut Cells::of("points", row))?;
-            tables.extend(table);
+            let mut cells = Cells::of("points", row);
+            let point = reader.point(&mut cells)?;
+            tables.extend(cells.take::<Option<i32>>()?);
             points.entry((point.tenant.clone(), point.entry)).or_default().push(point);
         }
         for table in tables {

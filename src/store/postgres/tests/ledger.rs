@@ -4,8 +4,8 @@ use jiff::civil::date;
 use jiff::tz::Offset;
 use sqlx::{Row, query, query_scalar};
 
-use super::super::super::LedgerRow;
 use super::super::super::sample::{audit_row, put, request_id, row};
+use super::super::super::{Correction, LedgerRow, Rated};
 use super::*;
 
 fn at(year: i16, month: i8, day: i8) -> u64 {
@@ -98,6 +98,9 @@ async fn rows_of_ledger_and_audit_cannot_be_changed_or_deleted() {
     let temp = TempDatabase::open().await;
     let stores = temp.stores();
     stores.ledger.append(&[LedgerRow { started_at: at(2026, 10, 1), ..row("t", 1) }, row("t", 2)]).await.unwrap();
+    let before = Rated::of(&row("t", 2));
+    let made = Correction { request: request_id(2), started_at: 2, at: 3, after: before.clone(), before };
+    assert_eq!(stores.usage.correct(&[made]).await.unwrap(), 1);
     stores.audit.record(&audit_row(1), &[put("t", 1)]).await.unwrap();
     let mut connection = temp.database.connect().await;
     for statement in [
@@ -105,6 +108,11 @@ async fn rows_of_ledger_and_audit_cannot_be_changed_or_deleted() {
         "DELETE FROM requests",
         "DELETE FROM requests_2026_10",
         "TRUNCATE requests",
+        "UPDATE attempts SET number = 9",
+        "DELETE FROM attempts_2026_10",
+        "TRUNCATE attempts",
+        "UPDATE corrections SET at = 1",
+        "DELETE FROM corrections",
         "UPDATE admin_audit SET actor = ''",
         "DELETE FROM admin_audit",
         "TRUNCATE admin_audit",

@@ -9,6 +9,7 @@ mod feed;
 mod ledger;
 mod schema;
 mod search;
+mod usage;
 
 use std::env;
 use std::sync::Arc;
@@ -17,13 +18,15 @@ use sqlx::postgres::{PgConnectOptions, PgConnection};
 use sqlx::{AssertSqlSafe, ConnectOptions, raw_sql};
 
 use super::super::conformance::Fixture;
+use super::super::rem::{Owner, RemEdge, RemRow, RemTable, RemVector, RemWrite};
 use super::super::sample::{
     alert_row, audit_row, decision, delete, key_row, learned, link, new_decision, put, row, tenant, tenant_record,
     token_row,
 };
-use super::super::{DirectoryWrite, Stores, TenantRow};
+use super::super::{Correction, DirectoryWrite, Rated, Stores, TenantRow, UsageAsk};
 use super::PostgresStore;
 use crate::config::{Migrate, StoreUrl};
+use crate::ids::RemId;
 
 /// A new database on the server at `DATABASE_URL`.
 pub(crate) struct EmptyDatabase {
@@ -34,12 +37,17 @@ pub(crate) struct EmptyDatabase {
 
 impl EmptyDatabase {
     pub(crate) async fn new() -> Self {
+        Self::with("").await
+    }
+
+    /// A new database with these options of `CREATE DATABASE`.
+    pub(crate) async fn with(options_of_it: &str) -> Self {
         let server = env::var("DATABASE_URL").expect(
             "DATABASE_URL is not set: this test needs PostgreSQL; run `eval \"$(scripts/services.sh start)\"` first",
         );
         let options: PgConnectOptions = server.parse().expect("DATABASE_URL is not a PostgreSQL URL");
         let name = format!("remora_test_{:016x}", fastrand::u64(..));
-        on(&options, &format!("CREATE DATABASE {name} TEMPLATE template0 ENCODING 'UTF8'")).await;
+        on(&options, &format!("CREATE DATABASE {name} TEMPLATE template0 ENCODING 'UTF8' {options_of_it}")).await;
         let (head, parameters) = server.split_once('?').map_or((&*server, ""), |(head, tail)| (head, tail));
         let base = &head[..head.rfind('/').expect("DATABASE_URL names no database")];
         let url = format!("{base}/{name}?{parameters}").parse().unwrap();
@@ -109,6 +117,10 @@ async fn fill(stores: &Stores) {
     stores.entries.apply(&writes).await.unwrap();
     let rows: Vec<_> = (1..=50).map(|number| row("t", number)).collect();
     stores.ledger.append(&rows).await.unwrap();
+    let before = Rated::of(&rows[0]);
+    let after = Rated { cost: Some(77), ..before.clone() };
+    let made = Correction { request: rows[0].request, started_at: 1, at: 9, before, after };
+    assert_eq!(stores.usage.correct(&[made]).await.unwrap(), 1);
     stores.audit.record(&audit_row(1), &[]).await.unwrap();
     let decisions: Vec<_> = (1..=20).map(|number| new_decision(decision("t", number))).collect();
     stores.decisions.write(&decisions).await.unwrap();
@@ -123,12 +135,54 @@ async fn fill(stores: &Stores) {
     ];
     stores.directory.change_directory(0, &writes, &[audit_row(2)]).await.unwrap();
     stores.alerts.raise(&alert_row("ann", 1), &["webhook".to_owned()]).await.unwrap();
+    stores.rem.as_ref().unwrap().rem_apply(&tenant("t"), &rem_writes()).await.unwrap();
+}
+
+/// A row of REM data with a name, a vector and an edge, and one that is hidden.
+fn rem_writes() -> [RemWrite; 2] {
+    let id = |number: u128| RemId::from_bytes(number.to_be_bytes());
+    let row = |number, deleted_at| RemRow {
+        id: id(number),
+        table: RemTable::Resources,
+        owner: Owner::Public,
+        name: format!("Document {number}"),
+        text: "some text".into(),
+        label: "note".into(),
+        uri: None,
+        tags: vec!["tag".into()],
+        data: serde_json::Map::new(),
+        aliases: vec!["another name".into()],
+        starts_at: None,
+        ends_at: None,
+        previous: None,
+        part_of: None,
+        entry: None,
+        made: true,
+        writer: None,
+        created_at: 1,
+        updated_at: 2,
+        deleted_at,
+    };
+    let vector = RemVector { space: "minilm@1/3".into(), vector: vec![0.6, 0.8, 0.0] };
+    let edge = RemEdge {
+        source: id(1),
+        source_table: RemTable::Resources,
+        kind: "references".into(),
+        target: "Document 2".into(),
+        weight: 0.5,
+        properties: serde_json::Map::new(),
+        created_at: 1,
+    };
+    [
+        RemWrite::Put { row: Box::new(row(1, None)), vector: Some(vector), edges: Some(vec![edge]) },
+        RemWrite::Put { row: Box::new(row(2, Some(3))), vector: None, edges: None },
+    ]
 }
 
 /// All that the storage traits tell of a database.
 async fn everything(stores: &Stores) -> String {
     format!(
-        "{:?}\n{:?}\n{:?}\n{:?}\n{:?}\n{:?}\n{:?}\n{:?}\n{:?}\n{:?}",
+        "{:?}\n{:?}\n{:?}\n{:?}\n{:?}\n{:?}\n{:?}\n{:?}\n{:?}\n{:?}\n{:?}\n{:?}\n{:?}",
         stores.entries.export(None, 1_000).await.unwrap(),
         stores.ledger.page(None, 1_000).await.unwrap(),
         stores.audit.audit_page(None, 1_000).await.unwrap(),
@@ -139,5 +193,8 @@ async fn everything(stores: &Stores) -> String {
         stores.directory.directory().await.unwrap(),
         stores.audit.audit_chain(0, 1_000).await.unwrap(),
         stores.alerts.alerts(None, None, 1_000).await.unwrap(),
+        stores.usage.correction_page(None, 1_000).await.unwrap(),
+        stores.usage.usage(&UsageAsk { until: 86_400_000, ..UsageAsk::default() }).await.unwrap(),
+        stores.rem.as_ref().unwrap().rem_export(None, 1_000).await.unwrap(),
     )
 }

@@ -26,15 +26,15 @@ async fn down_and_up_again_leaves_schema_and_data_equal() {
     let (url, before) = (&temp.database.url, (schema(&temp.database).await, everything(&temp.stores()).await));
     assert!(before.1.contains("prompt 50.1") && before.1.contains("\"test\""));
 
-    assert_eq!(migrate::down(url, 1).await.unwrap(), ["tenancy", "changes", "indexes"]);
+    assert_eq!(migrate::down(url, 1).await.unwrap(), ["rem", "money", "tenancy", "changes", "indexes"]);
     let lower = schema(&temp.database).await;
     assert!(!lower.iter().any(|line| line.contains("hnsw")), "the step down did nothing");
     assert_eq!(everything(&temp.stores()).await, before.1, "one step down everything is there");
     let status = migrate::status(url).await.unwrap();
-    assert_eq!((status.current, status.pending), (1, vec!["indexes", "changes", "tenancy"]));
+    assert_eq!((status.current, status.pending), (1, vec!["indexes", "changes", "tenancy", "money", "rem"]));
 
     assert_eq!(migrate::up(url, Some(2)).await.unwrap(), ["indexes"]);
-    assert_eq!(migrate::up(url, None).await.unwrap(), ["changes", "tenancy"]);
+    assert_eq!(migrate::up(url, None).await.unwrap(), ["changes", "tenancy", "money", "rem"]);
     assert_eq!(migrate::up(url, None).await.unwrap(), [""; 0], "a second time there is nothing to do");
     assert_eq!((schema(&temp.database).await, everything(&temp.stores()).await), before);
     assert!(before.0.iter().any(|line| line.contains("hnsw") && line.contains("halfvec")));
@@ -69,7 +69,7 @@ async fn ten_programs_that_start_together_migrate_once() {
     }
     let sql = "SELECT string_agg(version || ' ' || name, ', ' ORDER BY version) FROM remora_schema";
     let taken: String = query_scalar(sql).fetch_one(&mut database.connect().await).await.unwrap();
-    assert_eq!(taken, "1 tables, 2 indexes, 3 changes, 4 tenancy");
+    assert_eq!(taken, "1 tables, 2 indexes, 3 changes, 4 tenancy, 5 money, 6 rem");
 }
 
 #[tokio::test]
@@ -99,7 +99,7 @@ async fn a_step_that_was_killed_half_way_is_taken_by_the_next_program() {
         .await
         .unwrap();
     assert_eq!((left, migrate::status(&database.url).await.unwrap().current), (0, 1), "nothing is left of it");
-    assert_eq!(migrate::up(&database.url, None).await.unwrap(), ["indexes", "changes", "tenancy"]);
+    assert_eq!(migrate::up(&database.url, None).await.unwrap(), ["indexes", "changes", "tenancy", "money", "rem"]);
 }
 
 #[tokio::test]
@@ -153,7 +153,7 @@ async fn a_plan_shows_the_sql_and_changes_nothing() {
     let plan = migrate::plan(&database.url, None).await.unwrap();
     assert_eq!(
         plan.iter().map(|step| (step.version, step.way)).collect::<Vec<_>>(),
-        [(1, Way::Up), (2, Way::Up), (3, Way::Up), (4, Way::Up)]
+        [(1, Way::Up), (2, Way::Up), (3, Way::Up), (4, Way::Up), (5, Way::Up), (6, Way::Up)]
     );
     assert!(plan[0].sql.contains("CREATE TABLE entries") && plan[1].sql.contains("hnsw"));
     assert_eq!(migrate::status(&database.url).await.unwrap().current, 0);
@@ -161,12 +161,12 @@ async fn a_plan_shows_the_sql_and_changes_nothing() {
     let down = migrate::plan(&database.url, Some(2)).await.unwrap();
     assert_eq!(
         down.iter().map(|step| (step.name, step.way)).collect::<Vec<_>>(),
-        [("tenancy", Way::Down), ("changes", Way::Down)]
+        [("rem", Way::Down), ("money", Way::Down), ("tenancy", Way::Down), ("changes", Way::Down)]
     );
     for (asked, name) in [(0, "no_such_version"), (900, "no_such_version")] {
         assert_eq!(migrate::plan(&database.url, Some(asked)).await.unwrap_err().as_str(), name, "{asked}");
     }
-    assert_eq!(STEPS.len(), 4);
+    assert_eq!(STEPS.len(), 6);
 }
 
 #[tokio::test]

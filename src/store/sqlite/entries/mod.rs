@@ -2,7 +2,6 @@
 //!
 //! The tenant leads every primary key, and every statement that takes an entry id takes the tenant with it.
 
-mod rows;
 mod writes;
 
 use std::future::poll_fn;
@@ -11,8 +10,8 @@ use futures_core::stream::BoxStream;
 use sqlx::sqlite::{SqliteConnection, SqliteRow};
 use sqlx::{query, query_scalar};
 
-use self::rows::{Reader, meta_columns, point_columns};
 use self::writes::of_entry;
+use super::super::read::{Reader, meta_columns, point_columns};
 use super::super::{
     BoxFuture, Counts, Cursor, Entry, EntryFilter, EntryMeta, EntryStore, EntryWrite, Exported, Found, Loaded, Point,
     StoreError,
@@ -61,6 +60,29 @@ const EXPORT: &str = concat!(
     " FROM entries AS e WHERE (e.tenant, e.id) > (?1, ?2) ORDER BY e.tenant, e.id LIMIT ?3"
 );
 
+/// Entries that no row of REM data stands for.
+macro_rules! without_row {
+    ($with:literal, $of:literal) => {
+        concat!(
+            $with,
+            "SELECT ",
+            meta_columns!(),
+            " FROM ",
+            $of,
+            " AND (e.tenant, e.id) > (?1, ?2) AND e.expires_at > ?4 AND e.dialect <> 'embeddings' \
+             AND NOT EXISTS (SELECT 1 FROM rem_rows AS r WHERE r.tenant = e.tenant AND r.entry = e.id) \
+             ORDER BY e.tenant, e.id LIMIT ?3"
+        )
+    };
+}
+const WITHOUT_ROW: &str = without_row!("", "entries AS e WHERE true");
+/// Of these identities, a range for each tenant: the first column of the index is gone through step by step.
+pub(super) const NEW_WITHOUT_ROW: &str = without_row!(
+    "WITH RECURSIVE c (tenant) AS (SELECT min(tenant) FROM entries WHERE tenant >= ?1 UNION ALL \
+        SELECT (SELECT min(tenant) FROM entries WHERE tenant > c.tenant) FROM c WHERE c.tenant IS NOT NULL) ",
+    "c CROSS JOIN entries AS e ON e.tenant = c.tenant AND e.id >= ?5 WHERE true"
+);
+
 const LIST_ALL: &str = concat!(
     "SELECT ",
     meta_columns!(),
@@ -91,6 +113,8 @@ const SEARCH_TENANT: &str = concat!(
 
 const EXPIRED: &str = "SELECT tenant, id FROM entries WHERE expires_at <= ?1 ORDER BY expires_at, tenant, id LIMIT ?2";
 const COUNTS: &str = "SELECT (SELECT count(*) FROM entries), (SELECT count(*) FROM points)";
+/// Deleted words stay in the index of words until its parts are merged.
+const MERGE_WORDS: &str = "INSERT INTO rem_words (rem_words) VALUES ('optimize')";
 const EMPTY_LOG: &str = "PRAGMA wal_checkpoint(TRUNCATE)";
 
 impl EntryStore for SqliteStore {
@@ -128,7 +152,7 @@ impl EntryStore for SqliteStore {
                 .await
                 .map_err(|error| self.fault(error))?;
             let mut reader = Reader::default();
-            rows.iter().map(|row| reader.point(row)).collect()
+            rows.iter().map(|row| reader.point(&mut Cells::of("points", row))).collect()
         })
     }
 
@@ -209,7 +233,8 @@ impl EntryStore for SqliteStore {
                 let meta = reader.meta(&mut Cells::of("entries", &row))?;
                 let rows = of_entry(POINTS_OF, tenant, *id).fetch_all(&mut *snapshot).await;
                 let rows = rows.map_err(|error| self.fault(error))?;
-                let points = rows.iter().map(|row| reader.point(row)).collect::<Result<_, _>>()?;
+                let points =
+                    rows.iter().map(|row| reader.point(&mut Cells::of("points", row))).collect::<Result<_, _>>()?;
                 loaded.push(Loaded { meta, points });
             }
             self.commit(snapshot).await?;
@@ -222,18 +247,7 @@ impl EntryStore for SqliteStore {
             let mut snapshot = self.begin_read().await?;
             let mut reader = Reader::default();
             let entries = self.export_entries(&mut snapshot, &mut reader, after, limit).await?;
-            let mut loaded: Vec<Loaded> = entries.into_iter().map(|meta| Loaded { meta, points: Vec::new() }).collect();
-            self.scan_points(&mut snapshot, &mut reader, &mut loaded).await?;
-            let mut exported = Vec::with_capacity(loaded.len());
-            for Loaded { meta, points } in loaded {
-                let body: Vec<u8> = query_scalar(BODY)
-                    .bind(meta.entry.tenant.as_str())
-                    .bind(&meta.entry.id.to_bytes()[..])
-                    .fetch_one(&mut *snapshot)
-                    .await
-                    .map_err(|error| self.fault(error))?;
-                exported.push(Exported { entry: Entry { body: body.into(), ..meta.entry }, points });
-            }
+            let exported = self.whole(&mut snapshot, &mut reader, entries).await?;
             self.commit(snapshot).await?;
             Ok(exported)
         })
@@ -247,9 +261,11 @@ impl EntryStore for SqliteStore {
         })
     }
 
-    /// Deleted rows are overwritten in the file as they are deleted; what is left is the log, which is emptied here.
+    /// Deleted rows are overwritten in the file as they are deleted; what is left are words, whose index is merged here, and the log,
+    /// which is emptied.
     fn purge(&self) -> BoxFuture<'_, ()> {
         Box::pin(async move {
+            query(MERGE_WORDS).execute(&self.writer).await.map_err(|error| self.fault(error))?;
             let blocked: i64 =
                 query_scalar(EMPTY_LOG).fetch_one(&self.writer).await.map_err(|error| self.fault(error))?;
             if blocked == 0 { Ok(()) } else { Err(StoreError::Busy { place: self.path.display().to_string() }) }
@@ -258,6 +274,49 @@ impl EntryStore for SqliteStore {
 }
 
 impl SqliteStore {
+    /// Entries without a row of REM data, as in an export.
+    pub(super) async fn export_without_row(
+        &self,
+        snapshot: &mut SqliteConnection,
+        now: UnixMs,
+        since: Option<EntryId>,
+        after: Option<&Cursor>,
+        limit: u32,
+    ) -> Result<Vec<Exported>, StoreError> {
+        let mut reader = Reader::default();
+        let (tenant, id) = from(after);
+        let asked = query(if since.is_some() { NEW_WITHOUT_ROW } else { WITHOUT_ROW });
+        let mut asked = asked.bind(tenant).bind(id).bind(limit).bind(stored(now));
+        if let Some(since) = since {
+            asked = asked.bind(since.to_bytes().to_vec());
+        }
+        let rows = asked.fetch_all(&mut *snapshot).await.map_err(|error| self.fault(error))?;
+        let entries = rows.iter().map(|row| reader.meta(&mut Cells::of("entries", row))).collect::<Result<_, _>>()?;
+        self.whole(snapshot, &mut reader, entries).await
+    }
+
+    /// Entries with their points and bodies.
+    async fn whole(
+        &self,
+        snapshot: &mut SqliteConnection,
+        reader: &mut Reader,
+        entries: Vec<EntryMeta>,
+    ) -> Result<Vec<Exported>, StoreError> {
+        let mut loaded: Vec<Loaded> = entries.into_iter().map(|meta| Loaded { meta, points: Vec::new() }).collect();
+        self.scan_points(snapshot, reader, &mut loaded).await?;
+        let mut exported = Vec::with_capacity(loaded.len());
+        for Loaded { meta, points } in loaded {
+            let body: Vec<u8> = query_scalar(BODY)
+                .bind(meta.entry.tenant.as_str())
+                .bind(&meta.entry.id.to_bytes()[..])
+                .fetch_one(&mut *snapshot)
+                .await
+                .map_err(|error| self.fault(error))?;
+            exported.push(Exported { entry: Entry { body: body.into(), ..meta.entry }, points });
+        }
+        Ok(exported)
+    }
+
     async fn export_entries(
         &self,
         snapshot: &mut SqliteConnection,
@@ -265,14 +324,9 @@ impl SqliteStore {
         after: Option<&Cursor>,
         limit: u32,
     ) -> Result<Vec<EntryMeta>, StoreError> {
-        let (tenant, id) = after.map_or(("", None), |cursor| (cursor.tenant.as_str(), Some(cursor.entry.to_bytes())));
-        let rows = query(EXPORT)
-            .bind(tenant)
-            .bind(id.as_ref().map_or(&[][..], |id| &id[..]))
-            .bind(limit)
-            .fetch_all(snapshot)
-            .await
-            .map_err(|error| self.fault(error))?;
+        let (tenant, id) = from(after);
+        let rows = query(EXPORT).bind(tenant).bind(id).bind(limit).fetch_all(snapshot).await;
+        let rows = rows.map_err(|error| self.fault(error))?;
         rows.iter().map(|row| reader.meta(&mut Cells::of("entries", row))).collect()
     }
 
@@ -284,14 +338,8 @@ impl SqliteStore {
         after: Option<&Cursor>,
         limit: u32,
     ) -> Result<Vec<EntryMeta>, StoreError> {
-        // No tenant and no id sort before the empty text and the empty blob.
-        let (tenant, id) = after.map_or(("", None), |cursor| (cursor.tenant.as_str(), Some(cursor.entry.to_bytes())));
-        let mut rows = query(SCAN_ENTRIES)
-            .bind(tenant)
-            .bind(id.as_ref().map_or(&[][..], |id| &id[..]))
-            .bind(stored(now))
-            .bind(limit)
-            .fetch(snapshot);
+        let (tenant, id) = from(after);
+        let mut rows = query(SCAN_ENTRIES).bind(tenant).bind(id).bind(stored(now)).bind(limit).fetch(snapshot);
         let mut entries = Vec::new();
         while let Some(row) = next(&mut rows).await {
             let row = row.map_err(|error| self.fault(error))?;
@@ -319,7 +367,8 @@ impl SqliteStore {
         let mut entries = loaded.iter_mut();
         let mut current = entries.next();
         while let Some(row) = next(&mut rows).await {
-            let point = reader.point(&row.map_err(|error| self.fault(error))?)?;
+            let row = row.map_err(|error| self.fault(error))?;
+            let point = reader.point(&mut Cells::of("points", &row))?;
             let key = (&point.tenant, point.entry);
             while current.as_ref().is_some_and(|entry| (&entry.meta.entry.tenant, entry.meta.entry.id) < key) {
                 current = entries.next();
@@ -333,6 +382,11 @@ impl SqliteStore {
         }
         Ok(())
     }
+}
+
+/// Where a page begins: no tenant and no id sort before the empty text and the empty blob.
+fn from(after: Option<&Cursor>) -> (&str, Vec<u8>) {
+    after.map_or(("", Vec::new()), |cursor| (cursor.tenant.as_str(), cursor.entry.to_bytes().to_vec()))
 }
 
 /// The next row as it comes, so that a scan never holds a page of rows besides what it makes of them.
