@@ -157,12 +157,13 @@ impl App {
 
         let database = open::database(&config.store).await?;
         let stores = database.stores();
-        let held = Held::obtain(&config.store, &stores).await?;
+        let held = open::patiently(&config.store, || Held::obtain(&config.store, &stores)).await?;
         let secret = held.secret().clone();
         let (stores, mirroring) = Mirroring::begin(&config.store, stores, &metrics);
         let shadow = mirroring.as_ref().map(Mirroring::handle);
         let keys = (config.store.master_key.as_ref(), config.store.previous_master_key.as_ref());
-        let sealed = Sealed::over(&stores, &config.store.seal, keys.0, keys.1).await?;
+        let over = || Sealed::over(&stores, &config.store.seal, keys.0, keys.1);
+        let sealed = open::patiently(&config.store, over).await?;
         let stores = sealed.as_ref().map_or(stores, Sealed::stores);
         let sizes = WriterSizes {
             ledger: LEDGER_QUEUE,

@@ -3,12 +3,14 @@
 //!
 //! Only what passes by itself is waited for. Whatever somebody must mend ends the start at once, with the reason.
 
+use std::fmt::Display;
 use std::time::{Duration, Instant};
 
 use tokio::time::sleep;
 
+use super::secret::SecretError;
 use crate::config::{Store, StoreUrl};
-use crate::store::{Database, StoreError};
+use crate::store::{Database, SealError, StoreError};
 
 /// Wait before the second try; it doubles with each.
 const FIRST_WAIT: Duration = Duration::from_millis(250);
@@ -28,9 +30,10 @@ pub(super) async fn database(settings: &Store) -> Result<Database, StoreError> {
 ///
 /// # Errors
 /// What the last try said.
-pub(super) async fn patiently<T, F>(settings: &Store, mut step: impl FnMut() -> F) -> Result<T, StoreError>
+pub(super) async fn patiently<T, E, F>(settings: &Store, mut step: impl FnMut() -> F) -> Result<T, E>
 where
-    F: Future<Output = Result<T, StoreError>>,
+    E: MayPass,
+    F: Future<Output = Result<T, E>>,
 {
     let began = Instant::now();
     let mut wait = FIRST_WAIT;
@@ -40,12 +43,36 @@ where
             Err(error) => error,
         };
         let left = settings.start_wait.saturating_sub(began.elapsed());
-        if left.is_zero() || !passes(&settings.url, &error) {
+        if left.is_zero() || !error.of_store().is_some_and(|error| passes(&settings.url, error)) {
             return Err(error);
         }
         tracing::warn!(%error, left_s = left.as_secs(), "the start waits for the database");
         sleep(wait.min(left)).await;
         wait = (wait * 2).min(LAST_WAIT);
+    }
+}
+
+/// An error that the database may have caused.
+pub(super) trait MayPass: Display {
+    /// What the database said.
+    fn of_store(&self) -> Option<&StoreError>;
+}
+
+impl MayPass for StoreError {
+    fn of_store(&self) -> Option<&StoreError> {
+        Some(self)
+    }
+}
+
+impl MayPass for SecretError {
+    fn of_store(&self) -> Option<&StoreError> {
+        if let Self::Store(error) = self { Some(error) } else { None }
+    }
+}
+
+impl MayPass for SealError {
+    fn of_store(&self) -> Option<&StoreError> {
+        if let Self::Store(error) = self { Some(error) } else { None }
     }
 }
 

@@ -24,7 +24,7 @@ fn home(upstream: &str, redis: bool) -> Home {
     } else {
         String::new()
     };
-    let terms = "[limits]\nhold = \"5s\"\n[[tenant]]\nname = \"acme\"\nupstream_api_key_env = \"UPSTREAM_KEY\"\nlimits = { concurrency = 1000 }\n\
+    let terms = "[limits]\nhold = \"5s\"\ndeadline = \"5s\"\n[[tenant]]\nname = \"acme\"\nupstream_api_key_env = \"UPSTREAM_KEY\"\nlimits = { concurrency = 1000 }\n\
                  budgets = [{ period = \"month\", usd = \"100\" }]\n[[tenant.key]]\nname = \"app\"\nsecret_env = \"APP_KEY\"";
     // The secret of both replicas is one, as they share a database.
     Home::new(upstream).exact().env("APP_KEY", KEY).env("UPSTREAM_KEY", "sk-upstream").with(&redis).with(terms)
@@ -69,8 +69,12 @@ async fn killed_with_requests_in_flight(redis: bool) {
     let client: Http = Client::builder(TokioExecutor::new()).build_http();
     let asked: Vec<_> =
         (0..IN_FLIGHT).map(|n| tokio::spawn(ask(client.clone(), b.data, format!("in flight {n}")))).collect();
-    until("all requests are with upstream", || async { (slow.stats().requests >= IN_FLIGHT as u64).then_some(()) })
-        .await;
+    until("all requests are with upstream", || async {
+        let ended = asked.iter().filter(|request| request.is_finished()).count();
+        assert_eq!(ended, 0, "requests that were to wait for upstream have ended");
+        (slow.stats().requests >= IN_FLIGHT as u64).then_some(())
+    })
+    .await;
     let (_, held) = budget(&a).await;
     assert!(held > 0, "the other replica sees what is held");
 
