@@ -58,7 +58,8 @@ CREATE TABLE IF NOT EXISTS rem_names (
     normal text COLLATE "C" NOT NULL,
     scope  bigint   NOT NULL,
     size   integer  NOT NULL,
-    grams  bit(512) NOT NULL
+    -- Plain: a search compares all of a scope, and would unpack each.
+    grams  bit(512) STORAGE PLAIN NOT NULL
 );
 
 CREATE INDEX IF NOT EXISTS rem_names_by_key ON rem_names (tenant, key, owner);

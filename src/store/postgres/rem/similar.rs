@@ -28,11 +28,13 @@ pub(super) const NAMED: &str = concat!(
 
 /// Names by how similar they may be, which the index alone tells; then the names themselves. With `a` and `b` trigrams, of which
 /// `s` are common, `s / (a + b - s) >= t` is `s >= (a + b) * t / (1 + t)`.
+///
+/// The distance of the signatures (pgvector's Jaccard distance of bits) is the cheapest condition, and nearly all names fail it.
 pub(super) const SIMILAR: &str = "WITH best AS MATERIALIZED (\
         SELECT f.no, f.common / ($5 + f.size - f.common) AS bound FROM (\
             SELECT n.no, n.size, least(bit_count(n.grams & ('x' || $4)::bit(512)) + $6, $5, n.size)::double precision AS common \
-            FROM rem_names AS n WHERE n.scope = ANY ($3) AND n.size BETWEEN $7 AND $8 AND n.tab = ANY ($9) \
-            AND (bit_count(n.grams & ('x' || $4)::bit(512)) + $6)::double precision \
+            FROM rem_names AS n WHERE n.scope = ANY ($3) AND n.size BETWEEN $7 AND $8 AND (n.grams <%> ('x' || $4)::bit(512)) <= $13 \
+            AND n.tab = ANY ($9) AND (bit_count(n.grams & ('x' || $4)::bit(512)) + $6)::double precision \
                 >= greatest(($5 + n.size)::double precision * $10 - 0.000001, $6 + 1)) AS f \
         ORDER BY bound DESC, f.no LIMIT $11 OFFSET $12) \
     SELECT r.id, n.tab, n.name, b.bound FROM best AS b \
@@ -117,6 +119,7 @@ impl PostgresStore {
                 .bind(least / (1.0 + least))
                 .bind(i64::try_from(chunk).unwrap_or(i64::MAX))
                 .bind(i64::try_from(taken).unwrap_or(i64::MAX))
+                .bind(signed.farthest(least))
                 .fetch_all(&mut *snapshot)
                 .await
                 .map_err(|error| self.fault(error))?;
@@ -177,6 +180,14 @@ impl Signed {
         let signature = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
         Self { size: i32::try_from(grams.len()).unwrap_or(i32::MAX), signature, fallen }
     }
+
+    /// Farthest that the signature of a name which is this similar may be, as Jaccard distance.
+    ///
+    /// Of `s` common trigrams at least `s - f` bits are common, if `f` fell on a bit that was set; so the similarity of the bits is at least
+    /// `(s - f) / (a + b - s)`, which is `t - f * (1 + t) / (a + b)` or more, and `a + b` is at least `a * (1 + t)`.
+    fn farthest(&self, least: f64) -> f64 {
+        1.0 - least + f64::from(self.fallen) / f64::from(self.size.max(1)) + 1e-6
+    }
 }
 
 /// Least and largest number of trigrams of a name that may be this similar to one with `len`.
@@ -217,6 +228,9 @@ mod tests {
                 prop_assert!(bound >= score && both > 0, "{bound} {score}");
                 let (shortest, longest) = lengths(left.size, least);
                 prop_assert!(score < least || (shortest..=longest).contains(&right.size));
+                let all: u32 = ones(&left.signature).iter().zip(ones(&right.signature)).map(|(a, b)| (a | b).count_ones()).sum();
+                let distance = 1.0 - f64::from(both) / f64::from(all);
+                prop_assert!(distance <= left.farthest(score), "{distance} {score}");
             }
         }
     }
