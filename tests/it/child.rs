@@ -24,7 +24,7 @@ use crate::rig::Answer;
 const ANY: &str = "127.0.0.1:0";
 
 /// How long anything may take before a test gives up on it. Far above what it does take, for a busy machine.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(180);
 
 pub(crate) type Http = Client<HttpConnector, Full<Bytes>>;
 

@@ -83,7 +83,7 @@ async fn fleet(replicas: usize, shared: Shared) -> Fleet {
         // Everybody asks at once; what a busy machine takes for a decision is not what is tested.
         config.server.deadlines.head = Duration::from_secs(60);
         config.server.deadlines.body_idle = Duration::from_secs(60);
-        config.limits.deadline = Duration::from_secs(5);
+        config.limits.deadline = Duration::from_secs(60);
         config.redis = match shared {
             Shared::Redis => Some(redis_settings(&redis)),
             Shared::Postgres => None,
@@ -97,7 +97,7 @@ fn redis_settings(url: &RedisUrl) -> remora::config::Redis {
     let config = Config::load(None, std::iter::empty(), &overrides).unwrap_or_else(|problems| panic!("{problems}"));
     let mut settings = config.redis.unwrap();
     // Unoptimised builds with a thousand requests at once.
-    settings.deadline = Duration::from_secs(5);
+    settings.deadline = Duration::from_secs(60);
     settings.in_flight = 4_096;
     settings
 }
