@@ -104,10 +104,11 @@ def row(entry):
         base["output"] = other or ("0" if entry.get("mode") in NO_OUTPUT or "embed" in entry["mode"] else None)
     if not base.get("input") or not base.get("output"):
         return None
-    batch = made.get((None, "batch"))
-    if batch and entry["litellm_provider"] == "anthropic" and "cache_write_1h" in base:
-        # "Multipliers stack with the batch discount": an hour's cache is twice the input there too.
-        batch["cache_write_1h"] = dollars(Decimal(batch["input"]) * 2 / 10**6, "cache_write_1h")
+    for (above, service), table in made.items():
+        hour = "cache_write_1h" in base or "cache_write_1h" in made.get((above, None), {})
+        if service == "batch" and entry["litellm_provider"] == "anthropic" and hour and "input" in table:
+            # "Multipliers stack with the batch discount": an hour's cache is twice the input there too, whatever the size.
+            table.setdefault("cache_write_1h", dollars(Decimal(table["input"]) * 2 / 10**6, "cache_write_1h"))
     # Anthropic's fast mode is a multiple of the price of all tokens. Inference in the US, which stands there too, is in the program.
     fast = (entry.get("provider_specific_entry") or {}).get("fast")
     if fast:
@@ -115,7 +116,6 @@ def row(entry):
 
     # A tier that says what the row says anyway says nothing.
     def differing(above, service):
-        known = base if service is None or above is None else made.get((None, service), {})
         table = made.get((above, service), {})
         return {kind: price for kind, price in table.items() if above is not None or base.get(kind) != price}
 

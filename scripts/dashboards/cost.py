@@ -15,6 +15,10 @@ TARGET = same("savings_target_ratio")
 MET = steps(RED, (0.15, ORANGE), (0.3, GREEN))
 
 
+# The series has no label for the tenant.
+MODELS = 'model=~"$model"'
+
+
 def per_hour(expr):
     return f"{expr} * 3600"
 
@@ -65,8 +69,8 @@ def board():
              the cache gets better, whatever the traffic.""", USD,
              [(f"1000 * {grown('cost_usd_total', TM)} / ({grown('requests_total', TM + SENT)} > 0)", "per 1,000")]),
         stat("Requests without a price", """Requests of all tenants in the range (the series has none) for models whose price is not
-             known: they count towards no budget and no sum on this page. Add a price (`remora prices`), or refuse them (`unknown_price`).""", "short",
-             [(or_zero(grown("unpriced_requests_total", 'model=~"$model"')), "requests")], thresholds=steps(GREEN, (1, RED))),
+             known, to the nearest whole one: they count towards no budget and no sum on this page. Add a price (`remora prices`), or refuse them (`unknown_price`).""", "short",
+             [(f"round({or_zero(grown('unpriced_requests_total', MODELS))})", "requests")], thresholds=steps(GREEN, (1, RED))),
         stat("Tokens that were estimated", """Share of the paid tokens that were counted by us because the upstream did not say how
              many it billed. Over a few percent: the sums here are less sure.""", "percentunit",
              [(share(grown("tokens_total", TM + ',source="estimated"'),
@@ -104,7 +108,7 @@ def board():
                cache, output, reasoning. Much `input` and no `cache_read`: prompts do not share a prefix.""", "short",
                [(rate("tokens_total", TM + ',source=~"billed|estimated"', "type"), "{{type}}")], width=12, stack=True),
         series("Requests without a price by model", "Requests a second, of all tenants (the series has none), for models whose price is not known.", "reqps",
-               [(or_zero(rate("unpriced_requests_total", 'model=~"$model"')), "all"),
-                (rate("unpriced_requests_total", 'model=~"$model"', "model"), "{{model}}")], width=12, stack=False),
+               [(or_zero(rate("unpriced_requests_total", MODELS)), "all"),
+                (rate("unpriced_requests_total", MODELS, "model"), "{{model}}")], width=12, stack=False),
     )
     return made

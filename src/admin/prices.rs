@@ -13,7 +13,7 @@ use super::{Admin, Problem};
 use crate::clock::UnixMs;
 use crate::config::NanoUsd;
 use crate::ids::{AuditId, RequestId, TenantId};
-use crate::price::{self, Amounts, Listing, Rerate, Rerated, day_ms};
+use crate::price::{self, Amounts, Listing, PromptCache, Rerate, Rerated, day_ms};
 use crate::store::AuditRow;
 
 #[derive(Deserialize)]
@@ -67,7 +67,10 @@ pub(super) async fn rerate(State(state): State<Admin>, who: Who, body: Body) -> 
         after,
         dry_run,
         now,
-        prompt_cache_from: state.plane.prompt_cache_from(),
+        prompt_cache: PromptCache {
+            warm: !state.savings.prompt_cache_ttl.is_zero(),
+            from: state.savings.prompt_cache_from,
+        },
     };
     let audit = async |at: UnixMs, result: &Value| {
         let row = AuditRow {

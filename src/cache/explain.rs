@@ -103,9 +103,9 @@ pub struct LearnerReport {
     pub wrong: u64,
     /// Wrong of audited hits, and its 95 % interval.
     pub wrong_of_hits: [f64; 3],
-    /// Share of requests that are served by similarity, of late.
+    /// Share of the requests that the semantic tier looked at lately that it served, or would have.
     pub hit_share: f64,
-    /// The same as a share of requests: what the error budget is about.
+    /// Wrong as a share of those requests: what the error budget is about.
     pub wrong_of_requests: [f64; 3],
     /// Threshold; none while nothing could reach it or it is not in use yet.
     pub theta: Option<f32>,

@@ -176,11 +176,6 @@ impl DataPlane {
         &self.prices
     }
 
-    /// Input tokens from which a provider's prompt cache is taken to keep a prompt by itself.
-    pub fn prompt_cache_from(&self) -> u64 {
-        self.prefixes.cached_from()
-    }
-
     /// Serves one request. Every path leaves exactly one ledger row, through the [`Record`].
     pub async fn serve(self: Arc<Self>, request: Request<RequestBody>) -> Response<Body> {
         let (head, body) = request.into_parts();

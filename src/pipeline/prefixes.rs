@@ -23,11 +23,6 @@ impl Prefixes {
         Self { seen: Cache::new(MOST), ttl_ms, from: settings.prompt_cache_from }
     }
 
-    /// Input tokens from which a provider's prompt cache takes a prompt by itself.
-    pub(super) fn cached_from(&self) -> u64 {
-        self.from
-    }
-
     /// Whether it was asked for lately; from now on it was.
     pub(super) fn seen(&self, prefix: u64, now: UnixMs) -> PromptCache {
         let warm = self.seen.get(&prefix).is_some_and(|last| now.saturating_sub(last) < self.ttl_ms);

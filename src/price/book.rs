@@ -76,9 +76,9 @@ pub struct Listing {
     pub provider: Option<String>,
     /// Names and patterns.
     pub names: Vec<String>,
-    /// Where the price is from.
+    /// The page of its provider that the price can be checked against.
     pub source: Option<String>,
-    /// Day on which it was said there.
+    /// Day of the list that the price was taken from.
     pub as_of: Option<String>,
     /// The price.
     pub price: Arc<Price>,
@@ -339,6 +339,28 @@ mod tests {
             cost("text-embedding-3-small", [1_000_000, 0, 0, 0, 0, 0, 0, 0, 0, 0], Service::Standard),
             20_000_000
         );
+    }
+
+    #[test]
+    fn writing_for_an_hour_costs_twice_the_input_whatever_the_size_and_in_a_batch_too() {
+        let book = PriceBook::load(None).unwrap();
+        let long = |service| {
+            let price = book.price("claude-haiku-5-5", NOW).unwrap();
+            price.cost(&Tokens { cache_write_1h: 200_000, ..Tokens::default() }, service).0
+        };
+        assert_eq!((long(Service::Standard), long(Service::Batch)), (200_000_000, 100_000_000));
+        let mut in_batches = 0;
+        for listing in book.list(None, NOW).iter().filter(|listing| listing.provider.as_deref() == Some("anthropic")) {
+            for (above, served) in listing.price.sizes() {
+                let [input, _, write, hour, ..] = served.standard.kinds;
+                let [batch, _, _, hour_in_batch, ..] = served.batch.kinds;
+                if hour > write && batch < input {
+                    assert_eq!(hour_in_batch, batch.plus(batch), "{:?} above {above}", listing.names);
+                    in_batches += 1;
+                }
+            }
+        }
+        assert!(in_batches > 10, "{in_batches}");
     }
 
     #[test]

@@ -57,10 +57,10 @@ pub(super) struct Model {
     pub(super) names: Vec<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) max_output: Option<u64>,
-    /// The provider's page.
+    /// The provider's page, to check the prices against.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) source: Option<String>,
-    /// Day on which the page said so.
+    /// Day of the list that they were taken from, which need not be what the page said on it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) as_of: Option<String>,
     /// It costs what the model of this name costs.

@@ -185,15 +185,12 @@ fn mended(row: &mut Row, members: &Map<String, Value>) -> Result<(), &'static st
         // Writing is never cheaper than not writing: it is the price of reading, in the wrong place.
         row.cache_read = row.cache_write.take();
     }
-    let hour = row.cache_write_1h.is_some();
-    if let Some(batch) = row.batch.as_deref_mut()
-        && let Some(input) = batch.input
-        && hour
-        && batch.cache_write_1h.is_none()
-        && members.get("litellm_provider").and_then(Value::as_str) == Some("anthropic")
-    {
-        // "Multipliers stack with the batch discount": an hour's cache is twice the input there too.
-        batch.cache_write_1h = Some(input.plus(input));
+    if members.get("litellm_provider").and_then(Value::as_str) == Some("anthropic") {
+        let hour = row.cache_write_1h;
+        for size in &mut row.above {
+            hour_in_batch(size.cache_write_1h.or(hour), size.batch.as_deref_mut());
+        }
+        hour_in_batch(hour, row.batch.as_deref_mut());
     }
     let Some(times) = members.get("provider_specific_entry").and_then(|entry| entry.get("fast")) else { return Ok(()) };
     // Anthropic's fast mode is a multiple of the price of all tokens.
@@ -214,6 +211,15 @@ fn mended(row: &mut Row, members: &Map<String, Value>) -> Result<(), &'static st
     };
     row.fast = Some(Box::new(fast));
     Ok(())
+}
+
+/// "Multipliers stack with the batch discount": what has a price for an hour's cache costs twice the input in a batch too.
+fn hour_in_batch(hour: Option<NanoUsd>, batch: Option<&mut Row>) {
+    if let (Some(_), Some(batch)) = (hour, batch)
+        && let Some(input) = batch.input
+    {
+        batch.cache_write_1h.get_or_insert(input.plus(input));
+    }
 }
 
 /// Where a member of LiteLLM's form belongs in ours.
@@ -390,6 +396,8 @@ mod tests {
             "swapped":{"input_cost_per_token":3e-6,"output_cost_per_token":9e-6,"cache_creation_input_token_cost":1e-6},
             "claude":{"litellm_provider":"anthropic","input_cost_per_token":5e-6,"output_cost_per_token":25e-6,
                 "cache_creation_input_token_cost_above_1hr":10e-6,"input_cost_per_token_batches":2.5e-6,
+                "input_cost_per_token_above_1k_tokens":20e-6,"input_cost_per_token_above_1k_tokens_batches":10e-6,
+                "cache_creation_input_token_cost_above_1hr_above_1k_tokens":40e-6,
                 "provider_specific_entry":{"us":1.1,"fast":2.0}}}"#;
         let book = book(list);
         let cost = |model: &str, tokens: Tokens, word: Option<&str>| {
@@ -403,6 +411,8 @@ mod tests {
             ["batch", "fast", "priority"].map(|word| cost("claude", hour, Some(word))),
             [Some(5), Some(20), Some(10)]
         );
+        let long = Tokens { cache_write_1h: 2_000, ..Tokens::default() };
+        assert_eq!(["batch", "priority"].map(|word| cost("claude", long, Some(word))), [Some(40), Some(80)]);
         let output = Tokens { output: 1_000, ..Tokens::default() };
         assert_eq!((cost("claude", output, Some("fast+us")), cost("swapped", output, Some("fast"))), (Some(55), None));
     }

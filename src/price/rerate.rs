@@ -4,7 +4,7 @@
 //! of when it began, call by call, at the prices of today's book; what that has no price for stays as it is. A second run finds nothing.
 //!
 //! The saving of a hit is counted again only if the price of its model is another one (the digest in its version tells). Whether
-//! the provider's prompt cache was warm is not in the row; then it counts as warm, so that a saving is rather too small than too large.
+//! the provider's prompt cache was warm is not in the row; it counts as warm if it is counted at all, which is too little where it was not.
 
 use super::{PriceBook, PromptCache, Service};
 use crate::clock::UnixMs;
@@ -34,8 +34,8 @@ pub struct Rerate {
     pub dry_run: bool,
     /// The time of the corrections.
     pub now: UnixMs,
-    /// Input tokens from which a provider's prompt cache takes a prompt by itself.
-    pub prompt_cache_from: u64,
+    /// What the provider's prompt cache counts as having been for a hit whose saving is counted again.
+    pub prompt_cache: PromptCache,
 }
 
 /// Sums over the rows that were looked at, nano-dollars.
@@ -107,7 +107,7 @@ pub async fn rerate(book: &PriceBook, store: &dyn UsageStore, ask: &Rerate) -> R
             if ask.model.as_deref().is_some_and(|glob| !glob_matches(glob, model)) {
                 continue;
             }
-            let after = anew(book, &row, &before, ask.prompt_cache_from);
+            let after = anew(book, &row, &before, ask.prompt_cache);
             told.rows += 1;
             told.before.add(&row, &before);
             told.after.add(&row, &after);
@@ -154,7 +154,7 @@ impl<'a> Call<'a> {
 }
 
 /// The money of a row at the prices of this book.
-fn anew(book: &PriceBook, row: &LedgerRow, before: &Rated, prompt_cache_from: u64) -> Rated {
+fn anew(book: &PriceBook, row: &LedgerRow, before: &Rated, prompt_cache: PromptCache) -> Rated {
     let mut version = before.price_version.clone();
     let mut sum = |calls: Vec<Call<'_>>, known: Option<i64>, telling: bool| {
         let mut sum = 0_i64;
@@ -181,9 +181,8 @@ fn anew(book: &PriceBook, row: &LedgerRow, before: &Rated, prompt_cache_from: u6
     if let Some(price) = replayed.and_then(|model| book.price(model, row.started_at)) {
         let same = saved_gross.is_some() && digest(before.price_version.as_deref()) == digest(Some(&price.version));
         if !same {
-            let cache = PromptCache { warm: true, from: prompt_cache_from };
             let service = Service::from_name(row.service.as_deref());
-            saved_gross = Some(price.cost(&price.without_us(&row.tokens, cache), service).0);
+            saved_gross = Some(price.cost(&price.without_us(&row.tokens, prompt_cache), service).0);
             version = Some(price.version.to_string());
         }
     }
@@ -341,7 +340,7 @@ mod tests {
             since: 10,
             until: 9_999,
             now: 50,
-            prompt_cache_from: 512,
+            prompt_cache: PromptCache { warm: true, from: 512 },
             ..Rerate::default()
         }
     }
@@ -392,6 +391,14 @@ mod tests {
             let told = rerate(&book, &ledger, &ask()).await.unwrap();
             assert_eq!((told.changed, told.after.saved_gross), (changed, saved));
         }
+    }
+
+    #[tokio::test]
+    async fn a_prompt_cache_that_is_left_out_takes_nothing_off_a_saving() {
+        let row = LedgerRow { saved_gross_nano_usd: None, saved_nano_usd: None, ..miss(25, Vec::new()) };
+        let ledger = Ledger { rows: vec![row], ..Ledger::default() };
+        let cold = Rerate { prompt_cache: PromptCache { warm: false, from: 512 }, ..ask() };
+        assert_eq!(rerate(&book(M), &ledger, &cold).await.unwrap().after.saved_gross, 2_000_000);
     }
 
     #[tokio::test]

@@ -1,9 +1,11 @@
 //! What an answer from the cache would have cost.
 //!
 //! Without the cache the provider would have been asked, and its own prompt cache might have made that cheaper. So a hit counts
-//! as saving what the provider would have billed *then*: where a prompt with the same beginning was asked for a short while ago,
-//! all of its input counts at the price of cached input, more of it than a provider would really find. A saving stated here is
-//! rather too small than too large.
+//! as saving what the provider would have billed *then*, as far as that is known here. Where the same beginning (everything but the
+//! last user turn, in the same scope) was asked for a short while ago, all of the input counts at the price of cached input, more of
+//! it than a provider would really find: that is too small. Any other input counts in full, although the provider may have known a
+//! part of it: the system prompt from another conversation or user, or the whole beginning from another replica or from before a
+//! restart, of which this process knows nothing. That is too large.
 //!
 //! Source of the rules: OpenAI and DeepSeek cache prompts by themselves, OpenAI from 1,024 tokens on in steps of 128, for 5 to 10
 //! minutes of rest; Anthropic caches what a request marks, for 5 minutes or for an hour, and bills the writing. For how long what
@@ -16,9 +18,9 @@ use crate::store::Tokens;
 const STEP: u64 = 128;
 
 /// When a provider's prompt cache helps.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct PromptCache {
-    /// The provider has seen the beginning of the prompt a short while ago, or would have without us.
+    /// This process knows that the provider has seen the beginning of the prompt a short while ago, or would have without us.
     pub warm: bool,
     /// Input tokens from which it caches by itself.
     pub from: u64,

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # The Grafana dashboards and Prometheus rules against the running program: two replicas on one PostgreSQL and one Redis, traffic
-# that moves every series, a real Prometheus that scrapes them, and every query of every panel asked of it. Called by run.sh.
+# that moves their series, a real Prometheus that scrapes them, and every query of every panel asked of it. Called by run.sh.
 #
 #   tests/e2e/dashboards.sh                    needs what run.sh needs; makes the rest below target/e2e
 #   E2E_DASHBOARD_SECONDS=300 E2E_RENDER=docs/img tests/e2e/dashboards.sh

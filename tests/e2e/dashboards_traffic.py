@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Traffic that moves every series: a support desk's upstream, and those who ask it.
+"""Traffic that moves the series of the dashboards: a support desk's upstream, and those who ask it.
 
     dashboards_traffic.py upstream PORT              a provider that knows what is asked; takes alerts and traces too
     dashboards_traffic.py clients SECONDS URL…       asks these replicas for so long; the keys are those of `CONFIG`

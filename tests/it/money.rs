@@ -1,13 +1,14 @@
 //! What a request costs and what a hit saves, told four ways: to the caller, in the ledger, in its sums, and as metrics. All must be
 //! the same to the nano-dollar.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{HeaderMap, Method, Request, StatusCode};
+use http::{HeaderMap, Method, Request};
 use http_body_util::{BodyExt, Full};
 use remora::config::{
     Budget, Config, EmbeddingKind, KeySpec, NanoUsd, Period, RateLimits, Secret, Tenant, TenantKey, TenantSpec,
@@ -18,8 +19,8 @@ use remora::store::{Dimension, LedgerRow, Slot, Sums, Tokens, UsageAsk};
 use serde_json::Value;
 
 use crate::child::until;
-use crate::rig::{Answer, Plan, Rig, chat, chat_stream};
-use crate::scripted::Scripted;
+use crate::rig::{Plan, Rig, chat, chat_stream};
+use crate::scripted::{Scripted, by_topic, metric};
 
 fn nano(text: &str) -> i64 {
     let (sign, digits) = text.strip_prefix('-').map_or((1, text), |digits| (-1, digits));
@@ -184,9 +185,12 @@ async fn a_long_prompt_that_the_provider_still_knows_saves_only_its_cached_price
     assert_eq!(cost - saved, cached * 75);
 }
 
-/// Requests of the test below: as many as a test may take, or as many as somebody has patience for.
+/// Requests that a test may take. With so many, chance leaves no kind of them out.
+const USUAL: usize = 3_000;
+
+/// Requests of the test below: the usual number, or as many as somebody has patience for.
 fn how_many() -> usize {
-    std::env::var("REMORA_SUMS").ok().and_then(|count| count.parse().ok()).unwrap_or(3_000)
+    std::env::var("REMORA_SUMS").ok().and_then(|count| count.parse().ok()).unwrap_or(USUAL)
 }
 
 const KEYS: [&str; 2] = ["rk-one-0123456789abcdef", "rk-two-0123456789abcdef"];
@@ -218,7 +222,13 @@ fn tenant(number: usize) -> Tenant {
 
 /// One request of any kind, read to its end or left in the middle.
 async fn any(rig: &Rig, data: SocketAddr) {
-    let prompt = format!("question {}", fastrand::usize(0..400));
+    let topic = ["tides", "parcel", "garden", "invoice", "museum"][fastrand::usize(0..5)];
+    let prompt = match fastrand::usize(0..10) {
+        0 => format!("Tell me about the {topic}"),
+        // So much like the one above that it is a hit.
+        1 => format!("Please tell me about the {topic}"),
+        _ => format!("question {}", fastrand::usize(0..400)),
+    };
     let mut body = if fastrand::bool() { chat(&prompt) } else { chat_stream(&prompt) };
     let model = ["gpt-4o-mini", "gpt-4o", "o4-mini", "nobody-knows-its-price"][fastrand::usize(0..4)];
     body["model"] = model.into();
@@ -228,33 +238,58 @@ async fn any(rig: &Rig, data: SocketAddr) {
         .header("authorization", format!("Bearer {}", KEYS[fastrand::usize(0..2)]))
         .header("x-remora-tags", format!("team=t{}", fastrand::usize(0..3)))
         .header("x-remora-user", format!("u{}", fastrand::usize(0..5)));
-    if fastrand::usize(0..5) == 0 {
+    let kind = fastrand::usize(0..12);
+    if kind > 1 && fastrand::usize(0..5) == 0 {
         request = request.header("x-simulate", faults[fastrand::usize(0..faults.len())]);
         // Otherwise most of them would be hits.
         request = request.header("cache-control", "no-cache");
     }
-    let tries = if fastrand::usize(0..10) == 0 { 2 } else { 1 };
-    for _ in 0..tries {
-        let request = request.headers_ref().cloned().unwrap();
-        let mut again = Request::post(format!("http://{data}/v1/chat/completions"));
-        again.headers_mut().unwrap().extend(request);
-        let sent = rig.client.request(again.body(Full::new(Bytes::from(body.to_string()))).unwrap()).await;
-        let Ok(response) = sent else { continue };
-        let mut body = response.into_body();
-        let leave_after = if fastrand::usize(0..12) == 0 { fastrand::usize(0..3) } else { usize::MAX };
-        for _ in 0..leave_after {
-            match body.frame().await {
-                Some(Ok(_)) => {}
-                _ => break,
-            }
+    match kind {
+        // Both at a time, and slow enough for the second to join the first.
+        0 => {
+            request = request.header("x-simulate", "latency=20ms");
+            let request = request.body(Full::new(Bytes::from(body.to_string()))).unwrap();
+            tokio::join!(read(rig, request.clone(), usize::MAX), read(rig, request, usize::MAX));
         }
+        // Nobody waits for the answer.
+        1 => {
+            request = request.header("x-simulate", "latency=300ms").header("cache-control", "no-cache");
+            let request = request.body(Full::new(Bytes::from(body.to_string()))).unwrap();
+            let _ = tokio::time::timeout(Duration::from_millis(30), read(rig, request, usize::MAX)).await;
+        }
+        _ => {
+            let request = request.body(Full::new(Bytes::from(body.to_string()))).unwrap();
+            read(rig, request, if kind == 2 { fastrand::usize(0..3) } else { usize::MAX }).await;
+        }
+    }
+}
+
+/// Sends a request and reads so many parts of its answer.
+async fn read(rig: &Rig, request: Request<Full<Bytes>>, parts: usize) {
+    let Ok(response) = rig.client.request(request).await else { return };
+    let mut body = response.into_body();
+    for _ in 0..parts {
+        let Some(Ok(_)) = body.frame().await else { return };
     }
 }
 
 fn add(sums: &mut Sums, row: &LedgerRow) {
     let check = row.is_check();
     *if check { &mut sums.check } else { &mut sums.cost } += row.cost_nano_usd.unwrap_or(0);
-    sums.requests += u64::from(!check);
+    if check {
+        sums.checks += 1;
+    } else {
+        sums.requests += 1;
+        match (&*row.outcome, row.tier.as_deref()) {
+            ("hit", Some("semantic")) => sums.hits_semantic += 1,
+            ("hit", _) => sums.hits_exact += 1,
+            ("coalesced", _) => sums.coalesced += 1,
+            ("refused", _) => sums.refused += 1,
+            ("failed" | "cancelled", _) => sums.failed += 1,
+            _ => {}
+        }
+    }
+    sums.estimated += u64::from(row.tokens_source.as_deref() == Some("estimated"));
     sums.embedding += row.embedding_nano_usd.unwrap_or(0);
     sums.saved_gross += row.saved_gross_nano_usd.unwrap_or(0);
     sums.saved_net += row.saved_nano_usd.unwrap_or(0);
@@ -263,15 +298,15 @@ fn add(sums: &mut Sums, row: &LedgerRow) {
     *tokens = tokens.plus(&row.tokens);
 }
 
-/// Every row of the ledger, summed.
-async fn rows(rig: &Rig) -> (u64, Sums) {
-    let (mut after, mut count, mut sums) = (None, 0, Sums::default());
+/// Every row of the ledger: how many there are by outcome, and their sums.
+async fn rows(rig: &Rig) -> (BTreeMap<String, u64>, Sums) {
+    let (mut after, mut outcomes, mut sums) = (None, BTreeMap::new(), Sums::default());
     loop {
         let page = rig.app().stores.ledger.page(after, 5_000).await.unwrap();
-        let Some(last) = page.last() else { return (count, sums) };
+        let Some(last) = page.last() else { return (outcomes, sums) };
         after = Some(last.request);
         for row in &page {
-            count += 1;
+            *outcomes.entry(row.outcome.to_string()).or_default() += 1;
             add(&mut sums, row);
             let calls: Option<i64> = row.attempts.iter().map(|attempt| attempt.cost_nano_usd).sum();
             assert_eq!(
@@ -285,12 +320,6 @@ async fn rows(rig: &Rig) -> (u64, Sums) {
     }
 }
 
-/// The sums that can be compared: those of money, tokens and requests.
-fn comparable(sums: &Sums) -> (u64, u64, [i64; 5], Tokens, Tokens) {
-    let money = [sums.cost, sums.check, sums.embedding, sums.saved_gross, sums.saved_net];
-    (sums.requests, sums.unpriced, money, sums.billed, sums.replayed)
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn rows_roll_ups_budgets_and_metrics_say_the_same_after_all_that_can_happen_to_requests() {
     let change = |config: &mut Config| {
@@ -301,7 +330,8 @@ async fn rows_roll_ups_budgets_and_metrics_say_the_same_after_all_that_can_happe
         config.cache.audit.rate = 0.2;
         config.cache.max_entries = 500;
     };
-    let rig = Arc::new(Rig::with(Plan { change: Arc::new(change), ..Plan::default() }).await);
+    let embedder = Some(by_topic());
+    let rig = Arc::new(Rig::with(Plan { change: Arc::new(change), embedder, ..Plan::default() }).await);
     let left = Arc::new(AtomicUsize::new(how_many()));
     let clients: Vec<_> = (0..16)
         .map(|_| {
@@ -328,11 +358,20 @@ async fn rows_roll_ups_budgets_and_metrics_say_the_same_after_all_that_can_happe
         .await;
         spent += nano(standing["budgets"][0]["spent"].as_str().unwrap());
     }
-    let (count, sums) = rows(&rig).await;
-    let wanted = comparable(&sums);
-    println!("{count} rows: {sums:?}");
-    assert!(count >= how_many() as u64, "{count}");
-    assert!(sums.saved_gross > 0 && sums.cost > 0 && sums.unpriced > 0, "{sums:?}");
+    let (outcomes, sums) = rows(&rig).await;
+    println!("{outcomes:?}: {sums:?}");
+    assert!(outcomes.values().sum::<u64>() >= how_many() as u64, "{outcomes:?}");
+    if how_many() >= USUAL {
+        for outcome in ["hit", "miss", "coalesced", "refresh", "cancelled", "failed", "refused", "audit"] {
+            assert!(outcomes.contains_key(outcome), "none is {outcome}: {outcomes:?}");
+        }
+        let Sums { hits_exact, hits_semantic, checks, unpriced, estimated, .. } = sums;
+        assert!(
+            [hits_exact, hits_semantic, checks, unpriced, estimated].into_iter().all(|count| count > 0),
+            "{sums:?}"
+        );
+        assert!(sums.cost > 0 && sums.check > 0 && sums.saved_gross > 0, "{sums:?}");
+    }
 
     let ask = UsageAsk { since: 0, until: 4_102_444_800_000, ..UsageAsk::default() };
     use Dimension::{Key, Model, Route, Tag, Tenant as Of, User};
@@ -343,7 +382,7 @@ async fn rows_roll_ups_budgets_and_metrics_say_the_same_after_all_that_can_happe
         for group in rig.app().stores.usage.usage(&UsageAsk { by: by.clone(), slot, ..ask.clone() }).await.unwrap() {
             all = all.plus(&group.sums);
         }
-        assert_eq!(comparable(&all), wanted, "by {by:?}");
+        assert_eq!(all, sums, "by {by:?}");
     }
     let tags = rig.app().stores.usage.usage(&UsageAsk { by: vec![Tag], ..ask }).await.unwrap();
     assert!(tags.len() >= 3, "{tags:?}");
@@ -353,23 +392,33 @@ async fn rows_roll_ups_budgets_and_metrics_say_the_same_after_all_that_can_happe
     let metrics = ["completion", "check", "embedding"].map(|kind| money.cost(kind));
     assert_eq!(metrics, [sums.cost, sums.check, sums.embedding].map(i128::from));
     assert_eq!(["gross", "net"].map(|basis| money.saved(basis)), [sums.saved_gross, sums.saved_net].map(i128::from));
-    assert_eq!(series(&rig, "remora_unpriced_requests_total").await, sums.unpriced as f64);
+    // What a Prometheus sees: doubles, near enough to tell one nano-dollar from the next.
+    for (outcome, count) in &outcomes {
+        let label = format!("outcome=\"{outcome}\"");
+        assert_eq!(metric(&rig, "remora_requests_total", &[&label]).await, *count as f64, "{outcome}");
+    }
+    assert_eq!(metric(&rig, "remora_requests_total", &[]).await, outcomes.values().sum::<u64>() as f64);
+    for (kind, cost) in [("completion", sums.cost), ("check", sums.check), ("embedding", sums.embedding)] {
+        let label = format!("kind=\"{kind}\"");
+        assert_eq!(nano_of(metric(&rig, "remora_cost_usd_total", &[&label]).await), cost, "cost of kind {kind}");
+    }
+    let gross = metric(&rig, "remora_saved_usd_total", &["basis=\"gross\""]).await;
+    assert_eq!(nano_of(gross), sums.saved_gross);
+    // A counter must not fall, so that of the net shows the highest sum of each series.
+    let net = metric(&rig, "remora_saved_usd_total", &["basis=\"net\""]).await;
+    assert!((sums.saved_net..=sums.saved_gross).contains(&nano_of(net)), "{net}: {sums:?}");
+    assert_eq!(sums.saved_gross - sums.check - sums.embedding, sums.saved_net);
+    assert_eq!(metric(&rig, "remora_unpriced_requests_total", &[]).await, sums.unpriced as f64);
     for (kind, (billed, replayed)) in
         Tokens::KINDS.into_iter().zip(sums.billed.counts().into_iter().zip(sums.replayed.counts()))
     {
         let label = format!("type=\"{kind}\"");
-        assert_eq!(series(&rig, &label).await, (billed + replayed) as f64, "tokens of kind {kind}");
+        let told = metric(&rig, "remora_tokens_total", &[&label]).await;
+        assert_eq!(told, (billed + replayed) as f64, "tokens of kind {kind}");
     }
 }
 
-/// The sum of all series whose line has this text.
-async fn series(rig: &Rig, text: &str) -> f64 {
-    let told: Answer = rig.admin(Method::GET, "/metrics", None).await;
-    assert_eq!(told.status, StatusCode::OK);
-    let lines = told.text();
-    lines
-        .lines()
-        .filter(|line| !line.starts_with('#') && line.contains(text))
-        .map(|line| line.rsplit_once(' ').unwrap().1.parse::<f64>().unwrap())
-        .sum()
+/// Dollars of a metric as nano-dollars.
+fn nano_of(usd: f64) -> i64 {
+    (usd * 1e9).round() as i64
 }

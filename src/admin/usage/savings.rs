@@ -133,8 +133,10 @@ fn explained(sums: &Sums, settings: &Savings) -> Vec<String> {
         "The provider's own prompt cache is left out ([savings] prompt_cache_ttl is 0s), so the saving may be stated too high.".to_owned()
     } else {
         format!(
-            "Where the provider's own prompt cache would have applied (the same beginning of the prompt was asked for within {}, input \
-             of at least {} tokens or marked by the caller), the input counts at the provider's price for cached input only.",
+            "The provider's own prompt cache is estimated. Where this replica was asked for the same beginning (all but the last user turn) \
+             within {} and the input has at least {} tokens, or is marked where the provider wants that, it counts at the price of cached input, \
+             the last turn included, which is too little. Else input that is not marked counts in full, also what the provider knew from \
+             other conversations, users or replicas or from before a restart, which is too much.",
             show_duration(settings.prompt_cache_ttl),
             settings.prompt_cache_from
         )

@@ -9,7 +9,7 @@ use crate::ids::RemId;
 use crate::store::rem::{Grams, RemRow, RemTable};
 
 /// Candidates that are asked for at first, and at most.
-const CANDIDATES: (usize, usize) = (256, 32_768);
+const CANDIDATES: (usize, usize) = (64, 32_768);
 
 /// A row whose name, or one of whose aliases, is similar.
 pub(super) struct Similar {
@@ -39,8 +39,7 @@ pub(super) async fn fuzzy(ask: &Ask<'_>, query: &Fuzzy) -> Result<Hits, Fault> {
 
 /// The `need` most similar rows, or more, each once, and whether they are those for certain.
 ///
-/// The store gives candidates by the number of trigrams that they share. A name that it left out shares at most as many as
-/// the last one, `c`, so its similarity is at most `c / |A|`: what scores higher is complete.
+/// The store gives the most similar names in their order: what stands before the last of them is complete.
 pub(super) async fn similar(
     ask: &Ask<'_>,
     text: &str,
@@ -58,12 +57,10 @@ pub(super) async fn similar(
         let named = ask.parts.store.rem_similar(ask.scope, text, tables, threshold, limit);
         let named = ask.store(named).await?;
         let all = named.len() < want;
-        let mut least_shared = f64::INFINITY;
+        let last = named.last().map(|last| (grams.similarity(&Grams::of(&last.name)), last.name.clone()));
         let mut best: HashMap<RemId, Similar> = HashMap::with_capacity(named.len());
         for named in named {
-            let of_name = Grams::of(&named.name);
-            let score = grams.similarity(&of_name);
-            least_shared = least_shared.min(shared(score, grams.len() + of_name.len()));
+            let score = grams.similarity(&Grams::of(&named.name));
             // What has nothing in common is not similar, whatever the threshold.
             if score < threshold || score <= 0.0 {
                 continue;
@@ -80,21 +77,15 @@ pub(super) async fn similar(
             let ties = || (&a.name, a.table, a.id).cmp(&(&b.name, b.table, b.id));
             b.score.total_cmp(&a.score).then_with(ties)
         });
-        let bound = least_shared / number(grams.len());
-        let certain =
-            all || need.checked_sub(1).and_then(|last| found.get(last)).is_some_and(|last| last.score > bound);
+        let needed = need.checked_sub(1).and_then(|place| found.get(place));
+        let before = |needed: &Similar| {
+            last.as_ref()
+                .is_some_and(|(score, name)| needed.score.total_cmp(score).then_with(|| name.cmp(&needed.name)).is_gt())
+        };
+        let certain = all || needed.is_some_and(before);
         if certain || want >= CANDIDATES.1 {
             return Ok((found, certain));
         }
         want = want.saturating_mul(8).min(CANDIDATES.1);
     }
-}
-
-/// Common trigrams of two sets of together `sizes`, from their similarity: `s = c / (sizes - c)`.
-fn shared(similarity: f64, sizes: usize) -> f64 {
-    (similarity * number(sizes) / (1.0 + similarity)).round()
-}
-
-fn number(count: usize) -> f64 {
-    f64::from(u32::try_from(count).unwrap_or(u32::MAX))
 }

@@ -102,14 +102,15 @@ impl RemStore for Memory {
         let mut found = Vec::new();
         for (_, row, _) in self.seen(scope).filter(|(_, row, _)| tables.is_empty() || tables.contains(&row.table)) {
             for (_, name) in names(row) {
-                let of_name = Grams::of(name);
-                let common = of_name.codes().iter().filter(|code| grams.codes().contains(code)).count();
-                if grams.similarity(&of_name) >= least && common > 0 {
-                    found.push((common, RemSimilar { id: row.id, table: row.table, name: name.clone() }));
+                let score = grams.similarity(&Grams::of(name));
+                if score >= least && score > 0.0 {
+                    found.push((score, RemSimilar { id: row.id, table: row.table, name: name.clone() }));
                 }
             }
         }
-        found.sort_by(|(a, _), (b, _)| b.cmp(a));
+        found.sort_by(|(a, left), (b, right)| {
+            b.total_cmp(a).then_with(|| (&left.name, left.id).cmp(&(&right.name, right.id)))
+        });
         self.now(found.into_iter().take(usize::try_from(limit).unwrap()).map(|(_, similar)| similar).collect())
     }
 

@@ -27,6 +27,8 @@ pub(super) async fn similar_names_are_those_that_reach_the_threshold(stores: &St
         resource("k", 4, "a"),
         resource("k", 5, "!!!"),
         row(RemTable::Moments, "k", 6, "chen sara"),
+        resource("k", 7, "so mi"),
+        resource("public", 8, "mi so"),
     ];
     apply(stores, "t", &rows.map(put)).await;
     assert_eq!(
@@ -39,6 +41,8 @@ pub(super) async fn similar_names_are_those_that_reach_the_threshold(stores: &St
     assert_eq!(similar(stores, &me, "A", 1.0).await, ["a/1.000"]);
     assert_eq!(similar(stores, &me, "?!", 0.0).await, [""; 0], "no trigrams, nothing similar");
     let rem = store(stores);
+    let equal = rem.rem_similar(&me, "so mi", &[], 1.0, 1).await.unwrap();
+    assert_eq!(equal.first().map(|found| &*found.name), Some("mi so"), "equals by name");
     let best = rem.rem_similar(&me, "sara chen", &[], 0.3, 1).await.unwrap();
     assert_eq!(best, [RemSimilar { id: id(6), table: RemTable::Moments, name: "chen sara".into() }]);
     let entities = rem.rem_similar(&me, "sara chen", &[RemTable::Entities], 0.7, 10).await.unwrap();

@@ -178,7 +178,8 @@ pub trait RemStore: Send + Sync {
     ) -> BoxFuture<'a, Vec<RemNamed>>;
 
     /// Names that the caller sees and whose trigram similarity to `text` may be `least` or more: all that reach it, and perhaps
-    /// others; found through an index. A name without a common trigram is similar to nothing, whatever `least` is. Of more than `limit`, the most similar ones. The caller computes the score.
+    /// others; found through an index. A name without a common trigram is similar to nothing, whatever `least` is. Of more than `limit`, the most similar ones. Best first, ties by name, then
+    /// id. The caller computes the score.
     fn rem_similar<'a>(
         &'a self,
         scope: &'a Scope,

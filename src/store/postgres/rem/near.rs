@@ -144,7 +144,7 @@ impl PostgresStore {
             return Ok(true);
         }
         // Rows are larger than vectors and are looked up one by one. The server's guess is enough: a wrong one costs time only.
-        Ok(self.guess(snapshot, ask).await? >= bound / 4)
+        Ok(self.guess(snapshot, ask).await? >= bound / 2)
     }
 
     /// About how many rows fulfil the condition.

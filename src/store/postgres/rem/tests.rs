@@ -153,7 +153,7 @@ async fn every_way_to_find_rows_goes_through_its_index() {
     let scopes = [Owner::Public, me().owner()].map(|owner| rows::scope_number(&tenant("t"), &owner));
     let asked = similar::Signed::of(&Grams::of("some name"));
     let arguments = format!(
-        "'t', {owners}, '{{{},{}}}', '{}', {}, 0, 3, 30, '{{0,1,2}}', 0.23, 1024, 0",
+        "'t', {owners}, '{{{},{}}}', '{}', {}, 0, 3, 30, '{{0,1,2}}', 0.23, 1024, 0, 0.71",
         scopes[0], scopes[1], asked.signature, asked.size
     );
     let similar = plan(&store, similar::BY_INDEX, similar::SIMILAR, &arguments).await;
@@ -332,7 +332,7 @@ async fn names_of_others_are_not_met_in_a_search() {
     let scopes = [Owner::Public, me().owner()].map(|owner| rows::scope_number(&tenant("t"), &owner));
     let asked = similar::Signed::of(&Grams::of("acquisition of company"));
     let arguments = format!(
-        "'t', '{{public,key:me}}', '{{{},{}}}', '{}', {}, 0, 1, 10000, '{{0,1,2}}', 0, 1024, 0",
+        "'t', '{{public,key:me}}', '{{{},{}}}', '{}', {}, 0, 1, 10000, '{{0,1,2}}', 0, 1024, 0, 1",
         scopes[0], scopes[1], asked.signature, asked.size
     );
     let plan = plan(&store, similar::BY_INDEX, similar::SIMILAR, &arguments).await;
