@@ -22,7 +22,7 @@ case $target in
     ;;
 esac
 
-export CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-target} RUSTC_WRAPPER=$PWD/fuzz/rustc.sh
+export CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-target/fuzz} RUSTC_WRAPPER=$PWD/fuzz/rustc.sh
 cargo build --manifest-path fuzz/Cargo.toml --bin "$target"
 
 if [ "$target" = rem_sql ] && [ -n "${DATABASE_URL:-}" ]; then
