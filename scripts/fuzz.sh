@@ -23,7 +23,7 @@ case $target in
 esac
 
 export CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-target/fuzz} RUSTC_WRAPPER=$PWD/fuzz/rustc.sh
-cargo build --release --manifest-path fuzz/Cargo.toml --bin "$target"
+cargo build --manifest-path fuzz/Cargo.toml --bin "$target"
 
 if [ "$target" = rem_sql ] && [ -n "${DATABASE_URL:-}" ]; then
   psql=psql
@@ -36,5 +36,5 @@ if [ "$target" = rem_sql ] && [ -n "${DATABASE_URL:-}" ]; then
   FUZZ_DATABASE_URL=$(sed -E "s#^([a-z]+://[^/?]*)(/[^?]*)?#\1/$database#" <<<"$DATABASE_URL")
   export FUZZ_DATABASE_URL
 fi
-"$CARGO_TARGET_DIR/release/$target" "$corpus" -dict="fuzz/$target.dict" -artifact_prefix=fuzz/artifacts/ \
+"$CARGO_TARGET_DIR/debug/$target" "$corpus" -dict="fuzz/$target.dict" -artifact_prefix=fuzz/artifacts/ \
   -max_total_time="$seconds" -max_len=4096 -timeout=30 -rss_limit_mb=4096 -print_final_stats=1 "$@"

@@ -5,6 +5,7 @@
 //! name has in common with what is asked for are never fewer than the common trigrams, but for those that fell on one bit, so they
 //! bound the similarity from above. Candidates are looked at from the highest bound on; the score itself is computed from the name.
 
+use sqlx::postgres::PgConnection;
 use sqlx::query;
 
 use super::super::super::StoreError;
@@ -26,26 +27,28 @@ pub(super) const NAMED: &str = concat!(
     "ORDER BY n.asked, n.tab, r.name, r.id, n.name"
 );
 
-/// Names by how similar they may be, which the index alone tells; then the names themselves. With `a` and `b` trigrams, of which
-/// `s` are common, `s / (a + b - s) >= t` is `s >= (a + b) * t / (1 + t)`.
+/// Names by how similar they may be, which the index alone tells. With `a` and `b` trigrams, of which `s` are common,
+/// `s / (a + b - s) >= t` is `s >= (a + b) * t / (1 + t)`.
 ///
 /// The distance of the signatures (pgvector's Jaccard distance of bits) is the cheapest condition, and nearly all names fail it.
-pub(super) const SIMILAR: &str = "WITH best AS MATERIALIZED (\
-        SELECT f.no, f.common / ($5 + f.size - f.common) AS bound FROM (\
-            SELECT n.no, n.size, least(bit_count(n.grams & ('x' || $4)::bit(512)) + $6, $5, n.size)::double precision AS common \
-            FROM rem_names AS n WHERE n.scope = ANY ($3) AND n.size BETWEEN $7 AND $8 AND (n.grams <%> ('x' || $4)::bit(512)) <= $13 \
-            AND n.tab = ANY ($9) AND (bit_count(n.grams & ('x' || $4)::bit(512)) + $6)::double precision \
-                >= greatest(($5 + n.size)::double precision * $10 - 0.000001, $6 + 1)) AS f \
-        ORDER BY bound DESC, f.no LIMIT $11 OFFSET $12) \
-    SELECT r.id, n.tab, n.name, b.bound FROM best AS b \
-    CROSS JOIN LATERAL (SELECT m.* FROM rem_names AS m WHERE m.no = b.no OFFSET 0) AS n \
+pub(super) const SIMILAR: &str = "SELECT f.no, f.common / ($3 + f.size - f.common) AS bound FROM (\
+        SELECT n.no, n.size, least(bit_count(n.grams & ('x' || $2)::bit(512)) + $4, $3, n.size)::double precision AS common \
+        FROM rem_names AS n WHERE n.scope = ANY ($1) AND n.size BETWEEN $5 AND $6 AND (n.grams <%> ('x' || $2)::bit(512)) <= $11 \
+        AND n.tab = ANY ($7) AND (bit_count(n.grams & ('x' || $2)::bit(512)) + $4)::double precision \
+            >= greatest(($3 + n.size)::double precision * $8 - 0.000001, $4 + 1)) AS f \
+    ORDER BY bound DESC, f.no LIMIT $9 OFFSET $10";
+/// The names themselves.
+pub(super) const SIMILAR_NAMES: &str = "SELECT r.id, n.tab, n.name FROM unnest($3::bigint[]) AS k (no) \
+    CROSS JOIN LATERAL (SELECT m.* FROM rem_names AS m WHERE m.no = k.no OFFSET 0) AS n \
     CROSS JOIN LATERAL (SELECT o.* FROM rem_rows AS o WHERE o.no = n.row OFFSET 0) AS r \
     WHERE n.tenant = $1 AND n.owner = ANY ($2) AND r.tenant = $1 AND r.owner = ANY ($2) AND r.deleted_at IS NULL";
 
 /// Of few names the planner would rather read the whole table, and be wrong when the others have many.
 pub(super) const BY_INDEX: &str = "SET LOCAL enable_seqscan = off";
+/// Candidates that one scan gives. Few searches need more, which takes another scan.
+const OF_A_SCAN: usize = 2_048;
 /// Candidates that are looked at in one go, at first.
-const AT_FIRST: usize = 1_024;
+const AT_FIRST: usize = 128;
 /// Bytes of a signature.
 const SIGNATURE: usize = 64;
 
@@ -102,13 +105,11 @@ impl PostgresStore {
         let (least, limit) = (least.max(0.0), usize::try_from(limit).unwrap_or(usize::MAX));
         let signed = Signed::of(&grams);
         let (shortest, longest) = lengths(signed.size, least);
-        let (mut chunk, mut taken) = (limit.saturating_mul(2).max(AT_FIRST), 0_usize);
+        let (mut chunk, mut scanned) = (limit.saturating_mul(2).max(AT_FIRST), 0_usize);
         let mut found: Vec<(f64, RemSimilar)> = Vec::new();
         let mut snapshot = self.begin_rem(BY_INDEX).await?;
-        loop {
-            let rows = query(SIMILAR)
-                .bind(scope.tenant.as_str())
-                .bind(owners(scope))
+        'search: loop {
+            let candidates = query(SIMILAR)
                 .bind([Owner::Public, scope.owner()].map(|owner| scope_number(&scope.tenant, &owner)))
                 .bind(&signed.signature)
                 .bind(signed.size)
@@ -117,40 +118,66 @@ impl PostgresStore {
                 .bind(longest)
                 .bind(codes(tables))
                 .bind(least / (1.0 + least))
-                .bind(i64::try_from(chunk).unwrap_or(i64::MAX))
-                .bind(i64::try_from(taken).unwrap_or(i64::MAX))
+                .bind(i64::try_from(OF_A_SCAN).unwrap_or(i64::MAX))
+                .bind(i64::try_from(scanned).unwrap_or(i64::MAX))
                 .bind(signed.farthest(least))
                 .fetch_all(&mut *snapshot)
                 .await
                 .map_err(|error| self.fault(error))?;
-            let mut bound = f64::INFINITY;
-            for row in &rows {
+            let mut bounds = candidates.iter().map(|row| {
                 let mut cells = Cells::of("rem_names", row);
-                let similar = RemSimilar {
-                    id: RemId::from_bytes(cells.id()?),
-                    table: table(&mut cells)?,
-                    name: unescaped(cells.take()?).into_owned(),
-                };
-                bound = bound.min(cells.take()?);
-                let score = grams.similarity(&Grams::of(&similar.name));
-                if score >= least && score > 0.0 {
-                    found.push((score, similar));
-                }
-            }
-            found.sort_by(|(a, left), (b, right)| {
-                b.total_cmp(a).then_with(|| left.name.cmp(&right.name)).then_with(|| left.id.cmp(&right.id))
+                Ok((cells.take::<i64>()?, cells.take::<f64>()?))
             });
-            found.truncate(limit);
-            // A name that is still to come is at most as similar as the bound of the last one.
-            let enough = found.len() == limit && found.last().is_some_and(|(score, _)| *score > bound);
-            if rows.len() < chunk || enough {
+            loop {
+                let some = bounds.by_ref().take(chunk).collect::<Result<Vec<_>, StoreError>>()?;
+                let Some((_, bound)) = some.last().copied() else { break };
+                self.names_of(&mut snapshot, scope, &grams, least, &some, &mut found).await?;
+                found.sort_by(|(a, left), (b, right)| {
+                    b.total_cmp(a).then_with(|| left.name.cmp(&right.name)).then_with(|| left.id.cmp(&right.id))
+                });
+                found.truncate(limit);
+                // A name that is still to come is at most as similar as the bound of the last one.
+                if found.len() == limit && found.last().is_some_and(|(score, _)| *score > bound) {
+                    break 'search;
+                }
+                chunk = chunk.saturating_mul(2);
+            }
+            if candidates.len() < OF_A_SCAN {
                 break;
             }
-            taken = taken.saturating_add(chunk);
-            chunk = chunk.saturating_mul(4);
+            scanned = scanned.saturating_add(OF_A_SCAN);
         }
         snapshot.end(self).await?;
         Ok(found.into_iter().map(|(_, similar)| similar).collect())
+    }
+
+    /// Looks candidates up, and keeps those that are similar enough.
+    async fn names_of(
+        &self,
+        snapshot: &mut PgConnection,
+        scope: &Scope,
+        grams: &Grams,
+        least: f64,
+        candidates: &[(i64, f64)],
+        found: &mut Vec<(f64, RemSimilar)>,
+    ) -> Result<(), StoreError> {
+        let rows = query(SIMILAR_NAMES)
+            .bind(scope.tenant.as_str())
+            .bind(owners(scope))
+            .bind(candidates.iter().map(|(no, _)| *no).collect::<Vec<_>>())
+            .fetch_all(snapshot)
+            .await
+            .map_err(|error| self.fault(error))?;
+        for row in &rows {
+            let mut cells = Cells::of("rem_names", row);
+            let id = RemId::from_bytes(cells.id()?);
+            let similar = RemSimilar { id, table: table(&mut cells)?, name: unescaped(cells.take()?).into_owned() };
+            let score = grams.similarity(&Grams::of(&similar.name));
+            if score >= least && score > 0.0 {
+                found.push((score, similar));
+            }
+        }
+        Ok(())
     }
 }
 

@@ -15,7 +15,7 @@ impl PostgresStore {
         let plain = |texts: &[&str]| -> Vec<String> { texts.iter().map(|text| (*text).to_owned()).collect() };
         match read {
             RemRead::Named => plain(&[similar::NAMED]),
-            RemRead::Similar => plain(&[similar::SIMILAR]),
+            RemRead::Similar => plain(&[similar::SIMILAR, similar::SIMILAR_NAMES]),
             RemRead::Nearest(question) => {
                 let filter = Filter::of(question);
                 vec![near::fast_sql(&filter, SPACE.0, SPACE.1), near::exact_sql(&filter, SPACE.0)]
