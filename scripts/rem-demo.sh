@@ -59,11 +59,12 @@ ask maria 'What are your opening hours?'
 "$REMORA" rem import docs/rem-demo/planning-meeting.txt --public --category meeting
 "$REMORA" rem import docs/rem-demo/facts.jsonl
 
-# What traffic leaves behind is brought to REM in the background, and so are vectors.
+# What traffic leaves behind is brought to REM in the background, and so are vectors, in the order of writing: the last are those of
+# the file of facts.
 asked='SELECT count(*) AS n FROM requests q JOIN resources r ON r.id = q.entry'
 for _ in $(seq 300); do
     "$REMORA" rem --json "$asked" 2>/dev/null | grep -q '"n": *8' &&
-        "$REMORA" rem --json 'SEARCH "who owns the semantic cache?" MODE vector' 2>/dev/null | grep -q '"score"' && break
+        "$REMORA" rem --json 'SEARCH "a lock on the table of orders" MODE vector' 2>/dev/null | grep -q "Incident 2024-12-03 notes" && break
     sleep 0.2
 done
 
@@ -93,8 +94,10 @@ show 'TRAVERSE "Incident 2024-12-03" DEPTH 2 LAZY'
 show 'FUZZY "mike rodrigez"'
 show 'LOOKUP mike, "sara chen"'
 show 'SEARCH "who owns the semantic cache?" LIMIT 3'
-show 'SEARCH "decisions: approved and deferred" WHERE "category = '"'meeting'"'" LIMIT 2'
-show 'SEARCH "risks" MODE text LIMIT 2'
+show 'SEARCH "what were the decisions?" WHERE "category = '"'meeting'"'" LIMIT 2'
+show 'SEARCH "what are the risks?" LIMIT 2'
+show 'SEARCH "what was decided?"'
+show 'SEARCH "what was decided?" MIN_SIMILARITY 0.2 LIMIT 2'
 show "SQL moments WHERE \"starts_at >= '2024-12-01'\" ORDER BY starts_at"
 show 'TRAVERSE "Sarah Chen" TYPE owns,planned_in DEPTH 2 KEYS'
 show explain 'FUZZY "sara chen"'

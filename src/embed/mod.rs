@@ -180,15 +180,16 @@ impl Embedder {
     /// # Errors
     /// As [`Self::embed`].
     pub async fn embed_for(&self, owner: &str, text: &str) -> Result<Embedded, EmbedError> {
-        self.timed(text, self.0.deadline, self.remembered_or_made(owner, text)).await
+        self.timed(text, self.0.deadline, self.remembered_or_made(&[owner], text)).await
     }
 
     /// [`Self::embed_for`], with another deadline than the configured one: for callers who can wait, as a request in the data
-    /// plane cannot. Few of them are at the queue at a time, and a queue that is full is tried again.
+    /// plane cannot. Few of them are at the queue at a time, and a queue that is full is tried again. Remembered for all the
+    /// names of `owner` together, as for a key of a tenant, and for none of them alone.
     ///
     /// # Errors
     /// As [`Self::embed`], but never that the queue is full.
-    pub async fn embed_within(&self, most: Duration, owner: &str, text: &str) -> Result<Embedded, EmbedError> {
+    pub async fn embed_within(&self, most: Duration, owner: &[&str], text: &str) -> Result<Embedded, EmbedError> {
         let work = async {
             if let Some(reading) = self.0.memory.get(&self.key(owner, text)) {
                 self.0.counters.cache_hits.fetch_add(1, Ordering::Relaxed);
@@ -222,7 +223,7 @@ impl Embedder {
         Ok(Embedded { vector: reading.vector, truncated: reading.unseen, cached, bill, micros })
     }
 
-    async fn remembered_or_made(&self, owner: &str, text: &str) -> Result<(Reading, bool), EmbedError> {
+    async fn remembered_or_made(&self, owner: &[&str], text: &str) -> Result<(Reading, bool), EmbedError> {
         // The slot is held while the vector is made; others who want it wait. If we fail or are dropped, the next of
         // them takes our place.
         let key = self.key(owner, text);
@@ -251,8 +252,9 @@ impl Embedder {
         }
     }
 
-    fn key(&self, owner: &str, text: &str) -> Key {
-        reading::digest([self.0.space.to_string().as_str(), owner, text].into_iter())
+    fn key(&self, owner: &[&str], text: &str) -> Key {
+        let space = self.0.space.to_string();
+        reading::digest([space.as_str()].into_iter().chain(owner.iter().copied()).chain([text]))
     }
 
     /// Texts that wait for a thread, or are at the remote endpoint.

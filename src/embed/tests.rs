@@ -93,7 +93,7 @@ async fn a_slow_vector_ends_at_the_deadline_and_serves_the_next_who_asks() {
     assert_eq!(embedder.embed("slow").await.unwrap_err(), EmbedError::Deadline);
     assert_eq!(embedder.embed("never begun").await.unwrap_err(), EmbedError::Deadline);
     open.send(()).unwrap();
-    while embedder.0.memory.peek(&embedder.key("", "slow")).is_none() {
+    while embedder.0.memory.peek(&embedder.key(&[""], "slow")).is_none() {
         tokio::time::sleep(Duration::from_millis(2)).await;
     }
     assert!(embedder.embed("slow").await.unwrap().cached);
@@ -105,7 +105,7 @@ async fn whoever_has_time_gets_a_vector_that_others_did_not_wait_for() {
     let (embedder, open) = gated(Duration::from_millis(10), 1);
     let patient = |text: &'static str| {
         let embedder = embedder.clone();
-        tokio::spawn(async move { embedder.embed_within(Duration::from_secs(120), "a", text).await })
+        tokio::spawn(async move { embedder.embed_within(Duration::from_secs(120), &["a"], text).await })
     };
     let slow = patient("slow");
     while embedder.inferences() == 0 {
@@ -120,7 +120,7 @@ async fn whoever_has_time_gets_a_vector_that_others_did_not_wait_for() {
     (0..2).for_each(|_| open.send(()).unwrap());
     assert!(!slow.await.unwrap().unwrap().cached);
     assert!(!refused.await.unwrap().unwrap().cached);
-    assert!(embedder.embed_within(Duration::from_secs(120), "a", "slow").await.unwrap().cached);
+    assert!(embedder.embed_within(Duration::from_secs(120), &["a"], "slow").await.unwrap().cached);
 }
 
 #[tokio::test]
@@ -130,7 +130,7 @@ async fn those_who_have_time_leave_the_queue_to_those_who_have_none() {
         .map(|number| {
             let embedder = embedder.clone();
             let text = format!("text {number}");
-            tokio::spawn(async move { embedder.embed_within(Duration::from_secs(120), "a", &text).await })
+            tokio::spawn(async move { embedder.embed_within(Duration::from_secs(120), &["a"], &text).await })
         })
         .collect();
     for _ in 0..50 {

@@ -9,8 +9,8 @@ use remora::config::Migrate;
 use remora::embed::{EmbedError, Embedder};
 use remora::ids::{KeyId, RemId, TenantId};
 use remora::rem::{self, Answer, BatchStage, Code, Fault, Rem, RemParts};
-use remora::store::Database;
 use remora::store::rem::{Owner, RemEdge, RemRow, RemTable, RemVector, RemWrite, Scope, SqlCaps};
+use remora::store::{Database, LedgerRow};
 use serde_json::{Map, Value, json};
 
 use crate::fleet;
@@ -56,6 +56,10 @@ impl World {
 
     pub(crate) async fn apply(&self, tenant: &str, writes: &[RemWrite]) {
         self.rem.parts().store.rem_apply(&TenantId::new(tenant), writes).await.unwrap();
+    }
+
+    pub(crate) async fn record(&self, requests: &[LedgerRow]) {
+        self.database.stores().ledger.append(requests).await.unwrap();
     }
 
     /// Answers a query written as text, without the times that it took.

@@ -83,20 +83,27 @@ async fn rem_the_planning_meeting_is_found_by_what_it_says_when_it_was_and_who_w
     let database = Database::new().await;
     let rigs = [brought_in(None).await, brought_in(Some(&database)).await];
 
-    let found = same(&rigs, "SEARCH \"who owns the semantic cache?\" LIMIT 3").await;
-    let owner = found.iter().map(content).find(|text| {
-        let topic = text.split("2. Semantic Caching").nth(1).and_then(|rest| rest.split("\n\n").next());
-        topic.is_some_and(|topic| topic.contains("Owner: Sarah Chen"))
-    });
-    assert!(owner.is_some(), "{found:#?}");
-    for (question, part) in [
-        ("what was decided?", "DECISIONS\n"),
-        ("which decisions were approved or deferred?", "✓ Deferred: Mobile app"),
-        ("risks and blockers", "RISKS AND BLOCKERS\n"),
-        ("what could go wrong?", "Risk: Data loss or corruption"),
+    // Of eleven parts, and whatever else there is, the best is the one that answers.
+    let owner = "2. Semantic Caching (Week 3-4)\n   - Cache architecture design\n   - Vector similarity matching\n   - TTL and \
+                 invalidation logic\n   - Cost tracking metrics\n   Owner: Sarah Chen\n";
+    let decided = "✓ Approved: Semantic caching implementation (ROI: 30% cost reduction)\n";
+    for (query, says) in [
+        ("SEARCH \"who owns the semantic cache?\" LIMIT 1", owner),
+        ("SEARCH \"who is responsible for semantic caching?\" MODE vector LIMIT 1", owner),
+        ("SEARCH \"decisions\" LIMIT 1", decided),
+        ("SEARCH \"what were the decisions?\" LIMIT 1", decided),
+        ("SEARCH \"which decisions were approved or deferred?\" MODE vector LIMIT 1", "✓ Deferred: Mobile app"),
+        ("SEARCH \"what are the risks?\" LIMIT 1", "Risk: Data loss or corruption"),
+        ("SEARCH \"what are the risks?\" MODE vector LIMIT 1", "Risk: Exceeding $8K/month budget"),
+        // These have no word of the text, and lie less near to it than what is asked for without saying.
+        ("SEARCH \"what was decided?\" MIN_SIMILARITY 0.2 LIMIT 1", decided),
+        ("SEARCH \"what could go wrong?\" MIN_SIMILARITY 0.2 LIMIT 1", "Risk: Data loss or corruption"),
     ] {
-        let found = same(&rigs, &format!("SEARCH \"{question}\" CATEGORY meeting MIN_SIMILARITY 0 LIMIT 2")).await;
-        assert!(found.iter().any(|row| content(row).contains(part)), "{question}: {found:#?}");
+        let found = same(&rigs, query).await;
+        assert!(found.len() == 1 && content(&found[0]).contains(says), "{query}: {found:#?}");
+    }
+    for query in ["SEARCH \"what was decided?\"", "SEARCH \"what could go wrong?\""] {
+        assert_eq!(same(&rigs, query).await, [] as [Value; 0], "{query}: docs/rem-cookbook.md says otherwise");
     }
     let found = same(&rigs, "SEARCH \"code freeze\" MODE text LIMIT 2").await;
     assert!(content(&found[0]).to_lowercase().contains("code freeze"), "{found:#?}");

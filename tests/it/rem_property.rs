@@ -5,11 +5,13 @@
 
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
+use remora::ids::{KeyId, RemId, RequestId, TenantId};
 use remora::rem::{self, BatchStage, Timing};
 use remora::store::rem::{RemEdge, RemRow, RemTable, RemVector, RemWrite, Scope};
-use serde_json::json;
+use remora::store::{LedgerRow, Tokens};
+use serde_json::{Map, json};
 
-use crate::rem_cases::{World, edge, embedder, row, scope};
+use crate::rem_cases::{NOW, World, edge, embedder, owner, row, scope};
 
 /// Names that collide: in their normal form, by a letter, or not at all.
 const NAMES: [&str; 10] = [
@@ -25,9 +27,13 @@ const NAMES: [&str; 10] = [
     "a quite different thing",
 ];
 
+/// Who may ask: two keys of a tenant, and one of another tenant that is called as one of those.
+const CALLERS: [(bool, &str); 3] = [(false, "a"), (false, "b"), (true, "a")];
+
 /// A row as it is drawn.
 #[derive(Clone, Debug)]
 struct Drawn {
+    /// Whether it is of the other tenant.
     theirs: bool,
     owner: &'static str,
     table: RemTable,
@@ -61,14 +67,88 @@ fn drawn() -> impl Strategy<Value = Drawn> {
     })
 }
 
+/// A request as it is drawn.
+#[derive(Clone, Debug)]
+struct Asked {
+    theirs: bool,
+    key: &'static str,
+    status: u16,
+    served_from: Option<&'static str>,
+}
+
+fn asked() -> impl Strategy<Value = Asked> {
+    let name = prop::option::weighted(0.7, prop::sample::select(NAMES.to_vec()));
+    let key = prop::sample::select(vec!["a", "b"]);
+    (prop::bool::weighted(0.25), key, prop::sample::select(vec![200, 429, 503]), name)
+        .prop_map(|(theirs, key, status, served_from)| Asked { theirs, key, status, served_from })
+}
+
+impl Asked {
+    fn visible(&self, caller: (bool, &str)) -> bool {
+        (self.theirs, self.key) == caller
+    }
+
+    /// The row of the ledger. Their ids are each other's neighbours.
+    fn row(&self, tenant: &str, request: RequestId, caller: (bool, &str)) -> LedgerRow {
+        let canary = if self.visible(caller) { "" } else { " canary" };
+        LedgerRow {
+            request,
+            started_at: NOW,
+            tenant: Some(TenantId::new(tenant)),
+            key: Some(KeyId::new(self.key)),
+            user: Some(format!("{}{canary}", self.key)),
+            tags: Vec::new(),
+            route: "POST /v1/chat/completions".into(),
+            dialect: "chat".into(),
+            model_asked: Some(format!("m{canary}")),
+            model_answered: None,
+            stream: false,
+            outcome: "hit".into(),
+            tier: Some("exact".into()),
+            reason: None,
+            similarity: Some(0.5),
+            entry: None,
+            status: self.status,
+            upstream: None,
+            upstream_status: None,
+            tokens: Tokens { input: 3, output: 5, ..Tokens::default() },
+            tokens_source: Some("replayed".into()),
+            latency_us: 1_500,
+            ttft_us: None,
+            overhead_us: 10,
+            cost_nano_usd: Some(0),
+            embedding_nano_usd: None,
+            saved_gross_nano_usd: Some(25_000),
+            saved_nano_usd: Some(25_000),
+            price_version: None,
+            service: None,
+            attempts: Vec::new(),
+        }
+    }
+
+    /// The edge that leaves it, if one does.
+    fn link(&self, request: RequestId) -> Option<RemWrite> {
+        let edge = RemEdge {
+            source: RemId::from_bytes(request.to_bytes()),
+            source_table: RemTable::Requests,
+            kind: "served_from".into(),
+            target: self.served_from?.to_owned(),
+            weight: 1.0,
+            properties: Map::new(),
+            created_at: NOW,
+        };
+        Some(RemWrite::Link { owner: owner(self.key), edges: vec![edge] })
+    }
+}
+
 impl Drawn {
-    fn visible(&self) -> bool {
-        !self.theirs && !self.hidden && self.owner != "b"
+    fn visible(&self, (theirs, key): (bool, &str)) -> bool {
+        self.theirs == theirs && !self.hidden && ["public", key].contains(&self.owner)
     }
 
     /// The row as a write. What the caller must not see carries a word that must not turn up.
-    fn write(&self, number: u64) -> RemWrite {
-        let canary = if self.visible() { "" } else { " canary" };
+    fn write(&self, number: u64, caller: (bool, &str)) -> RemWrite {
+        let canary = if self.visible(caller) { "" } else { " canary" };
         let row = RemRow {
             text: format!("{}{canary}", self.word),
             label: if self.angle.is_multiple_of(2) { "even".into() } else { "odd".into() },
@@ -97,8 +177,8 @@ impl Drawn {
     }
 }
 
-/// Every type of query, around a name.
-fn queries(name: &str, other: &str) -> Vec<String> {
+/// Every type of query, around a name and a request.
+fn queries(name: &str, other: &str, request: RequestId) -> Vec<String> {
     [
         "LOOKUP \"{n}\"",
         "LOOKUP \"{n}\", \"{o}\", \"alfa\", nope",
@@ -123,10 +203,15 @@ fn queries(name: &str, other: &str) -> Vec<String> {
         "SELECT count(*) AS n, min(name) AS name FROM entities",
         "SELECT name, \"key\", table_name, alias, owner FROM names ORDER BY name, id, alias",
         "SELECT source, type, target, weight, owner FROM edges ORDER BY source_id, type, target",
+        "TRAVERSE \"{r}\" DEPTH 2",
+        "TRAVERSE \"{r}\" PLAN",
+        "TRAVERSE \"{n}\" INBOUND TYPE served_from DEPTH 2",
+        "SELECT id, user_name, model, status, input_tokens, saved_usd, latency_ms FROM requests ORDER BY id",
+        "SELECT r.status, count(*) AS n FROM requests r JOIN edges e ON e.source_id = r.id GROUP BY r.status ORDER BY r.status",
         "SELECT e.target AS name, count(*) AS n FROM edges e JOIN names n ON n.name = e.target GROUP BY e.target ORDER BY e.target",
     ]
     .into_iter()
-    .map(|text| text.replace("{n}", name).replace("{o}", other))
+    .map(|text| text.replace("{n}", name).replace("{o}", other).replace("{r}", &request.to_string()))
     .collect()
 }
 
@@ -156,21 +241,41 @@ async fn batched(world: &World, scope: &Scope, name: &str) -> String {
 fn compare(runtime: &tokio::runtime::Runtime, all: &World, mine: &World, cases: u32) {
     let mut runner = TestRunner::new(Config { cases, failure_persistence: None, ..Config::default() });
     let number = std::cell::Cell::new(0_u32);
-    let strategy = (prop::collection::vec(drawn(), 1..24), 0..NAMES.len(), 0..NAMES.len());
-    let done = runner.run(&strategy, |(rows, name, other)| {
+    let strategy = (
+        prop::sample::select(CALLERS.to_vec()),
+        prop::collection::vec(drawn(), 1..24),
+        prop::collection::vec(asked(), 1..8),
+        (0..NAMES.len(), 0..NAMES.len(), any::<prop::sample::Index>()),
+    );
+    let done = runner.run(&strategy, |(who, rows, asked, (name, other, one))| {
         number.set(number.get() + 1);
-        let (ours, theirs) = (format!("ours{}", number.get()), format!("theirs{}", number.get()));
+        let tenants = [format!("ours{}", number.get()), format!("theirs{}", number.get())];
+        let tenant = |theirs: bool| tenants[usize::from(theirs)].as_str();
+        // No two tenants have a request of one id.
+        let request = |place: usize| {
+            let within = u128::from(number.get()) << 16 | place as u128;
+            RequestId::from_bytes((u128::from(NOW) << 80 | within).to_be_bytes())
+        };
         runtime.block_on(async {
             for (place, row) in rows.iter().enumerate() {
                 // Tenants use the same ids, as those that are derived from what they stand for may be.
-                let write = [row.write(place as u64)];
-                all.apply(if row.theirs { &theirs } else { &ours }, &write).await;
-                if row.visible() {
-                    mine.apply(&ours, &write).await;
+                let write = [row.write(place as u64, who)];
+                all.apply(tenant(row.theirs), &write).await;
+                if row.visible(who) {
+                    mine.apply(tenant(who.0), &write).await;
                 }
             }
-            let caller = scope(&ours, "a");
-            for text in queries(NAMES[name], NAMES[other]) {
+            for (place, asked) in asked.iter().enumerate() {
+                let (row, link) = (asked.row(tenant(asked.theirs), request(place), who), asked.link(request(place)));
+                let link: Vec<RemWrite> = link.into_iter().collect();
+                let worlds: &[&World] = if asked.visible(who) { &[all, mine] } else { &[all] };
+                for world in worlds {
+                    world.record(std::slice::from_ref(&row)).await;
+                    world.apply(tenant(asked.theirs), &link).await;
+                }
+            }
+            let caller = scope(tenant(who.0), who.1);
+            for text in queries(NAMES[name], NAMES[other], request(one.index(asked.len()))) {
                 let (here, there) = (told(all, &caller, &text).await, told(mine, &caller, &text).await);
                 prop_assert_eq!(&here, &there, "{}", text);
                 prop_assert!(!here.replace("SEARCH \\\"canary", "").contains("canary"), "{}: {}", text, here);
@@ -199,7 +304,7 @@ fn answers_on_sqlite_do_not_depend_on_what_others_have() {
 fn answers_on_postgres_do_not_depend_on_what_others_have() {
     let runtime = runtime();
     let (all, mine) = runtime.block_on(async { (World::postgres().await, World::postgres().await) });
-    compare(&runtime, &all, &mine, 8);
+    compare(&runtime, &all, &mine, 24);
     runtime.block_on(async { (all.close().await, mine.close().await) });
 }
 
@@ -207,6 +312,6 @@ fn answers_on_postgres_do_not_depend_on_what_others_have() {
 fn answers_of_both_databases_are_equal() {
     let runtime = runtime();
     let (all, mine) = runtime.block_on(async { (World::postgres().await, World::sqlite().await) });
-    compare(&runtime, &all, &mine, 8);
+    compare(&runtime, &all, &mine, 24);
     runtime.block_on(async { (all.close().await, mine.close().await) });
 }

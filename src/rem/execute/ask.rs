@@ -25,6 +25,9 @@ pub(super) struct Ask<'a> {
 /// Of the time that a query has left, what a vector may take: so much that words can still be searched without it.
 const FOR_VECTOR: (u32, u32) = (4, 5);
 
+/// Behind tenant and key, what vectors of searches are remembered for.
+const SEARCHED: &str = "rem search";
+
 /// A row that was found.
 pub(super) struct Hit {
     pub(super) row: RemRow,
@@ -68,7 +71,10 @@ impl<'a> Ask<'a> {
         done
     }
 
-    /// The vector of a text, remembered for this tenant only. It may take longer than requests in the data plane wait for one.
+    /// The vector of a text. It may take longer than requests in the data plane wait for one.
+    ///
+    /// It is remembered for this key only, and apart from those that the data plane and rows have needed: those are remembered for
+    /// the whole tenant, and the time that a vector takes would tell that another key has asked exactly that, or was answered so.
     pub(super) async fn vector(&self, text: &str) -> Result<RemVector, Fault> {
         let Some(embedder) = &self.parts.embedder else {
             let detail = "texts are not turned into vectors here, so nothing can be found by meaning";
@@ -79,7 +85,8 @@ impl<'a> Ask<'a> {
         let began = Instant::now();
         let left = self.parts.deadline.saturating_sub(self.began.elapsed());
         let most = left * FOR_VECTOR.0 / FOR_VECTOR.1;
-        let made = embedder.embed_within(most, self.scope.tenant.as_str(), text).await;
+        let asks = [self.scope.tenant.as_str(), self.scope.key.as_str(), SEARCHED];
+        let made = embedder.embed_within(most, &asks, text).await;
         self.embed_micros.fetch_add(micros(began.elapsed()), Ordering::Relaxed);
         match made {
             Ok(made) => Ok(RemVector { space: embedder.space().to_string(), vector: made.vector.to_vec() }),

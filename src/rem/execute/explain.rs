@@ -81,7 +81,9 @@ impl Plan {
 
     fn fuzzy(&mut self, ask: &Ask<'_>, query: &Fuzzy) -> Result<(), Fault> {
         let tables = within(written(&query.tables)?);
-        self.step(format!("candidates by the trigram index of rem_names in {tables}, those that share most first"));
+        self.step(format!(
+            "candidates by an index over the names in the caller's scope, in {tables}, those that can share most trigrams first"
+        ));
         let (threshold, limit) = (query.threshold, query.limit);
         self.step(format!(
             "similarity computed of each, {threshold} or more kept, best first, ties by name, table, id"

@@ -38,6 +38,8 @@ mod walk;
 pub(super) mod memory_tests;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod vector_tests;
 
 use ask::Ask;
 pub use explain::Plan;

@@ -65,6 +65,23 @@ fn statement(text: &str, from: usize) -> Result<Query, Fault> {
     Ok(Query::Sql(Sql { text }))
 }
 
+/// Whether `plan=` says yes.
+fn planned(values: &[Said]) -> Result<bool, Fault> {
+    let said = values.first().cloned().unwrap_or_default();
+    match said.text.to_lowercase().as_str() {
+        "true" => Ok(true),
+        "false" => Ok(false),
+        _ => {
+            let detail = format!("plan must be true or false, not `{}`", short(&said.text));
+            let fault = Fault::new(Code::InvalidArgument, detail).of("plan").hint("as in plan=true");
+            Err(match said.at {
+                Some(at) => fault.at(at),
+                None => fault,
+            })
+        }
+    }
+}
+
 /// A clause that begins at the next word.
 struct Next {
     what: What,
@@ -72,6 +89,8 @@ struct Next {
     flag: Option<&'static str>,
     /// `name=value`
     argument: bool,
+    /// `plan=true`, which says a depth.
+    plan: bool,
     /// Where what follows it begins.
     body: usize,
 }
@@ -101,16 +120,24 @@ impl Reader {
         self.scan.blanks();
         let assigned = self.scan.peek() == Some('=') && self.scan.ahead(1) != Some('=');
         if assigned {
-            let what = kind.argument(&name).or(keyword.filter(|(_, flag)| flag.is_none()).map(|(what, _)| what))?;
-            return Some(Next { what, flag: None, argument: true, body: self.scan.at() + 1 });
+            let plan = kind == Kind::Traverse && name.eq_ignore_ascii_case("plan");
+            let said = if plan { Some(What::Depth) } else { kind.argument(&name) };
+            let what = said.or(keyword.filter(|(_, flag)| flag.is_none()).map(|(what, _)| what))?;
+            return Some(Next { what, flag: None, argument: true, plan, body: self.scan.at() + 1 });
         }
         let (what, flag) = keyword?;
         if what == What::Order {
             let by = self.scan.name();
             let close = self.scan.at();
-            return by.eq_ignore_ascii_case("by").then_some(Next { what, flag, argument: false, body: close });
+            return by.eq_ignore_ascii_case("by").then_some(Next {
+                what,
+                flag,
+                argument: false,
+                plan: false,
+                body: close,
+            });
         }
-        Some(Next { what, flag, argument: false, body: close })
+        Some(Next { what, flag, argument: false, plan: false, body: close })
     }
 
     /// Whether SQL's short form stands here, or nothing: everything else is a statement, and the guard says what is wrong with it.
@@ -173,7 +200,7 @@ impl Reader {
         self.scan.go_to(next.body);
         self.scan.blanks();
         let what = next.what;
-        let of = what.parameter(kind).to_owned();
+        let of = if next.plan { "plan" } else { what.parameter(kind) }.to_owned();
         if let Some(flag) = next.flag {
             let values = vec![Said { text: flag.to_owned(), at: Some(at), ..Said::default() }];
             return draft.put(Clause { what, of, at: Some(at), values });
@@ -197,6 +224,11 @@ impl Reader {
             Shape::Condition => vec![self.condition(kind, outer)?],
             Shape::Order => self.order(kind)?,
             Shape::Word | Shape::Query => vec![self.word(false)?],
+        };
+        let values = match next.plan {
+            false => values,
+            true if planned(&values)? => vec![Said { text: "0".to_owned(), at: Some(at), ..Said::default() }],
+            true => return Ok(()),
         };
         let clause = Clause { what, of, at: Some(at), values };
         if what == What::Tables {

@@ -3,8 +3,8 @@ use sqlparser::ast::Spanned;
 use sqlparser::dialect::PostgreSqlDialect;
 use sqlparser::parser::Parser;
 
-use super::super::Code;
-use super::check;
+use super::super::{Code, Fault};
+use super::{BYTES, check, read_only, twice};
 
 const HOSTILE: &str = include_str!("../../../tests/data/hostile.sql");
 
@@ -116,6 +116,15 @@ fn good_statements_are_printed_from_the_tree_and_stay_as_they_are() {
             Err(fault) => panic!("{text}: {fault}"),
         }
     }
+}
+
+#[test]
+fn what_is_printed_is_checked_once_more() {
+    let code = |print: fn(&str) -> Result<String, Fault>| twice("a", print).map_err(|fault| fault.code);
+    assert_eq!(code(|_| Ok("b".into())).as_deref(), Ok("b"));
+    assert_eq!(code(|text| Ok(format!("{text}b"))), Err(Code::NotAllowed), "it is not its own print");
+    assert_eq!(code(|text| if text == "a" { Ok("b".into()) } else { Err(read_only("b")) }), Err(Code::NotAllowed));
+    assert_eq!(code(|_| Ok("b".repeat(BYTES + 1))), Err(Code::NotAllowed), "it is too long");
 }
 
 #[test]

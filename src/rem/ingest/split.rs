@@ -3,6 +3,10 @@
 //!
 //! Blocks of Markdown, or paragraphs of text, are put together until a part is full. A block that does not fit into any part is cut
 //! at lines, sentences, words and at last between letters. Every character that is not blank is in exactly one part, in order.
+//!
+//! Notes are about something else every few lines, and one vector of all of it would say a little of everything. So text with a
+//! heading for every thousand characters or fewer becomes smaller parts than prose: about as much as the built-in model was trained
+//! to take in at once, which are 128 word pieces.
 
 use std::ops::Range;
 
@@ -29,14 +33,26 @@ pub struct Part {
     pub ordinal: u32,
 }
 
-/// From this many characters on a part may end, if a heading follows.
-const LEAST: usize = 1_000;
-/// A part that has enough ends before this many characters.
-const USUAL: usize = 1_800;
+/// How large parts are, in characters.
+#[derive(Clone, Copy)]
+struct Sizes {
+    /// From this size on a part may end, if a heading follows.
+    least: usize,
+    /// A part that has enough ends before this size.
+    usual: usize,
+}
+
+const PROSE: Sizes = Sizes { least: 1_000, usual: 1_800 };
+const NOTES: Sizes = Sizes { least: 200, usual: 500 };
+/// Text is notes if it has no more characters for each of its headings, and two headings at least.
+const DENSE: usize = 1_000;
 /// No part has more characters.
 pub const MOST: usize = 2_000;
 /// Most characters of a heading in the name of a part.
 const HEADING: usize = 200;
+/// Most characters of a line of text that is a heading, and of one that is one for its capitals alone.
+const LINE: usize = 100;
+const CAPITALS: usize = 60;
 
 /// A piece of the document that belongs together.
 struct Block {
@@ -49,14 +65,20 @@ struct Block {
 
 /// The parts of a document in order; none if it is blank.
 pub fn split_document(text: &str, kind: Kind) -> Vec<Part> {
-    let mut parts = Parts { text, parts: Vec::new(), title: String::new(), under: String::new(), open: 0..0, size: 0 };
-    let blocks = match kind {
-        Kind::Markdown => markdown(text),
-        Kind::Text => paragraphs(text),
+    let (blocks, sizes) = match kind {
+        Kind::Markdown => (markdown(text), PROSE),
+        Kind::Text => {
+            let blocks = paragraphs(text);
+            let headings = blocks.iter().filter(|block| block.heading.is_some()).count();
+            let notes = headings >= 2 && text.chars().count() <= headings.saturating_mul(DENSE);
+            (blocks, if notes { NOTES } else { PROSE })
+        }
     };
+    let (title, under) = (String::new(), String::new());
+    let mut parts = Parts { text, sizes, parts: Vec::new(), title, under, open: 0..0, size: 0 };
     for block in blocks {
         if let Some(heading) = block.heading {
-            if parts.size >= LEAST {
+            if parts.size >= sizes.least {
                 parts.close();
             }
             parts.under = heading;
@@ -99,6 +121,7 @@ impl Cut {
 
 struct Parts<'a> {
     text: &'a str,
+    sizes: Sizes,
     parts: Vec<Part>,
     /// Heading of the part that is open.
     title: String,
@@ -124,9 +147,10 @@ impl Parts<'_> {
             }
             return;
         }
-        let fits = |open: usize| open + size <= USUAL || (open < LEAST && open + size <= MOST);
+        let Sizes { least, usual } = self.sizes;
+        let fits = |open: usize| open + size <= usual || (open < least && open + size <= MOST);
         // What is no paragraph and no line of one any more is not cut only to fill a part.
-        if !fits(self.size) && (self.size >= LEAST || (size <= MOST && cuts.len() <= 2)) {
+        if !fits(self.size) && (self.size >= least || (size <= MOST && cuts.len() <= 2)) {
             self.close();
         }
         if fits(self.size) {
@@ -216,20 +240,46 @@ fn line_start(text: &str, at: usize) -> usize {
     if trimmed.is_empty() || trimmed.ends_with('\n') { trimmed.len() } else { at }
 }
 
-/// Paragraphs with the blank lines behind them.
+/// Paragraphs with the blank lines behind them. A heading is the first line of one.
 fn paragraphs(text: &str) -> Vec<Block> {
+    let block = |range: Range<usize>| {
+        let heading = text.get(range.clone()).and_then(heading_of);
+        Block { range, heading, whole: false }
+    };
     let (mut blocks, mut start, mut at, mut blank) = (Vec::new(), 0, 0, false);
     for line in text.split_inclusive('\n') {
         let is_blank = line.trim().is_empty();
         if blank && !is_blank && at > start {
-            blocks.push(Block { range: start..at, heading: None, whole: false });
+            blocks.push(block(start..at));
             start = at;
         }
         blank = is_blank;
         at += line.len();
     }
-    blocks.push(Block { range: start..text.len(), heading: None, whole: false });
+    blocks.push(block(start..text.len()));
     blocks
+}
+
+/// The heading that a paragraph of text begins with: a line with a line of `-` or `=` under it, one between such signs as in
+/// `=== Agenda ===`, or a short one in capitals. A sentence is none: a line under it may be there to part it from what follows.
+fn heading_of(paragraph: &str) -> Option<String> {
+    let mut lines = paragraph.lines().map(str::trim).filter(|line| !line.is_empty());
+    let (first, second) = (lines.next()?, lines.next());
+    if first.chars().count() > LINE || first.ends_with(['.', ',', ';', '!', '?']) {
+        return None;
+    }
+    let between = [("==", '='), ("--", '-')].into_iter().find_map(|(marks, sign)| {
+        let marked = first.starts_with(marks) && first.ends_with(marks);
+        marked.then(|| first.trim_matches(sign).trim())
+    });
+    let rule = |line: &str| line.len() >= 3 && ['=', '-'].into_iter().any(|sign| line.trim_matches(sign).is_empty());
+    let capitals = |line: &str| {
+        let few = line.chars().count() <= CAPITALS && !line.chars().any(char::is_lowercase);
+        few && line.chars().filter(|letter| letter.is_uppercase()).count() >= 4
+    };
+    let above = second.is_some_and(rule) || (capitals(first) && !second.is_some_and(capitals));
+    let title = between.or(above.then_some(first))?.trim_end_matches(':');
+    title.chars().any(char::is_alphanumeric).then(|| shortened(title))
 }
 
 fn shortened(heading: &str) -> String {

@@ -96,10 +96,51 @@ fn words_without_an_end_are_cut_at_last() {
 }
 
 #[test]
+fn notes_are_cut_at_headings_of_any_make_and_what_only_looks_like_one_cuts_nothing() {
+    let says = sentences(6);
+    let titles =
+        |text: &str| -> Vec<String> { split_document(text, Kind::Text).into_iter().map(|part| part.title).collect() };
+    let notes = format!(
+        "Team week\n=========\n{says}\n\n--- Costs: ---\n\n{says}\n\nWHAT IS NEXT\n- {says}\n\nÜBERSICHT:\n\n{says}"
+    );
+    assert_eq!(titles(&notes), ["Team week", "Costs", "WHAT IS NEXT", "ÜBERSICHT"]);
+    for line in [
+        "That was all.\n---",
+        "TO WHOM IT\nMAY CONCERN",
+        "---\nName",
+        "UTC 1",
+        "-----",
+        "== open",
+        "東京",
+        "a\nTitle\n-----",
+    ] {
+        assert_eq!(titles(&format!("{says}\n\n{line}\n\n{says}\n\n{line}\n\n{says}")), [""], "{line}");
+    }
+    // Nothing much under a heading stays with what follows.
+    assert_eq!(titles(&format!("{says}\n\nFIRST\n\nSECOND\n\n{says}")), ["", "FIRST"]);
+}
+
+#[test]
+fn a_long_text_with_few_headings_stays_prose() {
+    let text = format!("CHAPTER ONE\n\n{}\n\nCHAPTER TWO\n\n{}", sentences(90), sentences(90));
+    let parts = split_document(&text, Kind::Text);
+    let sizes: Vec<usize> = parts.iter().map(|part| part.text.chars().count()).collect();
+    assert!(sizes[..sizes.len() - 1].iter().all(|size| (1_000..=1_800).contains(size)), "{sizes:?}");
+    let short = format!("TITLE\n\n{}", sentences(14));
+    assert_eq!(split_document(&short, Kind::Text).len(), 1, "one heading makes no notes");
+}
+
+#[test]
 fn the_planning_document_is_split_in_order_with_its_owner_beside_its_topic() {
     let text = include_str!("sample.txt");
     let parts = split_document(text, Kind::Text);
-    assert!(parts.len() > 1);
+    let titles: Vec<&str> = parts.iter().map(|part| part.title.as_str()).collect();
+    let tail = ["TIMELINE", "MILESTONES", "RISKS AND BLOCKERS", "ACTION ITEMS", "DECISIONS", "NEXT MEETING"];
+    assert_eq!(titles[titles.len() - tail.len()..], tail, "{titles:?}");
+    for part in &parts[1..] {
+        let heading = part.text.lines().next().unwrap().trim_matches(['=', ' ']);
+        assert!(heading == part.title || part.title == "TECHNICAL PRIORITIES", "{part:?}");
+    }
     assert_eq!(solid(&parts.iter().map(|part| part.text.as_str()).collect::<String>()), solid(text));
     assert!(parts.iter().any(|part| part.text.contains("Semantic Caching") && part.text.contains("Owner: Sarah Chen")));
 }
@@ -120,6 +161,9 @@ fn piece() -> impl Strategy<Value = String> {
         "> [a-z ]{1,40}\n\n",
         "<div>[a-z]{1,40}</div>\n",
         "\t[a-z]{1,40}\n",
+        "[A-Z]{1,12}\n-{3,12}\n(- [a-z]{1,20}\n){0,9}\n",
+        "[A-Z]{4,12}:?\n\n",
+        "=== [A-Z]{1,9} ===\n",
     ]
 }
 

@@ -74,6 +74,12 @@ pub(super) const RATED_TENANT: &str = concat!(
 );
 pub(super) const OF_IDS: &str =
     concat!("SELECT ", columns!(), " FROM requests WHERE id IN (SELECT unhex(value) FROM json_each(?1))");
+// By id: an index over tenants would read all rows of one.
+pub(super) const OF_KEY: &str = concat!(
+    "SELECT ",
+    columns!(),
+    " FROM requests WHERE id IN (SELECT unhex(value) FROM json_each(?1)) AND +tenant = ?2 AND +key = ?3"
+);
 const RECENT_ALL: &str = concat!("SELECT ", columns!(), " FROM requests ORDER BY id DESC LIMIT ?1");
 pub(super) const RECENT_TENANT: &str =
     concat!("SELECT ", columns!(), " FROM requests WHERE tenant = ?2 ORDER BY id DESC LIMIT ?1");

@@ -159,7 +159,26 @@ fn walks_start_at_a_key_or_at_a_query() {
     }
     let plan = Traverse { depth: 0, ..walk_from("project-plan") };
     assert_eq!(read("TRAVERSE project-plan DEPTH 0"), Query::Traverse(plan.clone()));
-    assert_eq!(read("TRAVERSE project-plan PLAN"), Query::Traverse(plan));
+    for text in [
+        "TRAVERSE project-plan PLAN",
+        "TRAVERSE project-plan plan=true",
+        "TRAVERSE Plan=TRUE key=project-plan",
+        "TRAVERSE plan = \"true\" FROM project-plan",
+    ] {
+        assert_eq!(read(text), Query::Traverse(plan.clone()), "{text}");
+    }
+    assert_eq!(read("TRAVERSE project-plan plan=false DEPTH 1"), Query::Traverse(walk_from("project-plan")));
+    let within = Start::Query(Box::new(Query::Fuzzy(fuzzy("sara"))));
+    assert_eq!(read("TRAVERSE WITH FUZZY sara plan=true"), Query::Traverse(Traverse { depth: 0, ..walk(within) }));
+    for (text, code, position) in [
+        ("TRAVERSE a plan=1", Code::InvalidArgument, 16),
+        ("TRAVERSE a plan=", Code::ParseError, 16),
+        ("TRAVERSE a plan=true DEPTH 2", Code::ParseError, 21),
+        ("LOOKUP a plan=true", Code::ParseError, 9),
+    ] {
+        let refused = fault(text);
+        assert_eq!((refused.code, refused.position), (code, Some(position)), "{text}: {refused}");
+    }
     let typed = Traverse { depth: 2, types: vec!["references".into(), "part of".into()], ..walk_from("project-plan") };
     for text in [
         "TRAVERSE project-plan DEPTH 2 TYPE references, \"part of\"",

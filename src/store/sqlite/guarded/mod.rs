@@ -83,12 +83,14 @@ struct Layers {
     read_only: bool,
     query_only: bool,
     authorizer: bool,
+    views_apart: bool,
     limits: bool,
     deadline: bool,
 }
 
 impl Layers {
-    const ALL: Self = Self { read_only: true, query_only: true, authorizer: true, limits: true, deadline: true };
+    const ALL: Self =
+        Self { read_only: true, query_only: true, authorizer: true, views_apart: true, limits: true, deadline: true };
 }
 
 /// A statement to run.
@@ -246,7 +248,7 @@ fn set_up(job: &Job, secret: &str) -> rusqlite::Result<Connection> {
         "PRAGMA cell_size_check = ON; PRAGMA temp_store = 1; PRAGMA cache_size = -4096; PRAGMA mmap_size = 0; \
          PRAGMA case_sensitive_like = ON;",
     )?;
-    connection.execute_batch(&views::all(&job.scope, secret))?;
+    connection.execute_batch(&views::all(&job.scope, secret, layers.views_apart))?;
     let known = known(&connection)?;
     if layers.query_only {
         connection.execute_batch("PRAGMA query_only = ON")?;

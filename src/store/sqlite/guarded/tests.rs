@@ -251,6 +251,13 @@ async fn no_condition_of_a_caller_is_computed_on_rows_of_others() {
     // It does fail where there is a canary.
     let other = Job { scope: scope("b", "k1"), ..rig.job(&text, Layers::ALL) };
     assert!(matches!(select(&other), Err(SqlFault::Statement(_))));
+    // Names and edges of a hidden row are read before it is known that it is hidden.
+    let without = Layers { views_apart: false, ..Layers::ALL };
+    for (view, column, rows) in [("names", "name", 33), ("edges", "target", 4)] {
+        let text = format!("SELECT {column} FROM {view} WHERE {}", PROBE.replace("\"content\"", column));
+        assert!(matches!(rig.run(&text, without), Err(SqlFault::Statement(_))), "{text}");
+        assert_eq!(rig.run(&text, Layers::ALL).map(|answer| answer.rows.len()), Ok(rows), "{text}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

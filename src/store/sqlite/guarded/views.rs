@@ -14,8 +14,9 @@ pub(super) const TABLES: [&str; 5] = ["rem_rows", "rem_names", "rem_edges", "req
 /// Functions that inner views call.
 pub(super) const FUNCTIONS: [&str; 6] = ["substr", "instr", "hex", "strftime", "max", "coalesce"];
 
-/// The statements that make them. `secret` goes into the names of inner views.
-pub(super) fn all(scope: &Scope, secret: &str) -> String {
+/// The statements that make them. `secret` goes into the names of inner views. `apart` keeps conditions out of them.
+pub(super) fn all(scope: &Scope, secret: &str, apart: bool) -> String {
+    let end = if apart { " LIMIT -1" } else { "" };
     let tenant = literal(scope.tenant.as_str());
     let owner = literal(&scope.owner().to_string());
     let mut sql = String::new();
@@ -24,7 +25,7 @@ pub(super) fn all(scope: &Scope, secret: &str) -> String {
         let body = body(view, &tenant, &owner, &literal(scope.key.as_str()));
         let list = columns.join("\", \"");
         sql.push_str(&format!(
-            "CREATE TEMP VIEW \"{inner}\" (\"{list}\") AS {body} LIMIT -1;\n\
+            "CREATE TEMP VIEW \"{inner}\" (\"{list}\") AS {body}{end};\n\
              CREATE TEMP VIEW \"{view}\" (\"{list}\") AS SELECT * FROM temp.\"{inner}\";\n"
         ));
     }

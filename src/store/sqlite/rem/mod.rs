@@ -30,7 +30,7 @@ use super::super::rem::*;
 use super::super::{BoxFuture, Cursor, Exported, StoreError};
 use super::SqliteStore;
 use super::cells::{Cells, ids_text};
-use super::ledger::OF_IDS;
+use super::ledger::OF_KEY;
 use crate::clock::UnixMs;
 use crate::ids::{EntryId, RemId, RequestId, TenantId};
 
@@ -184,11 +184,9 @@ impl SqliteStore {
         let mut found = rows.iter().map(read_rem).collect::<Result<Vec<_>, _>>()?;
         if found.len() < ids.len() {
             let requests = ids_text(ids.iter().map(|id| RequestId::from_bytes(id.to_bytes())));
-            let requests = self.rows_of(&mut snapshot, query(OF_IDS).bind(requests)).await?;
-            let own = requests.iter().filter(|request| {
-                request.tenant.as_ref() == Some(&scope.tenant) && request.key.as_ref() == Some(&scope.key)
-            });
-            found.extend(own.filter_map(row_of_request));
+            let asked = query(OF_KEY).bind(requests).bind(scope.tenant.as_str()).bind(scope.key.as_str());
+            let requests = self.rows_of(&mut snapshot, asked).await?;
+            found.extend(requests.iter().filter_map(row_of_request));
         }
         self.end_search(snapshot).await?;
         Ok(found)

@@ -2,7 +2,7 @@
 
 use super::super::super::rem::*;
 use super::super::SqliteStore;
-use super::super::ledger::OF_IDS;
+use super::super::ledger::OF_KEY;
 use super::conditions::Question;
 use super::{COSINES, NAMED, ROWS, edges, nearest, similar, worded};
 
@@ -22,7 +22,7 @@ impl SqliteStore {
             }
             RemRead::Worded(of) => vec![worded::matching_sql(&Question { scope, of, first: 3 }).0],
             RemRead::Cosines => plain(&[COSINES]),
-            RemRead::Rows => plain(&[ROWS, OF_IDS]),
+            RemRead::Rows => plain(&[ROWS, OF_KEY]),
             RemRead::EdgesFrom => plain(&[edges::FROM]),
             RemRead::EdgesTo => plain(&[edges::TO]),
         }
