@@ -102,7 +102,7 @@ impl fmt::Display for Table {
     }
 }
 
-/// A table. Pages are read after a key; an empty page is the end.
+/// A table. Pages are read after a key; one with fewer rows than it may have is the end, as of then.
 pub(super) trait Rows: Send + Sync + 'static {
     type Row: Clone + Send + Sync + 'static;
     type Key: Ord + Clone + Send + Sync + 'static;

@@ -28,7 +28,7 @@ const SUSPECTS: usize = 10_000;
 /// The same where looking at one row reads the table.
 const FEW_SUSPECTS: usize = 100;
 /// Waits before looking again.
-const WAITS: [u64; 4] = [200, 400, 800, 1_600];
+const WAITS: [u64; 5] = [200, 400, 800, 1_600, 3_200];
 /// Keys of rows that differ, named for each table.
 const NAMED: usize = 5;
 

@@ -2,6 +2,9 @@
 //!
 //! A window holds a page of the source and what the destination has in the same range of keys, so memory does not grow
 //! with the tables. A page of large rows has fewer of them.
+//!
+//! A source that is written to meanwhile may get rows as fast as they are read. So a walk that has met its end goes after it a few
+//! times only: what comes later is left to the shadow, or to the next pass.
 
 use super::table::{PAGE_BYTES, Rows};
 use crate::store::{StoreError, Stores};
@@ -15,7 +18,12 @@ pub(super) struct Walk<'a, R: Rows> {
     until: Option<R::Key>,
     limit: u32,
     ceiling: u32,
+    /// Pages that were the last of the source when they were read.
+    ends: u32,
 }
+
+/// Pages at the end of the source that are followed.
+const ENDS: u32 = 8;
 
 /// What both sides have in one range of keys.
 pub(super) struct Window<R: Rows> {
@@ -36,7 +44,7 @@ impl<'a, R: Rows> Walk<'a, R> {
     ) -> Self {
         let ceiling = ceiling.clamp(1, R::PAGE);
         // The first page tells how large rows are.
-        Self { source, destination, after, until, limit: ceiling.min(64), ceiling }
+        Self { source, destination, after, until, limit: ceiling.min(64), ceiling, ends: 0 }
     }
 
     /// Where it stands.
@@ -52,7 +60,11 @@ impl<'a, R: Rows> Walk<'a, R> {
     /// The next window; `None` at the end.
     pub(super) async fn next(&mut self) -> Result<Option<Window<R>>, StoreError> {
         let after = self.after.clone();
+        if self.ends >= ENDS {
+            return Ok(None);
+        }
         let mut source = R::page(self.source, after.as_ref(), self.limit).await?;
+        let short = u32::try_from(source.len()).is_ok_and(|len| len < self.limit);
         self.fit(&source);
         if let Some(until) = &self.until {
             source.retain(|row| R::key(row) <= *until);
@@ -65,6 +77,7 @@ impl<'a, R: Rows> Walk<'a, R> {
             source.retain(|row| R::key(row) <= last);
             self.after = Some(last);
         } else if let Some(last) = source.last().or(destination.last()) {
+            self.ends += u32::from(short && !source.is_empty());
             self.after = Some(R::key(last));
         } else {
             return Ok(None);

@@ -6,11 +6,9 @@ use super::super::TransferError;
 use super::super::answers::{Entries, EntryKey, Heads, cursor, head, put};
 use super::super::table::{PAGE_BYTES, Rows, Table};
 use super::super::walk::{Walk, Window};
-use super::{Copier, Tally};
+use super::{Copier, ROUNDS, Tally};
 use crate::store::{EntryWrite, Exported, StoreError};
 
-/// Rounds of comparing what was written with a source that goes on changing.
-const ROUNDS: u32 = 8;
 /// From this many keys of one range on, the range is read instead of each of them.
 const RANGE_FROM: usize = 32;
 

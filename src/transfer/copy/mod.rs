@@ -38,6 +38,8 @@ const SINCE_MARGIN_MS: u64 = 3_600_000;
 const RESUME_MARGIN_MS: u64 = 24 * 3_600_000;
 /// Note by which it is found out that both sides are one database.
 const SAME_NOTE: &str = "copy: are we the same";
+/// Rounds of comparing what was written with a source that goes on changing.
+const ROUNDS: u32 = 8;
 /// Tries of a write that the destination refuses because of an invalidation there that we had not seen.
 const OBEY_TRIES: u32 = 8;
 
@@ -298,10 +300,54 @@ impl<'a> Copier<'a> {
             if let (Some(stores), true, false) = (self.destination, self.writes, gone.is_empty()) {
                 R::remove(stores, &gone).await?;
             }
+            if let (Some(stores), true, true) = (self.destination, self.writes, R::FOLLOWS_DELETES) {
+                self.settle_rows::<R>(stores, window.after.as_ref(), rows).await?;
+            }
             self.count(R::TABLE, tally, of).await;
             self.note::<R>(walk.after()).await?;
         }
         self.forget(R::TABLE).await
+    }
+
+    /// Compares what was written with the source as it is by now, and writes again what has changed there meanwhile: the shadow may
+    /// have brought it before the older form was written over it.
+    async fn settle_rows<R: Rows>(
+        &self,
+        stores: &Stores,
+        after: Option<&R::Key>,
+        mut written: Vec<R::Row>,
+    ) -> Result<(), StoreError> {
+        for _ in 0..ROUNDS {
+            let Some(last) = written.last().map(R::key) else { return Ok(()) };
+            let now = self.range::<R>(after, &last).await?;
+            let now: HashMap<String, &R::Row> = now.iter().map(|row| (R::show(&R::key(row)), row)).collect();
+            let (mut again, mut gone) = (Vec::new(), Vec::new());
+            for row in written {
+                match now.get(&R::show(&R::key(&row))) {
+                    Some(now) if R::digest(now) == R::digest(&row) => {}
+                    Some(now) => again.push((*now).clone()),
+                    None => gone.push(row),
+                }
+            }
+            R::write(stores, &again).await?;
+            R::remove(stores, &gone).await?;
+            written = again;
+        }
+        Ok(())
+    }
+
+    /// What the source has after one key and up to another.
+    async fn range<R: Rows>(&self, after: Option<&R::Key>, last: &R::Key) -> Result<Vec<R::Row>, StoreError> {
+        let mut found: Vec<R::Row> = Vec::new();
+        loop {
+            let from = found.last().map(R::key).or_else(|| after.cloned());
+            let page = R::page(self.source, from.as_ref(), R::PAGE).await?;
+            let ended = page.last().is_none_or(|row| R::key(row) >= *last);
+            found.extend(page);
+            if ended {
+                return Ok(found);
+            }
+        }
     }
 
     /// What the destination has and the source has not: one may have come there, and by its shadow here, since the source was

@@ -12,6 +12,8 @@ use crate::store::sample::{
 };
 use crate::store::{DecisionRow, KeyRow, LearnedRow, LedgerRow, TenantRow, verify_audit};
 use crate::transfer::Tally;
+use crate::transfer::records::Requests;
+use crate::transfer::walk::Walk;
 
 /// Some of everything.
 async fn some(stores: Stores) {
@@ -108,6 +110,24 @@ async fn what_changes_at_the_source_between_two_passes_is_followed() {
     with(&b, |stores| async move {
         assert_eq!(stores.entries.points_of(&tenant("t"), entry_id(3)).await.unwrap().len(), 3);
         assert_eq!(stores.entries.entry(&tenant("t"), entry_id(20)).await.unwrap(), None);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_walk_does_not_run_after_a_source_that_grows_as_fast() {
+    let home = tempfile::tempdir().unwrap();
+    with(&sqlite(home.path(), "a.db"), |stores| async move {
+        let rows: Vec<_> = (1..=200).map(|number| row("t", number)).collect();
+        stores.ledger.append(&rows).await.unwrap();
+        let mut walk: Walk<'_, Requests> = Walk::new(&stores, None, None, None, u32::MAX);
+        let mut read = 0;
+        while let Some(window) = walk.next().await.unwrap() {
+            read += window.source.len() as u64;
+            assert!(read < 1_000, "it does not end");
+            stores.ledger.append(&[row("t", 10_000 + read)]).await.unwrap();
+        }
+        assert!(read >= 200, "what was there at the beginning is read: {read}");
     })
     .await;
 }
