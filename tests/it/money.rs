@@ -419,6 +419,7 @@ async fn rows_roll_ups_budgets_and_metrics_say_the_same_after_all_that_can_happe
 }
 
 /// Dollars of a metric as nano-dollars.
+#[expect(clippy::cast_possible_truncation, reason = "sums of a test are far below the limit")]
 fn nano_of(usd: f64) -> i64 {
     (usd * 1e9).round() as i64
 }
