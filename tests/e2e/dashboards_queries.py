@@ -22,6 +22,7 @@ RATE = 10
 UNSEEN = {
     "remora_budget_alerts_total": "a busy machine may not get as far as half of a budget",
     "remora_cache_stage_changes_total": "the error budget may find nothing to change",
+    "remora_embedding_failures_total": "a machine with time to spare makes every vector in time",
     "remora_trace_spans_dropped_total": "no span is lost while the collector takes them all",
 }
 
