@@ -184,7 +184,7 @@ impl Cache {
         }
         let _admission = self.admit(epoch, &entry, std::slice::from_ref(&point))?;
         let id = entry.id;
-        let meta = meta_of(&entry, entry.body.len() as u64, std::slice::from_ref(&point));
+        let meta = Meta { own: true, ..meta_of(&entry, entry.body.len() as u64, std::slice::from_ref(&point)) };
         self.add_point(&point).map_err(|_| Reason::CacheFault)?;
         // Queued before it can be found, so that whoever finds it and takes it out queues the deletion behind it.
         let committed = Committed { entry: Arc::new(entry), point: Arc::new(point.clone()) };
@@ -224,7 +224,7 @@ impl Cache {
     }
 }
 
-/// What the shelf keeps of an entry.
+/// What the shelf keeps of a stored entry.
 pub(super) fn meta_of(entry: &Entry, body_bytes: u64, points: &[Point]) -> Meta {
     let point_bytes = |point: &Point| {
         let prompt = point.prompt.as_ref().map_or(0, String::len);
@@ -253,6 +253,7 @@ pub(super) fn meta_of(entry: &Entry, body_bytes: u64, points: &[Point]) -> Meta 
         token_limit: entry.token_limit,
         writer: entry.writer.clone(),
         writers,
+        own: false,
         waivers,
         tags: entry.tags.clone(),
         created_at: entry.created_at,

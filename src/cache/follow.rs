@@ -279,6 +279,7 @@ impl Meta {
     fn absorb(&mut self, other: &Self, tags: Vec<(String, String)>) {
         self.fingerprints.extend(&other.fingerprints);
         self.points.extend(&other.points);
+        self.own &= other.own;
         self.bytes = self.bytes.saturating_add(other.bytes.saturating_sub(other.body_bytes));
         for writer in &other.writers {
             if self.writers.len() < MOST_WRITERS && !self.writers.contains(writer) {

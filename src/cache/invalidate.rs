@@ -9,6 +9,7 @@
 //! flush   what is queued is written, or it would come back later
 //! strays  what is meant and only in the store
 //! record  deletes and the audit row, in one transaction
+//! again   what others stored between strays and record, with an audit row of its own
 //! ```
 //!
 //! Invariants: a dry run selects by the same code; there is never a removal from the store without its audit row. It
@@ -28,6 +29,7 @@ use serde_json::json;
 use tokio::task::JoinError;
 
 pub use self::epoch::Epoch;
+use self::epoch::KEPT_MS;
 pub(super) use self::epoch::{Admission, Invalidations};
 pub(super) use self::filter::Facts;
 pub use self::filter::{DEFAULT_RADIUS, Filter, Near, Selector};
@@ -37,7 +39,7 @@ use super::{Cache, Points};
 use crate::clock::UnixMs;
 use crate::embed::EmbedError;
 use crate::ids::{AuditId, EntryId, PointId, TenantId};
-use crate::store::{AuditRow, AuditStore, Cursor, Digest, Entry, EntryMeta, EntryWrite, Point, StoreError};
+use crate::store::{AuditRow, AuditStore, Cursor, Digest, Entry, EntryWrite, Point, StoreError};
 
 /// Entries looked at in the store at a time.
 const PAGE: u32 = 2_000;
@@ -207,7 +209,9 @@ impl Cache {
         let (cache, wanted) = (Arc::clone(self), Arc::clone(selector));
         let mut found = tokio::task::spawn_blocking(move || cache.on_shelf(&wanted, at)).await?;
         if selector.needs_body() {
-            found = self.with_answer(selector, found).await.map_err(InvalidateError::Unread)?;
+            // A body may be in the queue only.
+            self.flush().await;
+            found = self.with_answer(selector, found, false).await.map_err(InvalidateError::Unread)?;
         }
         Ok(Selection::of(found, at))
     }
@@ -238,14 +242,13 @@ impl Cache {
         candidates.into_iter().filter_map(selected).collect()
     }
 
-    /// Those whose answer has the text in it.
+    /// Those whose answer has the text in it, and those whose answer is not to be found if `unknown`.
     pub(super) async fn with_answer(
         &self,
         wanted: &Selector,
         found: Vec<Selected>,
+        unknown: bool,
     ) -> Result<Vec<Selected>, StoreError> {
-        // A body may be in the queue only.
-        self.flush().await;
         let mut left = Vec::new();
         for selected in found {
             let meta = &selected.meta;
@@ -254,7 +257,7 @@ impl Cache {
                 Some(Body::Item(item)) => Some(item.clone()),
                 None => self.store.entry(&meta.tenant, meta.id).await?.map(|entry| entry.body),
             };
-            if body.is_some_and(|body: Bytes| wanted.answer_holds(&body)) {
+            if body.map_or(unknown, |body: Bytes| wanted.answer_holds(&body)) {
                 left.push(selected);
             }
         }
@@ -285,9 +288,10 @@ impl Cache {
         let flushed = self.flush().await;
         let mut deletes: Vec<EntryWrite> = selection.entries.iter().map(|selected| delete_of(&selected.meta)).collect();
         let found: HashSet<EntryId> = selection.entries.iter().map(|selected| selected.meta.id).collect();
-        let strays = self.strays(&order.selector, &found, now).await?;
+        let kept = |entry: &Entry| found.contains(&entry.id) || self.shelf.get(&entry.tenant, entry.id, now).is_some();
+        let strays = self.strays(&order.selector, now, 0, kept).await?;
         let plan = selection.plan();
-        let removed = Removed {
+        let mut removed = Removed {
             audit: AuditId::at(now),
             entries: forgotten.len(),
             points: forgotten.iter().map(|meta| meta.fingerprints.len()).sum(),
@@ -304,10 +308,10 @@ impl Cache {
         let row = AuditRow {
             id: removed.audit,
             at: now,
-            actor: order.actor,
+            actor: order.actor.clone(),
             action: order.action.into(),
-            reason: order.reason,
-            what: order.what,
+            reason: order.reason.clone(),
+            what: order.what.clone(),
             result: json!({
                 "removed": removed.entries,
                 "points": removed.points,
@@ -323,7 +327,48 @@ impl Cache {
         let taken: Vec<Digest> = forgotten.iter().flat_map(|meta| meta.fingerprints.iter().copied()).collect();
         self.take_back(&taken);
         tracing::info!(action = %row.action, audit = %row.id, actor = row.actor, result = row.result, "entries removed");
-        if flushed { Ok(removed) } else { Err(InvalidateError::Unconfirmed { audit: row.id }) }
+        let looked = match self.look_again(order, now, audit).await {
+            Ok(late) => {
+                removed.strays += late;
+                true
+            }
+            Err(error) => {
+                tracing::warn!(%error, "what others stored meanwhile could not be looked for");
+                false
+            }
+        };
+        if flushed && looked { Ok(removed) } else { Err(InvalidateError::Unconfirmed { audit: row.id }) }
+    }
+
+    /// Another replica may have stored something that is meant after the store was searched and before the invalidation
+    /// was in it. All of that can be seen now, and from now on the store refuses it. Those replicas delete it as well;
+    /// but they may die before they do.
+    async fn look_again(&self, order: Order, at: UnixMs, audit: &dyn AuditStore) -> Result<usize, StoreError> {
+        if self.standing.get().is_none() {
+            return Ok(0);
+        }
+        let own = |entry: &Entry| self.shelf.get(&entry.tenant, entry.id, at).is_some_and(|meta| meta.own);
+        let late = self.strays(&order.selector, at, at.saturating_sub(KEPT_MS), own).await?;
+        if late.is_empty() {
+            return Ok(0);
+        }
+        let row = AuditRow {
+            id: AuditId::at(at),
+            at,
+            actor: order.actor,
+            action: order.action.into(),
+            reason: order.reason,
+            what: order.what,
+            result: json!({ "stored_meanwhile": late.len() }).to_string(),
+        };
+        for delete in &late {
+            if let EntryWrite::Delete { tenant, entry } = delete {
+                self.removed.note(*entry, at);
+                self.let_go(tenant, *entry);
+            }
+        }
+        audit.record(&row, &late).await?;
+        Ok(late.len())
     }
 
     async fn selection_expected(self: &Arc<Self>, order: &Order) -> Result<Selection, InvalidateError> {
@@ -335,17 +380,18 @@ impl Cache {
         }
     }
 
-    /// Deletes of entries that are meant but only in the store: when the write queue is full, what is evicted stays there
-    /// and would be served again after a restart.
+    /// Deletes of entries that are meant and in the store, made at `since` or later, but for those that are `kept`. When the
+    /// write queue is full, what is evicted stays in the store and would be served again after a restart.
     async fn strays(
         &self,
         wanted: &Selector,
-        found: &HashSet<EntryId>,
         now: UnixMs,
+        since: UnixMs,
+        kept: impl Fn(&Entry) -> bool,
     ) -> Result<Vec<EntryWrite>, StoreError> {
         let mut strays = Vec::new();
         let filter = &wanted.filter;
-        if wanted.is_void() || filter.id.is_some_and(|id| found.contains(&id)) {
+        if wanted.is_void() {
             return Ok(strays);
         }
         let stored = filter.stored();
@@ -355,13 +401,16 @@ impl Cache {
             let page = self.store.list(filter.tenant.as_ref(), &stored, after.as_ref(), PAGE).await?;
             let Some(last) = page.last() else { return Ok(strays) };
             after = Some(last.cursor());
-            for EntryMeta { entry, .. } in &page {
-                let other = !found.contains(&entry.id) && self.shelf.get(&entry.tenant, entry.id, now).is_none();
-                if other && filter.holds(&Facts::from(entry), now) && self.is_meant_stray(wanted, entry, now).await? {
+            let recent = page.iter().map(|meta| &meta.entry).take_while(|entry| entry.created_at >= since);
+            for entry in recent {
+                if !kept(entry)
+                    && filter.holds(&Facts::from(entry), now)
+                    && self.is_meant_stray(wanted, entry, now).await?
+                {
                     strays.push(EntryWrite::Delete { tenant: entry.tenant.clone(), entry: entry.id });
                 }
             }
-            if filter.id.is_some() {
+            if filter.id.is_some() || last.entry.created_at < since {
                 return Ok(strays);
             }
         }
@@ -397,12 +446,14 @@ impl Cache {
         }
     }
 
-    /// Takes out entries that have expired, here and, through the queue, in the store.
-    pub(super) fn take_out(&self, metas: &[Arc<Meta>]) {
-        for meta in metas {
-            self.forget(meta);
+    /// Takes entries out, here and, through the queue, in the store. Returns them as they were at last.
+    pub(super) fn take_out(&self, metas: &[Arc<Meta>]) -> Vec<Arc<Meta>> {
+        let out = |meta: &Arc<Meta>| {
+            let last = self.forget(meta);
             self.queue(delete_of(meta));
-        }
+            last.unwrap_or_else(|| Arc::clone(meta))
+        };
+        metas.iter().map(out).collect()
     }
 
     /// Takes one answer away at once, and out of the store through the queue.

@@ -35,8 +35,6 @@ const BACKOFF: Duration = Duration::from_millis(500);
 const RECENT_MS: u64 = 15 * 60 * 1_000;
 /// Without word from the store for longer than this, milliseconds, a replica counts as cut off.
 const CUT_OFF_MS: u64 = 2_000;
-/// What is younger than this when everything is compared may not have reached the store yet, milliseconds.
-const UNSETTLED_MS: u64 = 60 * 1_000;
 
 /// How a replica stands to the others; read by health checks and metrics.
 #[derive(Debug, Default)]
@@ -216,7 +214,7 @@ impl Follower {
             self.resync(feed.head).await?;
             return Ok(true);
         }
-        self.cache.obey_all(&feed.changes).await?;
+        self.cache.obey_all(&feed.changes, self.changes.as_ref()).await?;
         self.arrived(last, feed.changes.len());
         if last >= feed.head {
             self.standing.catching_up.store(false, Ordering::Release);
@@ -237,7 +235,7 @@ impl Follower {
         self.standing.catching_up.store(true, Ordering::Release);
         self.standing.resyncs.fetch_add(1, Ordering::Relaxed);
         tracing::warn!(at = self.at, head, "changes of other replicas were missed; comparing everything");
-        self.cache.compare_all().await?;
+        self.cache.compare_all(self.changes.as_ref()).await?;
         self.arrived(head, 0);
         Ok(())
     }
@@ -250,12 +248,12 @@ fn consecutive(at: Seq, changes: &[Change]) -> bool {
 
 impl Cache {
     /// Obeys changes in their order.
-    async fn obey_all(&self, changes: &[Change]) -> Result<(), StoreError> {
+    async fn obey_all(&self, changes: &[Change], store: &dyn ChangeStore) -> Result<(), StoreError> {
         let mut changed = HashSet::new();
         let now = self.clock.now_ms();
         for change in changes {
             match &change.what {
-                What::Entry { .. } if change.own => {}
+                What::Entry { entry, .. } if change.own && !self.has_come_back(*entry) => {}
                 What::Entry { tenant, entry } => {
                     // Changed more than once: a copy may be of a state in between.
                     if !changed.insert((tenant.clone(), *entry)) {
@@ -264,7 +262,7 @@ impl Cache {
                 }
                 What::Invalidated { at, filter } => {
                     self.read_again(std::mem::take(&mut changed)).await?;
-                    self.obey(*at, filter, change.own).await;
+                    self.obey(*at, filter, change.own, store).await;
                 }
             }
         }
@@ -290,6 +288,11 @@ impl Cache {
             self.take_over(&loaded);
         }
         Ok(())
+    }
+
+    /// Whether an entry is there that was taken out: what was being read from the store then may have brought it back.
+    fn has_come_back(&self, entry: EntryId) -> bool {
+        self.shelf.has(entry) && self.removed.knows(entry)
     }
 
     /// Takes an entry out of memory alone.
@@ -320,13 +323,11 @@ impl Cache {
 
     /// Obeys an invalidation that a replica made at `at`. One of our own was obeyed as it was made, but for what others
     /// stored meanwhile.
-    async fn obey(&self, at: UnixMs, filter: &str, own: bool) {
+    async fn obey(&self, at: UnixMs, filter: &str, own: bool, store: &dyn ChangeStore) {
         let Some(selector) = self.selector_of(filter).await else {
             // Doubt is a miss: nothing is served from memory that might be meant.
             tracing::error!("an invalidation of another replica cannot be understood; memory is emptied");
-            self.shelf.select(|_| true).iter().for_each(|meta| {
-                self.let_go(&meta.tenant, meta.id);
-            });
+            self.take_from_memory(self.shelf.select(|_| true), store);
             return;
         };
         if !own {
@@ -334,28 +335,31 @@ impl Cache {
         }
         match self.selected(&selector).await {
             Ok(mut meant) => {
-                meant.retain(|meta| !own || meta.created_at < at);
-                self.take_out(&meant);
+                meant.retain(|meta| !(own && meta.own && meta.created_at >= at));
+                withdraw(&self.take_out(&meant), store);
             }
             Err(error) => {
                 // The answers' texts cannot be read: all that might be meant goes, from memory alone.
                 tracing::warn!(%error, "an invalidation of another replica is obeyed without looking at answers");
                 let narrow = selector.without_body();
-                for meta in self.on_shelf_metas(&narrow, at) {
-                    self.let_go(&meta.tenant, meta.id);
-                }
+                let meant = self.on_shelf(&narrow, at).into_iter().map(|selected| selected.meta);
+                self.take_from_memory(meant.collect(), store);
             }
         }
     }
 
-    async fn selected(&self, selector: &Arc<Selector>) -> Result<Vec<Arc<Meta>>, StoreError> {
-        let found = self.on_shelf(selector, self.clock.now_ms());
-        let found = if selector.needs_body() { self.with_answer(selector, found).await? } else { found };
-        Ok(found.into_iter().map(|selected| selected.meta).collect())
+    fn take_from_memory(&self, meant: Vec<Arc<Meta>>, store: &dyn ChangeStore) {
+        for meta in &meant {
+            self.let_go(&meta.tenant, meta.id);
+        }
+        withdraw(&meant, store);
     }
 
-    fn on_shelf_metas(&self, selector: &Selector, at: UnixMs) -> Vec<Arc<Meta>> {
-        self.on_shelf(selector, at).into_iter().map(|selected| selected.meta).collect()
+    async fn selected(&self, selector: &Arc<Selector>) -> Result<Vec<Arc<Meta>>, StoreError> {
+        let found = self.on_shelf(selector, self.clock.now_ms());
+        // What is in neither place may be on its way to the store, which waits for this. Doubt is a miss.
+        let found = if selector.needs_body() { self.with_answer(selector, found, true).await? } else { found };
+        Ok(found.into_iter().map(|selected| selected.meta).collect())
     }
 
     /// The selector of an invalidation that was made elsewhere. `None` if it cannot be understood.
@@ -364,8 +368,10 @@ impl Cache {
         self.selector(filter).await.ok().map(Arc::new)
     }
 
-    /// Compares memory with the whole store: what is not there goes, what is there comes.
-    async fn compare_all(&self) -> Result<(), StoreError> {
+    /// Compares memory with the whole store: what is not there goes, what is there comes. Invalidations may be among what
+    /// was missed, so neither what is under way nor what waits for the store gets there.
+    async fn compare_all(&self, store: &dyn ChangeStore) -> Result<(), StoreError> {
+        self.invalidations.doubt();
         let now = self.clock.now_ms();
         let mut there = HashSet::new();
         let mut next = self.read_page(now, None);
@@ -380,10 +386,16 @@ impl Cache {
             }
             self.take_over(&page);
         }
-        let settled = now.saturating_sub(UNSETTLED_MS);
-        for meta in self.shelf.select(|meta| meta.created_at < settled && !there.contains(&meta.id)) {
-            self.let_go(&meta.tenant, meta.id);
-        }
+        self.take_from_memory(self.shelf.select(|meta| !there.contains(&meta.id)), store);
         Ok(())
+    }
+}
+
+/// Keeps what is still on its way from the store. The youngest come last, for they are the likeliest to be.
+fn withdraw(gone: &[Arc<Meta>], store: &dyn ChangeStore) {
+    let mut gone: Vec<_> = gone.iter().collect();
+    gone.sort_unstable_by_key(|meta| meta.created_at);
+    for meta in gone {
+        store.withdraw(&[meta.id], &meta.points);
     }
 }

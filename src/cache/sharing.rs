@@ -68,6 +68,11 @@ impl Distrusted {
         }
     }
 
+    /// Whether the entry was removed or changed of late.
+    pub(super) fn knows(&self, entry: EntryId) -> bool {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner).known.contains(&entry)
+    }
+
     /// Whether a copy of the entry may be served.
     fn allows(&self, entry: EntryId, now: UnixMs) -> bool {
         let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);

@@ -50,6 +50,8 @@ pub struct Meta {
     pub writer: KeyId,
     /// Different keys whose requests got this answer from upstream, up to eight; the first is `writer`.
     pub writers: Vec<KeyId>,
+    /// Whether requests to this process made all of it since it started.
+    pub own: bool,
     /// What its prompts have shown about the guards.
     pub waivers: Waivers,
     /// `x-remora-tags`.
@@ -364,6 +366,7 @@ mod tests {
             token_limit: None,
             writer: KeyId::new("k"),
             writers: Vec::new(),
+            own: true,
             waivers: Waivers::default(),
             tags: Vec::new(),
             created_at: 0,

@@ -6,7 +6,7 @@
 
 use super::{BoxFuture, Digest, EntryMeta, Loaded, Point};
 use crate::clock::UnixMs;
-use crate::ids::{EntryId, TenantId};
+use crate::ids::{EntryId, PointId, TenantId};
 
 /// A place in the order of all changes; 0 is before the first.
 pub type Seq = u64;
@@ -71,6 +71,10 @@ pub trait ChangeStore: Send + Sync {
     /// Says how far this replica has read. Puts and added points are refused with [`super::StoreError::Behind`] while an
     /// invalidation lies beyond it, so that nothing is stored that the invalidation means.
     fn obeyed(&self, seq: Seq);
+
+    /// Says which entries and points an invalidation that is being obeyed means. Of these nothing is stored any more that
+    /// is still on its way, whatever becomes of this replica. To be called before [`Self::obeyed`].
+    fn withdraw(&self, entries: &[EntryId], points: &[PointId]);
 
     /// Deletes up to `limit` changes made before `before`, the oldest first; returns how many.
     fn forget_changes(&self, before: UnixMs, limit: u32) -> BoxFuture<'_, u64>;

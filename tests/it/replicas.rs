@@ -1,11 +1,14 @@
 //! Several replicas on one store: what one knows the others learn, what one takes out is gone everywhere.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use http::{Method, StatusCode};
+use remora::cache::{Filter, Order};
 use remora::config::StoreUrl;
+use remora::ids::AuditId;
 use remora::simulate::Options;
+use remora::store::{AuditHead, AuditRow, AuditStore, BoxFuture, Chained, EntryWrite};
 use serde_json::json;
 
 use crate::child::until;
@@ -15,6 +18,21 @@ use crate::rig::chat;
 
 async fn fleet(count: usize) -> Fleet {
     Fleet::start(count, Options::default(), |_, _| {}).await
+}
+
+/// Two, of which the second reaches the database over a line that can be cut.
+async fn fleet_on_a_line() -> (Line, Fleet) {
+    let database = Database::new().await;
+    let server: sqlx::postgres::PgConnectOptions = database.url().parse().unwrap();
+    let line = Line::to(format!("{}:{}", server.get_host(), server.get_port()).parse().unwrap()).await;
+    let far = database.url_at(line.address);
+    let fleet = Fleet::on(database, 2, Options::default(), move |number, config| {
+        if number == 1 {
+            config.store.url = far.parse().unwrap();
+        }
+    })
+    .await;
+    (line, fleet)
 }
 
 /// With Redis.
@@ -125,16 +143,7 @@ async fn an_answer_under_way_on_one_replica_is_not_stored_when_another_invalidat
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_replica_that_was_cut_off_serves_on_and_then_catches_up_before_it_serves_hits_again() {
-    let database = Database::new().await;
-    let server: sqlx::postgres::PgConnectOptions = database.url().parse().unwrap();
-    let line = Line::to(format!("{}:{}", server.get_host(), server.get_port()).parse().unwrap()).await;
-    let far = database.url_at(line.address);
-    let fleet = Fleet::on(database, 2, Options::default(), move |number, config| {
-        if number == 1 {
-            config.store.url = far.parse().unwrap();
-        }
-    })
-    .await;
+    let (line, fleet) = fleet_on_a_line().await;
     for subject in ["tides", "moons"] {
         fleet.chat(0, &chat(&format!("Tell me about {subject}"))).await;
         fleet.learns(1, &chat(&format!("Tell me about {subject}"))).await;
@@ -162,6 +171,99 @@ async fn a_replica_that_was_cut_off_serves_on_and_then_catches_up_before_it_serv
     assert_eq!(fleet.database.number("SELECT count(*) FROM entries").await, 1);
     // And the request that was served meanwhile is in the ledger, once, like all others.
     assert_eq!(fleet.database.number("SELECT count(*) FROM requests WHERE outcome = 'miss' AND status = 200").await, 4);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_waits_for_the_store_when_it_is_invalidated_never_gets_there() {
+    // Were it stored and then deleted, a replica that is killed in between would leave it to all.
+    let (line, fleet) = fleet_on_a_line().await;
+    line.cut();
+    assert_eq!(fleet.chat(1, &chat("Tell me about tides")).await.status, StatusCode::OK);
+    let answer = fleet.chat(1, &chat("Tell me about moons")).await.content();
+    let before = fleet.app(1).cache.epoch();
+    for filter in [json!({ "text": "tides" }), json!({ "answer_text": answer })] {
+        let told = fleet.admin(0, Method::POST, "/admin/v1/cache/invalidate", Some(filter)).await;
+        assert_eq!((told.status, told.json()["removed"].as_u64()), (StatusCode::OK, Some(0)), "{}", told.text());
+    }
+    line.mend();
+    for subject in ["tides", "moons"] {
+        fleet.forgets(1, &chat(&format!("Tell me about {subject}"))).await;
+    }
+    until("both are obeyed", || async { (fleet.app(1).cache.epoch() > before).then_some(()) }).await;
+    fleet.chat(1, &chat("Tell me about stars")).await;
+    fleet.learns(0, &chat("Tell me about stars")).await;
+    fleet.settle().await;
+    let told = "SELECT count(*) FROM changes WHERE kind = 'entry'";
+    assert_eq!(fleet.database.number(told).await, 1, "only the stars were ever there");
+}
+
+/// The audit of replica 0. Replica 1 has something stored right before the first row is recorded, and is then cut off.
+struct Meanwhile<'f> {
+    fleet: &'f Fleet,
+    line: &'f Line,
+    inner: Arc<dyn AuditStore>,
+    rows: Mutex<Vec<AuditRow>>,
+}
+
+impl AuditStore for Meanwhile<'_> {
+    fn record<'a>(&'a self, row: &'a AuditRow, changes: &'a [EntryWrite]) -> BoxFuture<'a, ()> {
+        Box::pin(async move {
+            if self.rows.lock().unwrap().is_empty() {
+                self.fleet.chat(1, &chat("Tell me about tides")).await;
+                self.fleet.learns(0, &chat("Tell me about tides")).await;
+                self.line.cut();
+            }
+            self.rows.lock().unwrap().push(row.clone());
+            self.inner.record(row, changes).await
+        })
+    }
+
+    fn trail(&self, _: Option<AuditId>, _: u32) -> BoxFuture<'_, Vec<AuditRow>> {
+        unreachable!()
+    }
+
+    fn audit_page(&self, _: Option<AuditId>, _: u32) -> BoxFuture<'_, Vec<AuditRow>> {
+        unreachable!()
+    }
+
+    fn audit_head(&self) -> BoxFuture<'_, Option<AuditHead>> {
+        unreachable!()
+    }
+
+    fn audit_chain(&self, _: u64, _: u32) -> BoxFuture<'_, Vec<Chained>> {
+        unreachable!()
+    }
+
+    fn audit_unchained(&self) -> BoxFuture<'_, u64> {
+        unreachable!()
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_another_stores_while_an_invalidation_runs_is_gone_when_it_ends_though_that_one_dies() {
+    let (line, fleet) = fleet_on_a_line().await;
+    fleet.chat(0, &chat("Tell me about moons")).await;
+    let cache = &fleet.app(0).cache;
+    let filter = Filter { text: Some("tides".into()), ..Filter::default() };
+    let order = Order {
+        selector: Arc::new(cache.selector(filter).await.unwrap()),
+        expect: None,
+        expect_count: None,
+        action: "cache.invalidate",
+        actor: "somebody".into(),
+        reason: None,
+        what: "{}".into(),
+    };
+    let inner = Arc::clone(&fleet.app(0).stores.audit);
+    let audit = Meanwhile { fleet: &fleet, line: &line, inner, rows: Mutex::default() };
+    let removed = cache.invalidate(order, &audit).await.unwrap();
+    assert_eq!((removed.entries, removed.strays), (0, 1));
+    assert!(fleet.cached(0, &chat("Tell me about tides")).await.is_none());
+    assert!(fleet.cached(0, &chat("Tell me about moons")).await.is_some());
+    assert_eq!(fleet.database.number("SELECT count(*) FROM entries").await, 1);
+    let results: Vec<_> = audit.rows.into_inner().unwrap().into_iter().map(|row| row.result).collect();
+    assert_eq!(results.len(), 2);
+    assert_eq!(results[1], "{\"stored_meanwhile\":1}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -15,7 +15,7 @@ use crate::cache::outcome::Reason;
 use crate::clock::UnixMs;
 
 /// How long an invalidation is remembered, milliseconds: longer than nearly every upstream call.
-const KEPT_MS: u64 = 15 * 60 * 1_000;
+pub(super) const KEPT_MS: u64 = 15 * 60 * 1_000;
 /// Invalidations remembered at most.
 const KEPT: usize = 512;
 
@@ -60,6 +60,13 @@ impl Invalidations {
             log.dropped = log.recent.pop_front().map_or(log.dropped, |first| first.epoch);
         }
         Epoch(epoch)
+    }
+
+    /// Invalidations were missed: nothing that began before now is let in.
+    pub(in crate::cache) fn doubt(&self) {
+        let mut log = self.write();
+        log.last += 1;
+        log.dropped = log.last;
     }
 
     /// Takes one back that was not carried out.
@@ -139,5 +146,13 @@ mod tests {
         }
         assert_eq!(log.read().recent.len(), KEPT);
         assert!(!admitted(&log, after, "c") && admitted(&log, log.now(), "d"));
+    }
+
+    #[test]
+    fn what_began_before_some_were_missed_is_not_let_in() {
+        let log = Invalidations::default();
+        let before = log.now();
+        log.doubt();
+        assert!(!admitted(&log, before, "a") && admitted(&log, log.now(), "a"));
     }
 }

@@ -16,7 +16,7 @@ use super::super::{BoxFuture, Change, ChangeStore, Feed, Seq, StoreError, What};
 use super::PostgresStore;
 use super::cells::{Cells, escaped, stored};
 use crate::clock::UnixMs;
-use crate::ids::{EntryId, TenantId};
+use crate::ids::{EntryId, PointId, TenantId};
 
 const CHANNEL: &str = "remora_changes";
 
@@ -49,7 +49,8 @@ pub(super) struct Touched {
     entries: Vec<(TenantId, EntryId, bool)>,
     places: HashMap<(TenantId, EntryId), usize>,
     invalidations: Vec<(UnixMs, String)>,
-    stores: bool,
+    /// How far this replica had read when the first of it was stored.
+    stores: Option<Seq>,
 }
 
 impl Touched {
@@ -75,9 +76,9 @@ impl Touched {
         self.invalidations.push((at, filter.to_owned()));
     }
 
-    /// Something that an invalidation may mean is being stored.
-    pub(super) fn stores(&mut self) {
-        self.stores = true;
+    /// Something that an invalidation after `obeyed` may mean is being stored.
+    pub(super) fn stores(&mut self, obeyed: Seq) {
+        self.stores = Some(obeyed);
     }
 }
 
@@ -143,6 +144,10 @@ impl ChangeStore for PostgresStore {
         self.obeyed.store(seq, Ordering::Release);
     }
 
+    fn withdraw(&self, entries: &[EntryId], points: &[PointId]) {
+        self.withdrawn.add(entries, points);
+    }
+
     fn forget_changes(&self, before: UnixMs, limit: u32) -> BoxFuture<'_, u64> {
         Box::pin(async move {
             let forgotten = query(FORGET)
@@ -170,7 +175,7 @@ impl PostgresStore {
             .fetch_one(&mut *connection)
             .await
             .map_err(|error| self.fault(error))?;
-        if touched.stores && invalidated.unsigned_abs() > self.obeyed.load(Ordering::Acquire) {
+        if touched.stores.is_some_and(|obeyed| invalidated.unsigned_abs() > obeyed) {
             return Err(StoreError::Behind);
         }
         let (entries, told) = (&touched.entries, &touched.invalidations);

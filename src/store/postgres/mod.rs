@@ -37,6 +37,7 @@ mod spaces;
 mod spend;
 mod tenants;
 mod usage;
+mod withdrawn;
 
 #[cfg(test)]
 pub(crate) mod tests;
@@ -83,6 +84,8 @@ pub struct PostgresStore {
     replica: [u8; 16],
     /// How far this replica has read; a store that nobody reads for is never behind.
     obeyed: AtomicU64,
+    /// What it has taken out since, of which nothing that is on its way may be stored.
+    withdrawn: withdrawn::Withdrawn,
     listener: tokio::sync::Mutex<Option<PgListener>>,
     /// Points of a partition from which on [`super::Search::Fast`] uses the vector index.
     fast_from: i64,
@@ -156,6 +159,7 @@ impl PostgresStore {
             caps: Caps::default(),
             replica: fastrand::u128(..).to_be_bytes(),
             obeyed: AtomicU64::new(u64::MAX),
+            withdrawn: withdrawn::Withdrawn::default(),
             listener: tokio::sync::Mutex::default(),
             fast_from: search::FAST_FROM,
             guarded: guarded::Callers::default(),

@@ -9,7 +9,7 @@ use super::Sealed;
 use super::cells::seal_decision;
 use super::entries::Way;
 use crate::clock::UnixMs;
-use crate::ids::{AuditId, EntryId, RequestId, TenantId};
+use crate::ids::{AuditId, EntryId, PointId, RequestId, TenantId};
 
 impl AuditStore for Sealed {
     fn record<'a>(&'a self, row: &'a AuditRow, changes: &'a [EntryWrite]) -> BoxFuture<'a, ()> {
@@ -142,6 +142,12 @@ impl ChangeStore for Sealed {
     fn obeyed(&self, seq: Seq) {
         if let Some(changes) = &self.0.inner.changes {
             changes.obeyed(seq);
+        }
+    }
+
+    fn withdraw(&self, entries: &[EntryId], points: &[PointId]) {
+        if let Some(changes) = &self.0.inner.changes {
+            changes.withdraw(entries, points);
         }
     }
 

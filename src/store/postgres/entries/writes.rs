@@ -4,6 +4,7 @@
 //! not meet are put together: the result is that of one after another.
 
 use std::collections::{HashMap, HashSet};
+use std::sync::atomic::Ordering;
 
 use pgvector::Vector;
 use sqlx::postgres::{PgArguments, PgConnection, PgRow};
@@ -106,9 +107,12 @@ impl PostgresStore {
         let tables = self.tables_for(connection, writes).await?;
         let mut touched = Touched::default();
         let mut run = Run::default();
-        for write in writes {
+        // In this order: had an invalidation been obeyed between the two, what it means would be let through by both.
+        let obeyed = self.obeyed.load(Ordering::Acquire);
+        let withdrawn = self.withdrawn.among(writes);
+        for (write, _) in writes.iter().zip(withdrawn).filter(|(_, withdrawn)| !withdrawn) {
             if matches!(write, EntryWrite::Put { .. } | EntryWrite::AddPoint(_)) {
-                touched.stores();
+                touched.stores(obeyed);
             }
             if run.takes(write) {
                 continue;

@@ -6,7 +6,7 @@ use std::time::Duration;
 use sqlx::query_scalar;
 
 use super::super::super::sample::{delete, drop_point, entry_id, link, merge, point, put, tenant};
-use super::super::super::{Change, EntryWrite, Feed, What};
+use super::super::super::{Change, EntryFilter, EntryWrite, Feed, What};
 use super::*;
 
 async fn feed(stores: &Stores, after: u64) -> Feed {
@@ -158,6 +158,31 @@ async fn a_replica_that_has_not_obeyed_an_invalidation_stores_nothing() {
     // Its own invalidation is not before its own batch.
     two.entries.apply(&[put("t", 6), invalidated(78)]).await.unwrap();
     assert_eq!(two.entries.apply(&[put("t", 7)]).await.unwrap_err().as_str(), "behind");
+}
+
+#[tokio::test]
+async fn what_was_withdrawn_is_not_stored_and_the_rest_of_its_batch_is() {
+    let database = EmptyDatabase::new().await;
+    let opened = database.open().await;
+    let stores = opened.stores();
+    let changes = stores.changes.clone().unwrap();
+    stores.entries.apply(&[put("t", 1), put("t", 2)]).await.unwrap();
+    // 2 is in the store already; the point of 4 has joined another entry, and was withdrawn with that one.
+    let EntryWrite::Put { points, .. } = put("t", 4) else { unreachable!() };
+    changes.withdraw(&[entry_id(2), entry_id(3)], &[points[0].id, point("t", 1, 8).id]);
+    let batch = [put("t", 3), put("t", 4), put("t", 5), EntryWrite::AddPoint(point("t", 1, 8)), delete("t", 1)];
+    stores.entries.apply(&batch[..4]).await.unwrap();
+    let seen = feed(&stores, 2).await;
+    let told: Vec<_> = seen.changes.iter().map(|change| change.what.clone()).collect();
+    assert_eq!(told, [What::Entry { tenant: tenant("t"), entry: entry_id(5) }]);
+    let left = stores.entries.list(None, &EntryFilter::default(), None, 10).await.unwrap();
+    assert_eq!(left.len(), 3);
+    stores.entries.apply(&batch[4..]).await.unwrap();
+    assert_eq!(feed(&stores, 3).await.changes.len(), 1, "what takes out is done");
+    // Another replica is not concerned.
+    let other = database.open().await;
+    other.stores().entries.apply(&[put("t", 3)]).await.unwrap();
+    assert_eq!(feed(&stores, 4).await.changes.len(), 1);
 }
 
 #[tokio::test]
