@@ -17,6 +17,7 @@
 
 mod epoch;
 mod filter;
+mod strays;
 #[cfg(test)]
 mod tests;
 
@@ -29,7 +30,6 @@ use serde_json::json;
 use tokio::task::JoinError;
 
 pub use self::epoch::Epoch;
-use self::epoch::KEPT_MS;
 pub(super) use self::epoch::{Admission, Invalidations};
 pub(super) use self::filter::Facts;
 pub use self::filter::{DEFAULT_RADIUS, Filter, Near, Selector};
@@ -39,10 +39,8 @@ use super::{Cache, Points};
 use crate::clock::UnixMs;
 use crate::embed::EmbedError;
 use crate::ids::{AuditId, EntryId, PointId, TenantId};
-use crate::store::{AuditRow, AuditStore, Cursor, Digest, Entry, EntryWrite, Point, StoreError};
+use crate::store::{AuditRow, AuditStore, Digest, Entry, EntryWrite, Point, StoreError};
 
-/// Entries looked at in the store at a time.
-const PAGE: u32 = 2_000;
 /// Longest wait for queued writes.
 const FLUSH: Duration = Duration::from_secs(5);
 /// Tries to embed a subject. A request cannot wait; an invalidation can.
@@ -299,7 +297,7 @@ impl Cache {
             strays: strays.len(),
             as_planned: order.expect.as_ref().map(|expected| *expected == plan),
         };
-        deletes.extend(strays);
+        deletes.extend(strays.into_iter().map(|(tenant, entry)| EntryWrite::Delete { tenant, entry }));
         deletes.push(EntryWrite::Invalidated { at: now, filter: order.selector.filter.to_json() });
         if !flushed {
             // They go in behind the writes that are still waiting.
@@ -340,37 +338,6 @@ impl Cache {
         if flushed && looked { Ok(removed) } else { Err(InvalidateError::Unconfirmed { audit: row.id }) }
     }
 
-    /// Another replica may have stored something that is meant after the store was searched and before the invalidation
-    /// was in it. All of that can be seen now, and from now on the store refuses it. Those replicas delete it as well;
-    /// but they may die before they do.
-    async fn look_again(&self, order: Order, at: UnixMs, audit: &dyn AuditStore) -> Result<usize, StoreError> {
-        if self.standing.get().is_none() {
-            return Ok(0);
-        }
-        let own = |entry: &Entry| self.shelf.get(&entry.tenant, entry.id, at).is_some_and(|meta| meta.own);
-        let late = self.strays(&order.selector, at, at.saturating_sub(KEPT_MS), own).await?;
-        if late.is_empty() {
-            return Ok(0);
-        }
-        let row = AuditRow {
-            id: AuditId::at(at),
-            at,
-            actor: order.actor,
-            action: order.action.into(),
-            reason: order.reason,
-            what: order.what,
-            result: json!({ "stored_meanwhile": late.len() }).to_string(),
-        };
-        for delete in &late {
-            if let EntryWrite::Delete { tenant, entry } = delete {
-                self.removed.note(*entry, at);
-                self.let_go(tenant, *entry);
-            }
-        }
-        audit.record(&row, &late).await?;
-        Ok(late.len())
-    }
-
     async fn selection_expected(self: &Arc<Self>, order: &Order) -> Result<Selection, InvalidateError> {
         let selection = self.selection(&order.selector).await?;
         let found = selection.entries.len();
@@ -378,55 +345,6 @@ impl Cache {
             Some(expected) if expected != found => Err(InvalidateError::Changed { expected, found }),
             _ => Ok(selection),
         }
-    }
-
-    /// Deletes of entries that are meant and in the store, made at `since` or later, but for those that are `kept`. When the
-    /// write queue is full, what is evicted stays in the store and would be served again after a restart.
-    async fn strays(
-        &self,
-        wanted: &Selector,
-        now: UnixMs,
-        since: UnixMs,
-        kept: impl Fn(&Entry) -> bool,
-    ) -> Result<Vec<EntryWrite>, StoreError> {
-        let mut strays = Vec::new();
-        let filter = &wanted.filter;
-        if wanted.is_void() {
-            return Ok(strays);
-        }
-        let stored = filter.stored();
-        // The listing runs from the newest down, so that a single entry is on the first page.
-        let mut after = filter.id.and_then(above);
-        loop {
-            let page = self.store.list(filter.tenant.as_ref(), &stored, after.as_ref(), PAGE).await?;
-            let Some(last) = page.last() else { return Ok(strays) };
-            after = Some(last.cursor());
-            let recent = page.iter().map(|meta| &meta.entry).take_while(|entry| entry.created_at >= since);
-            for entry in recent {
-                if !kept(entry)
-                    && filter.holds(&Facts::from(entry), now)
-                    && self.is_meant_stray(wanted, entry, now).await?
-                {
-                    strays.push(EntryWrite::Delete { tenant: entry.tenant.clone(), entry: entry.id });
-                }
-            }
-            if filter.id.is_some() || last.entry.created_at < since {
-                return Ok(strays);
-            }
-        }
-    }
-
-    async fn is_meant_stray(&self, wanted: &Selector, entry: &Entry, now: UnixMs) -> Result<bool, StoreError> {
-        let mut whole = None;
-        if wanted.needs_body() {
-            whole = self.store.entry(&entry.tenant, entry.id).await?;
-        }
-        let points = if wanted.needs_points() || wanted.filter.tier.is_some() {
-            self.store.points_of(&entry.tenant, entry.id).await?
-        } else {
-            Vec::new()
-        };
-        Ok(wanted.means(whole.as_ref().unwrap_or(entry), &points, now))
     }
 
     /// Waits until what is queued is in the store; false if that takes too long.
@@ -486,10 +404,4 @@ fn inside(points: &Points, entries: &[Arc<Meta>], (vector, radius): (&[f32], f32
 
 fn delete_of(meta: &Meta) -> EntryWrite {
     EntryWrite::Delete { tenant: meta.tenant.clone(), entry: meta.id }
-}
-
-/// A place in the newest-first listing right before this entry. None for the highest id there can be.
-fn above(id: EntryId) -> Option<Cursor> {
-    let next = u128::from_be_bytes(id.to_bytes()).checked_add(1)?;
-    Some(Cursor { tenant: TenantId::new(""), entry: EntryId::from_bytes(next.to_be_bytes()) })
 }
