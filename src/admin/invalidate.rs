@@ -291,7 +291,9 @@ impl From<InvalidateError> for Problem {
             }
             InvalidateError::Unread(error) => error.into(),
             InvalidateError::Changed { .. } => Self::new(StatusCode::CONFLICT, error.to_string()),
-            InvalidateError::Unconfirmed { .. } => Self::new(StatusCode::SERVICE_UNAVAILABLE, error.to_string()),
+            InvalidateError::Unconfirmed { .. } | InvalidateError::Loading => {
+                Self::new(StatusCode::SERVICE_UNAVAILABLE, error.to_string())
+            }
             InvalidateError::Interrupted(_) => Self::new(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()),
         }
     }

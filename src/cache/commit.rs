@@ -188,6 +188,9 @@ impl Cache {
         self.add_point(&point).map_err(|_| Reason::CacheFault)?;
         // Queued before it can be found, so that whoever finds it and takes it out queues the deletion behind it.
         let committed = Committed { entry: Arc::new(entry), point: Arc::new(point.clone()) };
+        if self.changes().is_some() {
+            self.pending.note(&committed);
+        }
         let stored = self.writer.entry(EntryWrite::Put { entry: Arc::clone(&committed.entry), points: vec![point] });
         if stored.is_err() {
             tracing::debug!(entry = %id, "the write queue is full: this entry will not survive a restart");

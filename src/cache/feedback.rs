@@ -102,9 +102,9 @@ impl Cache {
                 Some(point) => {
                     done.unlinked = self.unlink(&tenant, entry, point).then_some(point);
                     // The group's other prompts would lead the same question to the same answer.
-                    done.removed = self.remove(&tenant, entry).then_some(entry);
+                    done.removed = self.remove(&tenant, entry).await?.then_some(entry);
                 }
-                None => done.removed = self.remove(&tenant, entry).then_some(entry),
+                None => done.removed = self.remove(&tenant, entry).await?.then_some(entry),
             }
             self.flush().await;
         }

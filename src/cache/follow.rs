@@ -201,10 +201,8 @@ impl Cache {
 
     /// Makes one group of two that have the same answer.
     fn merge(&self, tenant: &TenantId, from: EntryId, to: EntryId, epoch: Epoch) -> bool {
-        if self.epoch() != epoch {
-            // What was taken out meanwhile may have been half of this; another miss will tell again.
-            return false;
-        }
+        // What was taken out meanwhile may have been half of this; another miss will tell again.
+        let Ok(_admission) = self.admit_any(epoch) else { return false };
         let _one_at_a_time = self.reshaping();
         let now = self.clock.now_ms();
         let (Some(source), Some(target)) = (self.shelf.get(tenant, from, now), self.shelf.get(tenant, to, now)) else {

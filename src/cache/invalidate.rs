@@ -23,6 +23,7 @@ mod tests;
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -136,6 +137,9 @@ pub enum InvalidateError {
     /// The store failed. Nothing is recorded; what was found is no longer served but may come back with a restart.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// The cache is still being loaded; nothing was removed.
+    #[error("the cache is still being loaded: nothing was removed; try again once /readyz says so")]
+    Loading,
     /// The task that selects ended early; nothing was removed.
     #[error("the selection was interrupted: {0}")]
     Interrupted(#[from] JoinError),
@@ -164,6 +168,11 @@ impl Cache {
         self.invalidations.now()
     }
 
+    /// The latest invalidation that may concern a request, as a number that only grows.
+    pub fn last_concerning(&self, tenant: &TenantId, model: &str, namespace: &str) -> u64 {
+        self.invalidations.latest(|selector| selector.may_concern(tenant, model, namespace)).number()
+    }
+
     /// Lets an answer in that is about to be stored, unless it was invalidated while it was under way. To be held until
     /// the answer is on the shelf.
     ///
@@ -172,6 +181,14 @@ impl Cache {
     pub(super) fn admit(&self, began: Epoch, entry: &Entry, points: &[Point]) -> Result<Admission<'_>, Reason> {
         // To the invalidation it was not a moment old.
         self.invalidations.admit(began, |selector, _| selector.means(entry, points, entry.created_at))
+    }
+
+    /// The same, unless anything at all was invalidated meanwhile.
+    ///
+    /// # Errors
+    /// [`Reason::Invalidated`]
+    pub(super) fn admit_any(&self, began: Epoch) -> Result<Admission<'_>, Reason> {
+        self.invalidations.admit(began, |_, _| true)
     }
 
     /// Makes a filter ready. Embeds its `near`, if there is one.
@@ -203,9 +220,13 @@ impl Cache {
     /// # Errors
     /// The store cannot be read, where the filter is about the text of answers.
     pub async fn selection(self: &Arc<Self>, selector: &Arc<Selector>) -> Result<Selection, InvalidateError> {
+        // What is loaded later would be in neither place that is searched.
+        if !self.loaded.load(Ordering::Acquire) {
+            return Err(InvalidateError::Loading);
+        }
         let at = self.clock.now_ms();
         let (cache, wanted) = (Arc::clone(self), Arc::clone(selector));
-        let mut found = tokio::task::spawn_blocking(move || cache.on_shelf(&wanted, at)).await?;
+        let mut found = tokio::task::spawn_blocking(move || cache.on_shelf(&wanted, at, at)).await?;
         if selector.needs_body() {
             // A body may be in the queue only.
             self.flush().await;
@@ -214,15 +235,22 @@ impl Cache {
         Ok(Selection::of(found, at))
     }
 
-    pub(super) fn on_shelf(&self, wanted: &Selector, now: UnixMs) -> Vec<Selected> {
+    /// What is meant of the answers that live now; ages are those at `at`.
+    pub(super) fn on_shelf(&self, wanted: &Selector, at: UnixMs, now: UnixMs) -> Vec<Selected> {
         if wanted.is_void() {
             return Vec::new();
         }
-        let candidates = self.shelf.select(|meta| {
+        let meant = |meta: &Meta| {
             now < meta.expires_at
-                && wanted.filter.holds(&Facts::from(meta), now)
+                && wanted.filter.holds(&Facts::from(meta), at)
                 && wanted.tier_holds(!meta.points.is_empty())
-        });
+        };
+        let candidates = match (&wanted.filter.tenant, wanted.filter.id) {
+            (Some(tenant), Some(id)) => {
+                self.shelf.get(tenant, id, now).into_iter().filter(|meta| meant(meta)).collect()
+            }
+            _ => self.shelf.select(meant),
+        };
         if !wanted.needs_points() {
             return candidates.into_iter().map(|meta| Selected { meta, cosine: None }).collect();
         }
@@ -274,6 +302,7 @@ impl Cache {
     ) -> Result<Removed, InvalidateError> {
         let now = self.clock.now_ms();
         let epoch = self.invalidations.enter(Arc::clone(&order.selector), now);
+        let obeyed = self.obeyed_so_far();
         let selection = match self.selection_expected(&order).await {
             Ok(selection) => selection,
             Err(error) => {
@@ -283,11 +312,12 @@ impl Cache {
         };
         // What has been evicted since it was selected was not removed by this.
         let forgotten: Vec<_> = selection.entries.iter().filter_map(|selected| self.forget(&selected.meta)).collect();
+        self.withdraw(&forgotten);
         let flushed = self.flush().await;
         let mut deletes: Vec<EntryWrite> = selection.entries.iter().map(|selected| delete_of(&selected.meta)).collect();
         let found: HashSet<EntryId> = selection.entries.iter().map(|selected| selected.meta.id).collect();
         let kept = |entry: &Entry| found.contains(&entry.id) || self.shelf.get(&entry.tenant, entry.id, now).is_some();
-        let strays = self.strays(&order.selector, now, 0, kept).await?;
+        let strays = self.strays(&order.selector, now, kept).await?;
         let plan = selection.plan();
         let mut removed = Removed {
             audit: AuditId::at(now),
@@ -325,7 +355,7 @@ impl Cache {
         let taken: Vec<Digest> = forgotten.iter().flat_map(|meta| meta.fingerprints.iter().copied()).collect();
         self.take_back(&taken);
         tracing::info!(action = %row.action, audit = %row.id, actor = row.actor, result = row.result, "entries removed");
-        let looked = match self.look_again(order, now, audit).await {
+        let looked = match self.look_again(order, now, obeyed, audit).await {
             Ok(late) => {
                 removed.strays += late;
                 true
@@ -374,14 +404,21 @@ impl Cache {
         metas.iter().map(out).collect()
     }
 
-    /// Takes one answer away at once, and out of the store through the queue.
-    pub(super) fn remove(&self, tenant: &TenantId, entry: EntryId) -> bool {
-        let Some(meta) = self.shelf.forget(tenant, entry) else { return false };
-        self.points.remove(&meta.points);
+    /// Takes one answer away at once, and out of the store through the queue. Whether it was there.
+    pub(super) async fn remove(&self, tenant: &TenantId, entry: EntryId) -> Result<bool, StoreError> {
+        // Before anything else: a copy may be all that is here.
         self.removed.note(entry, self.clock.now_ms());
-        self.take_back(&meta.fingerprints);
-        self.queue(delete_of(&meta));
-        true
+        if let Some(meta) = self.shelf.forget(tenant, entry) {
+            self.points.remove(&meta.points);
+            self.take_back(&meta.fingerprints);
+            self.queue(delete_of(&meta));
+            return Ok(true);
+        }
+        // It may have been served from the store.
+        let points = self.store.points_of(tenant, entry).await?;
+        self.take_back(&points.iter().map(|point| point.fingerprint).collect::<Vec<_>>());
+        self.queue(EntryWrite::Delete { tenant: tenant.clone(), entry });
+        Ok(!points.is_empty())
     }
 
     /// Takes an entry off the shelf with all the points it has by now. `None` if it is gone already.

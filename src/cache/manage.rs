@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use tokio::task::{JoinError, JoinHandle};
 
@@ -58,13 +59,17 @@ impl Cache {
             for (tenant, partition) in chosen {
                 loaded += self.load_partition(&tenant, &partition).await?;
             }
+            self.loaded.store(true, Ordering::Release);
             return Ok(loaded);
         }
         let mut loaded = 0;
         let mut next = self.read_page(now, None);
         loop {
             let page = next.await??;
-            let Some(last) = page.last() else { return Ok(loaded) };
+            let Some(last) = page.last() else {
+                self.loaded.store(true, Ordering::Release);
+                return Ok(loaded);
+            };
             // Reading and taking in cost about the same; done at once, a start takes little more than half as long.
             next = self.read_page(now, Some(last.meta.cursor()));
             page.iter().for_each(|entry| self.load_one(entry, &space));

@@ -21,6 +21,7 @@ mod learners;
 mod likeness;
 mod lookup;
 mod manage;
+mod pending;
 mod points;
 mod replicas;
 mod residency;
@@ -28,6 +29,7 @@ mod sharing;
 mod shelf;
 mod writers;
 
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
@@ -54,6 +56,7 @@ use self::decide::{Guards, Weights};
 use self::gate::Gate;
 use self::invalidate::Invalidations;
 use self::learners::Learners;
+use self::pending::Pending;
 use self::points::Points;
 use self::residency::Residency;
 use self::sharing::Distrusted;
@@ -64,7 +67,7 @@ use crate::clock::Clock;
 use crate::config;
 use crate::embed::Embedder;
 use crate::shared::Shared;
-use crate::store::{DecisionStore, EntryStore, SearchStore, WriterHandle};
+use crate::store::{ChangeStore, DecisionStore, EntryStore, SearchStore, WriterHandle};
 use crate::telemetry::metrics::Metrics;
 
 /// Points looked at for one decision (`decision.md`: the ten nearest).
@@ -72,6 +75,10 @@ pub const NEIGHBOURS: usize = 10;
 
 /// Longest wait for a body that is not in memory.
 const STORE_DEADLINE: Duration = Duration::from_millis(100);
+
+/// How long it is remembered that an entry was removed, at least: longer than anything that was read from the store before
+/// can be on its way into memory.
+const REMOVED: Duration = Duration::from_mins(10);
 
 /// See the module. One for each process.
 pub struct Cache {
@@ -95,7 +102,10 @@ pub struct Cache {
     lease_wait: Duration,
     removed: Distrusted,
     blind: Duration,
-    standing: OnceLock<Arc<Standing>>,
+    /// How this replica stands to others, and the order of changes that it follows; none with a store of its own.
+    follows: OnceLock<(Arc<Standing>, Arc<dyn ChangeStore>)>,
+    pending: Pending,
+    loaded: AtomicBool,
     /// Held while groups change shape.
     reshaping: Mutex<()>,
 }
@@ -166,10 +176,12 @@ impl Cache {
             reshaping: Mutex::default(),
             residency: Residency::new(search, settings.index_bytes, embedder.space().dimensions),
             gate: Gate::new(),
-            removed: Distrusted::new(shared.as_ref().map_or(Duration::ZERO, |shared| shared.longest_ttl)),
+            removed: Distrusted::new(shared.as_ref().map_or(Duration::ZERO, |shared| shared.longest_ttl).max(REMOVED)),
             lease_wait: shared.as_ref().map_or(Duration::ZERO, |shared| shared.lease_wait),
             shared: shared.map(|shared| shared.redis),
-            standing: OnceLock::new(),
+            follows: OnceLock::new(),
+            pending: Pending::default(),
+            loaded: AtomicBool::new(false),
             blind,
             settings,
             secret,
@@ -192,6 +204,16 @@ impl Cache {
     /// The secret that keys all hashes.
     pub fn secret(&self) -> &SecretKey {
         &self.secret
+    }
+
+    /// How this replica stands to others; none with a store of its own.
+    fn standing(&self) -> Option<&Standing> {
+        self.follows.get().map(|(standing, _)| standing.as_ref())
+    }
+
+    /// The order of changes that replicas share; none with a store of its own.
+    fn changes(&self) -> Option<&dyn ChangeStore> {
+        self.follows.get().map(|(_, changes)| changes.as_ref())
     }
 
     fn reshaping(&self) -> MutexGuard<'_, ()> {

@@ -15,6 +15,7 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep, timeout};
 
+use super::commit::Committed;
 use super::invalidate::{Filter, Selector};
 use super::{Cache, LoadError, Meta};
 use crate::clock::{Clock, UnixMs};
@@ -27,6 +28,8 @@ const BATCH: u32 = 1_000;
 const POLL: Duration = Duration::from_millis(250);
 /// Longest wait for the store.
 const READ_DEADLINE: Duration = Duration::from_secs(5);
+/// Longest wait for a page of everything.
+pub(super) const SCAN_DEADLINE: Duration = Duration::from_secs(30);
 /// How often partitions are looked after.
 const SETTLE: Duration = Duration::from_secs(1);
 /// Wait after a failure.
@@ -39,7 +42,7 @@ const CUT_OFF_MS: u64 = 2_000;
 /// How a replica stands to the others; read by health checks and metrics.
 #[derive(Debug, Default)]
 pub struct Standing {
-    /// When the store last answered.
+    /// When what the store said was last obeyed.
     contact: AtomicU64,
     /// When all changes were last known.
     current: AtomicU64,
@@ -49,6 +52,8 @@ pub struct Standing {
     catching_up: AtomicBool,
     /// Changes obeyed.
     obeyed: AtomicU64,
+    /// Up to which number.
+    at: AtomicU64,
     /// Times that everything was compared because changes were missed.
     resyncs: AtomicU64,
 }
@@ -59,7 +64,7 @@ impl Standing {
         !self.catching_up.load(Ordering::Acquire)
     }
 
-    /// How long the store has not answered.
+    /// How long nothing that the store says has been obeyed.
     pub fn silence(&self, now: UnixMs) -> Duration {
         Duration::from_millis(now.saturating_sub(self.contact.load(Ordering::Acquire)))
     }
@@ -67,6 +72,12 @@ impl Standing {
     /// How long not all changes have been known.
     pub fn lag(&self, now: UnixMs) -> Duration {
         Duration::from_millis(now.saturating_sub(self.current.load(Ordering::Acquire)))
+    }
+
+    fn is_up_to_date(&self, now: UnixMs) {
+        self.contact.store(now, Ordering::Release);
+        self.current.store(now, Ordering::Release);
+        self.catching_up.store(false, Ordering::Release);
     }
 
     /// Changes known and not yet obeyed.
@@ -131,10 +142,11 @@ impl Follower {
         recent.into_iter().for_each(|entry| cache.removed.note(entry, now));
         changes.obeyed(at);
         let standing = Arc::new(Standing::default());
+        standing.at.store(at, Ordering::Release);
         standing.contact.store(now, Ordering::Release);
         standing.current.store(now, Ordering::Release);
         // There is one follower for each cache.
-        let _ = cache.standing.set(Arc::clone(&standing));
+        let _ = cache.follows.set((Arc::clone(&standing), Arc::clone(&changes)));
         Ok(Self { cache, changes, clock, at, standing, settled: Instant::now() })
     }
 
@@ -198,7 +210,6 @@ impl Follower {
             tracing::info!(behind = feed.head - self.at, "in touch with the store again; catching up");
             self.standing.catching_up.store(true, Ordering::Release);
         }
-        self.standing.contact.store(now, Ordering::Release);
         self.standing.behind.store(feed.head.saturating_sub(self.at), Ordering::Relaxed);
         // A head that has gone back is that of another database, restored from a backup.
         if feed.head < self.at || (feed.head > self.at && feed.oldest > self.at + 1) {
@@ -206,18 +217,26 @@ impl Follower {
             return Ok(true);
         }
         let Some(last) = feed.changes.last().map(|change| change.seq) else {
-            self.standing.current.store(now, Ordering::Release);
-            self.standing.catching_up.store(false, Ordering::Release);
+            self.standing.is_up_to_date(now);
             return Ok(false);
         };
         if !consecutive(self.at, &feed.changes) {
             self.resync(feed.head).await?;
             return Ok(true);
         }
-        self.cache.obey_all(&feed.changes, self.changes.as_ref()).await?;
+        let understood = self.cache.obey_all(&feed.changes).await.inspect_err(|_| {
+            // An invalidation is known and cannot be obeyed now. Doubt is a miss.
+            let known = feed.changes.iter().any(|change| matches!(change.what, What::Invalidated { .. }));
+            self.standing.catching_up.fetch_or(known, Ordering::AcqRel);
+        })?;
+        if !understood {
+            self.resync(last).await?;
+            return Ok(true);
+        }
         self.arrived(last, feed.changes.len());
+        self.standing.contact.store(now, Ordering::Release);
         if last >= feed.head {
-            self.standing.catching_up.store(false, Ordering::Release);
+            self.standing.is_up_to_date(now);
         }
         Ok(true)
     }
@@ -225,17 +244,22 @@ impl Follower {
     fn arrived(&mut self, at: Seq, obeyed: usize) {
         self.at = at;
         self.changes.obeyed(at);
+        self.standing.at.store(at, Ordering::Release);
         self.standing.obeyed.fetch_add(obeyed as u64, Ordering::Relaxed);
         let behind = self.standing.behind.load(Ordering::Relaxed);
         self.standing.behind.store(behind.saturating_sub(obeyed as u64), Ordering::Relaxed);
     }
 
-    /// Changes were missed for good: everything is compared with the store.
+    /// Changes were missed for good, or not understood: everything is compared with the store.
     async fn resync(&mut self, head: Seq) -> Result<(), StoreError> {
         self.standing.catching_up.store(true, Ordering::Release);
         self.standing.resyncs.fetch_add(1, Ordering::Relaxed);
-        tracing::warn!(at = self.at, head, "changes of other replicas were missed; comparing everything");
-        self.cache.compare_all(self.changes.as_ref()).await?;
+        tracing::warn!(
+            at = self.at,
+            head,
+            "changes of other replicas were missed or not understood; comparing everything"
+        );
+        self.cache.compare_all().await?;
         self.arrived(head, 0);
         Ok(())
     }
@@ -247,11 +271,14 @@ fn consecutive(at: Seq, changes: &[Change]) -> bool {
 }
 
 impl Cache {
-    /// Obeys changes in their order.
-    async fn obey_all(&self, changes: &[Change], store: &dyn ChangeStore) -> Result<(), StoreError> {
-        let mut changed = HashSet::new();
+    /// Obeys changes in their order; whether all could be understood.
+    async fn obey_all(&self, changes: &[Change]) -> Result<bool, StoreError> {
+        let (mut changed, mut understood) = (HashSet::new(), true);
         let now = self.clock.now_ms();
         for change in changes {
+            if let What::Entry { entry, .. } = &change.what {
+                self.pending.arrived(*entry);
+            }
             match &change.what {
                 What::Entry { entry, .. } if change.own && !self.has_come_back(*entry) => {}
                 What::Entry { tenant, entry } => {
@@ -262,11 +289,12 @@ impl Cache {
                 }
                 What::Invalidated { at, filter } => {
                     self.read_again(std::mem::take(&mut changed)).await?;
-                    self.obey(*at, filter, change.own, store).await;
+                    understood &= self.obey(*at, filter, change.own).await?;
                 }
             }
         }
-        self.read_again(changed).await
+        self.read_again(changed).await?;
+        Ok(understood)
     }
 
     /// Brings entries to what they are in the store now.
@@ -304,7 +332,7 @@ impl Cache {
 
     /// Whether this replica may serve from memory: it is up to date, or has not been cut off for long.
     pub(super) fn is_informed(&self) -> bool {
-        let Some(standing) = self.standing.get() else { return true };
+        let Some(standing) = self.standing() else { return true };
         standing.is_current() && standing.silence(self.clock.now_ms()) <= self.blind
     }
 
@@ -321,45 +349,49 @@ impl Cache {
         }
     }
 
-    /// Obeys an invalidation that a replica made at `at`. One of our own was obeyed as it was made, but for what others
-    /// stored meanwhile.
-    async fn obey(&self, at: UnixMs, filter: &str, own: bool, store: &dyn ChangeStore) {
-        let Some(selector) = self.selector_of(filter).await else {
-            // Doubt is a miss: nothing is served from memory that might be meant.
-            tracing::error!("an invalidation of another replica cannot be understood; memory is emptied");
-            self.take_from_memory(self.shelf.select(|_| true), store);
-            return;
-        };
+    /// Obeys an invalidation that a replica made at `at`; whether it could be understood. One of our own was obeyed as it
+    /// was made, but for what others stored meanwhile.
+    async fn obey(&self, at: UnixMs, filter: &str, own: bool) -> Result<bool, StoreError> {
+        let Some(selector) = self.selector_of(filter).await else { return Ok(false) };
         if !own {
             self.invalidations.enter(Arc::clone(&selector), at);
+            let means = |one: &Committed| selector.means(&one.entry, std::slice::from_ref(&*one.point), at);
+            self.withdraw_pending(means);
         }
-        match self.selected(&selector).await {
-            Ok(mut meant) => {
-                meant.retain(|meta| !(own && meta.own && meta.created_at >= at));
-                withdraw(&self.take_out(&meant), store);
-            }
-            Err(error) => {
-                // The answers' texts cannot be read: all that might be meant goes, from memory alone.
-                tracing::warn!(%error, "an invalidation of another replica is obeyed without looking at answers");
-                let narrow = selector.without_body();
-                let meant = self.on_shelf(&narrow, at).into_iter().map(|selected| selected.meta);
-                self.take_from_memory(meant.collect(), store);
-            }
+        let mut meant = self.on_shelf(&selector, at, self.clock.now_ms());
+        if selector.needs_body() {
+            // What is in neither place may be on its way to the store, which waits for this. Doubt is a miss.
+            let with_answer = timeout(READ_DEADLINE, self.with_answer(&selector, meant, true));
+            meant = with_answer.await.map_err(|_| StoreError::Closed)??;
+        }
+        let mut meant: Vec<_> = meant.into_iter().map(|selected| selected.meta).collect();
+        meant.retain(|meta| !(own && meta.own && meta.created_at >= at));
+        self.withdraw(&self.take_out(&meant));
+        Ok(true)
+    }
+
+    /// Keeps what is still on its way from the store, where replicas share it.
+    pub(super) fn withdraw(&self, gone: &[Arc<Meta>]) {
+        let Some(changes) = self.changes() else { return };
+        let mut gone: Vec<_> = gone.iter().collect();
+        // The youngest come last, for they are the likeliest to be.
+        gone.sort_unstable_by_key(|meta| meta.created_at);
+        for meta in gone {
+            changes.withdraw(&[meta.id], &meta.points);
         }
     }
 
-    fn take_from_memory(&self, meant: Vec<Arc<Meta>>, store: &dyn ChangeStore) {
-        for meta in &meant {
-            self.let_go(&meta.tenant, meta.id);
+    /// The same for what was made here, whether it is still in memory or not.
+    fn withdraw_pending(&self, meant: impl Fn(&Committed) -> bool) {
+        let Some(changes) = self.changes() else { return };
+        for one in self.pending.take(meant) {
+            changes.withdraw(&[one.entry.id], &[one.point.id]);
         }
-        withdraw(&meant, store);
     }
 
-    async fn selected(&self, selector: &Arc<Selector>) -> Result<Vec<Arc<Meta>>, StoreError> {
-        let found = self.on_shelf(selector, self.clock.now_ms());
-        // What is in neither place may be on its way to the store, which waits for this. Doubt is a miss.
-        let found = if selector.needs_body() { self.with_answer(selector, found, true).await? } else { found };
-        Ok(found.into_iter().map(|selected| selected.meta).collect())
+    /// Up to which change this replica has obeyed; 0 with a store of its own.
+    pub(super) fn obeyed_so_far(&self) -> Seq {
+        self.standing().map_or(0, |standing| standing.at.load(Ordering::Acquire))
     }
 
     /// The selector of an invalidation that was made elsewhere. `None` if it cannot be understood.
@@ -370,13 +402,15 @@ impl Cache {
 
     /// Compares memory with the whole store: what is not there goes, what is there comes. Invalidations may be among what
     /// was missed, so neither what is under way nor what waits for the store gets there.
-    async fn compare_all(&self, store: &dyn ChangeStore) -> Result<(), StoreError> {
-        self.invalidations.doubt();
+    async fn compare_all(&self) -> Result<(), StoreError> {
         let now = self.clock.now_ms();
+        self.invalidations.doubt(now);
+        self.withdraw_pending(|_| true);
         let mut there = HashSet::new();
         let mut next = self.read_page(now, None);
         loop {
-            let page = next.await.map_err(|_| StoreError::Closed)??;
+            let page = timeout(SCAN_DEADLINE, next).await.map_err(|_| StoreError::Closed)?;
+            let page = page.map_err(|_| StoreError::Closed)??;
             let Some(last) = page.last() else { break };
             next = self.read_page(now, Some(last.meta.cursor()));
             for loaded in &page {
@@ -386,16 +420,9 @@ impl Cache {
             }
             self.take_over(&page);
         }
-        self.take_from_memory(self.shelf.select(|meta| !there.contains(&meta.id)), store);
+        for meta in self.shelf.select(|meta| !there.contains(&meta.id)) {
+            self.let_go(&meta.tenant, meta.id);
+        }
         Ok(())
-    }
-}
-
-/// Keeps what is still on its way from the store. The youngest come last, for they are the likeliest to be.
-fn withdraw(gone: &[Arc<Meta>], store: &dyn ChangeStore) {
-    let mut gone: Vec<_> = gone.iter().collect();
-    gone.sort_unstable_by_key(|meta| meta.created_at);
-    for meta in gone {
-        store.withdraw(&[meta.id], &meta.points);
     }
 }

@@ -12,9 +12,12 @@ use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
+use tokio::time::timeout;
+
 use super::commit::meta_of;
 use super::lookup::{Neighbour, Vector};
 use super::outcome::{Reason, Tier};
+use super::replicas::SCAN_DEADLINE;
 use super::shelf::ByDigest;
 use super::{Ask, Cache, Hit, LoadError, NEIGHBOURS, PointMeta, STORE_DEADLINE};
 use crate::clock::UnixMs;
@@ -152,7 +155,8 @@ impl Cache {
         let space = self.embedder.space().to_string();
         let (mut after, mut loaded): (Option<EntryId>, usize) = (None, 0);
         loop {
-            let page = search.scan_partition(tenant, partition, self.clock.now_ms(), after, PAGE).await?;
+            let page = search.scan_partition(tenant, partition, self.clock.now_ms(), after, PAGE);
+            let page = timeout(SCAN_DEADLINE, page).await.map_err(|_| StoreError::Closed)??;
             let Some(last) = page.last() else { return Ok(loaded) };
             after = Some(last.meta.entry.id);
             for entry in page.iter().filter(|loaded| !self.shelf.has(loaded.meta.entry.id)) {

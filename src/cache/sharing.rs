@@ -26,6 +26,8 @@ use crate::store::{Digest, Entry};
 
 /// Distrusted entries remembered at most. With more, nothing from Redis is trusted for a while.
 const MOST_REMOVED: usize = 200_000;
+/// A replica that is further behind than this makes no copies; less than the clocks may differ.
+const MOST_LAG: Duration = Duration::from_secs(1);
 /// Clocks of replicas may differ by this much, milliseconds.
 const SKEW_MS: u64 = 5_000;
 
@@ -143,6 +145,10 @@ impl Cache {
     pub(super) fn share(&self, entry: &Entry, fingerprint: &Digest) {
         // What is sealed in the store does not lie in the clear anywhere else.
         let Some(shared) = self.shared.as_ref().filter(|_| self.residency.may_search(&entry.tenant)) else { return };
+        // A replica that lags may not know that this has been invalidated; those that do could not tell from the copy.
+        if self.standing().is_some_and(|standing| standing.lag(self.clock.now_ms()) > MOST_LAG) {
+            return;
+        }
         let left = Duration::from_millis(entry.expires_at.saturating_sub(self.clock.now_ms()));
         if let Some(copy) = copy_of(entry) {
             shared.put(*fingerprint, copy, left);

@@ -132,7 +132,11 @@ impl DataPlane {
 
     /// Shares the look-up and the upstream call with equal requests in flight.
     async fn together(self: &Arc<Self>, asked: Asked, missed: Reason) -> Result<Response<Body>, Refusal> {
-        let key = asked.keys.flight(self.cache.secret(), &asked.terms());
+        let mut terms = asked.terms();
+        // What was asked before an invalidation is no answer to what is asked after it.
+        let since = self.cache.last_concerning(&asked.exchange.principal.tenant, &asked.call.model, &asked.namespace);
+        terms.extend_from_slice(&since.to_le_bytes());
+        let key = asked.keys.flight(self.cache.secret(), &terms);
         for _ in 0..LEADERS {
             match self.flights.join(key) {
                 Joined::Lead(pilot, seat) => return self.lead(asked, missed, pilot, seat).await,

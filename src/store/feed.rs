@@ -68,7 +68,7 @@ pub trait ChangeStore: Send + Sync {
     /// waited for. It may resolve for nothing.
     fn changed(&self) -> BoxFuture<'_, ()>;
 
-    /// Says how far this replica has read. Puts and added points are refused with [`super::StoreError::Behind`] while an
+    /// Says how far this replica has read. Puts, added points, links and merges are refused with [`super::StoreError::Behind`] while an
     /// invalidation lies beyond it, so that nothing is stored that the invalidation means.
     fn obeyed(&self, seq: Seq);
 

@@ -4,11 +4,13 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use http::{Method, StatusCode};
 use http_body_util::BodyExt;
 use remora::simulate::Options;
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
 
+use crate::child::until;
 use crate::rig::{Answer, Plan, Rig, chat, chat_stream};
 use crate::streams::{events, open};
 
@@ -227,4 +229,30 @@ async fn a_follower_sees_usage_if_and_only_if_it_asked() {
             }
         }
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_asked_before_an_invalidation_is_no_answer_to_what_is_asked_after_it() {
+    let rig = slow(4_000, 0).await;
+    let asking = || {
+        let rig = Arc::clone(&rig);
+        tokio::spawn(async move { rig.chat("sk-a", &chat("Tell me a story")).await })
+    };
+    let invalidate = async |filter: Value| {
+        let done = rig.admin(Method::POST, "/admin/v1/cache/invalidate", Some(filter)).await;
+        assert_eq!(done.status, StatusCode::OK, "{}", done.text());
+    };
+    let first = asking();
+    until("it is upstream", || async { (rig.sim.stats().requests == 1).then_some(()) }).await;
+    // One that cannot mean the answer keeps nobody apart.
+    invalidate(json!({ "tenant": "somebody-else" })).await;
+    let joined = asking();
+    until("the second has come", || async { (rig.app().metrics.in_flight_now() == 2).then_some(()) }).await;
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    invalidate(json!({ "text": "story" })).await;
+    let after = rig.chat("sk-a", &chat("Tell me a story")).await;
+    let (first, joined) = (first.await.unwrap(), joined.await.unwrap());
+    assert_eq!([first.cache(), joined.cache(), after.cache()], ["MISS", "COALESCED", "MISS"]);
+    assert_eq!((first.reason(), rig.sim.stats().requests), ("invalidated", 2));
+    assert_eq!(rig.chat("sk-a", &chat("Tell me a story")).await.cache(), "HIT", "the later one is kept");
 }

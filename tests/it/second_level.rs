@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use http::{Method, StatusCode};
-use remora::cache::Elsewhere;
+use remora::cache::{Elsewhere, Feedback, Opinion};
 use remora::simulate::Options;
 use serde_json::json;
 
@@ -64,6 +64,20 @@ async fn what_does_not_fit_is_found_in_the_store_and_comes_into_memory_when_it_i
     for key in ["sk-large", "sk-middle"] {
         assert!(cached(&fleet, key, &prompt(3)).await.is_none(), "{key}");
     }
+
+    // So is what somebody says was wrong.
+    let wrong = cached(&fleet, "sk-large", &prompt(9)).await.expect("an equal request");
+    let feedback = Feedback {
+        request: wrong.header("x-remora-request-id").parse().unwrap(),
+        opinion: Opinion::Bad,
+        caller: None,
+        within_ms: 60_000,
+    };
+    let ledger = Arc::clone(&fleet.app(0).stores.ledger);
+    let done = fleet.app(0).cache.feedback(&feedback, &*ledger).await.unwrap();
+    assert!(done.removed.is_some());
+    assert!(cached(&fleet, "sk-large", &prompt(9)).await.is_none());
+    assert_eq!(fleet.app(0).cache.feedback(&feedback, &*ledger).await.unwrap().removed, None, "it is gone");
 
     // Asked for often enough, a partition that fits takes the place of one that is not used: nobody has asked for the small
     // one since the start.

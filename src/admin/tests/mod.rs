@@ -92,6 +92,7 @@ impl Plane {
             writer: writer.clone(),
             metrics: Arc::clone(&metrics),
         }));
+        cache.load().await.unwrap();
         let directory =
             Directory::new(&config, secret.clone()).with_store(Arc::clone(&stores.directory), clock.clone());
         let directory = Arc::new(directory.with_labels(metrics.tenants.clone()));

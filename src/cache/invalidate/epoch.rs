@@ -15,13 +15,20 @@ use crate::cache::outcome::Reason;
 use crate::clock::UnixMs;
 
 /// How long an invalidation is remembered, milliseconds: longer than nearly every upstream call.
-pub(super) const KEPT_MS: u64 = 15 * 60 * 1_000;
+const KEPT_MS: u64 = 15 * 60 * 1_000;
 /// Invalidations remembered at most.
 const KEPT: usize = 512;
 
 /// How many invalidations there had been when a request went upstream.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Epoch(u64);
+
+impl Epoch {
+    /// As a number; later ones are greater.
+    pub(super) fn number(self) -> u64 {
+        self.0
+    }
+}
 
 /// See the module.
 #[derive(Default)]
@@ -32,6 +39,8 @@ struct Log {
     last: u64,
     /// The newest that is not remembered any more. Nothing is known about what began before it.
     dropped: u64,
+    /// When the newest of those was made.
+    dropped_at: UnixMs,
     recent: VecDeque<Recent>,
 }
 
@@ -57,16 +66,25 @@ impl Invalidations {
         let epoch = log.last;
         log.recent.push_back(Recent { epoch, at, selector });
         while log.recent.len() > KEPT || log.recent.front().is_some_and(|first| first.at.saturating_add(KEPT_MS) < at) {
-            log.dropped = log.recent.pop_front().map_or(log.dropped, |first| first.epoch);
+            if let Some(first) = log.recent.pop_front() {
+                (log.dropped, log.dropped_at) = (first.epoch, first.at.max(log.dropped_at));
+            }
         }
         Epoch(epoch)
     }
 
-    /// Invalidations were missed: nothing that began before now is let in.
-    pub(in crate::cache) fn doubt(&self) {
+    /// Invalidations were missed: nothing that began before `now` is let in.
+    pub(in crate::cache) fn doubt(&self, now: UnixMs) {
         let mut log = self.write();
         log.last += 1;
-        log.dropped = log.last;
+        (log.dropped, log.dropped_at) = (log.last, now);
+    }
+
+    /// The latest for which `concerns` holds, or of which nothing is known any more.
+    pub(super) fn latest(&self, concerns: impl Fn(&Selector) -> bool) -> Epoch {
+        let log = self.read();
+        let latest = log.recent.iter().rev().find(|recent| concerns(&recent.selector));
+        Epoch(latest.map_or(0, |recent| recent.epoch).max(log.dropped))
     }
 
     /// Takes one back that was not carried out.
@@ -92,9 +110,11 @@ impl Invalidations {
         Ok(Admission(log))
     }
 
-    /// Whether one of those made at `since` or later is such that `means` holds.
+    /// Whether one of those made at `since` or later is such that `means` holds, or may be.
     pub(in crate::cache) fn any_since(&self, since: UnixMs, means: impl Fn(&Selector) -> bool) -> bool {
-        self.read().recent.iter().any(|recent| recent.at >= since && means(&recent.selector))
+        let log = self.read();
+        let known = || log.recent.iter().any(|recent| recent.at >= since && means(&recent.selector));
+        (log.dropped > 0 && log.dropped_at >= since) || known()
     }
 
     fn read(&self) -> RwLockReadGuard<'_, Log> {
@@ -152,7 +172,22 @@ mod tests {
     fn what_began_before_some_were_missed_is_not_let_in() {
         let log = Invalidations::default();
         let before = log.now();
-        log.doubt();
+        log.doubt(7);
         assert!(!admitted(&log, before, "a") && admitted(&log, log.now(), "a"));
+        assert!(log.any_since(7, |_| false) && !log.any_since(8, |_| false));
+    }
+
+    #[test]
+    fn the_latest_is_that_which_concerns_or_the_last_that_is_forgotten() {
+        let log = Invalidations::default();
+        let latest = |model: &str| log.latest(|selector| selector.filter.model.as_deref() == Some(model));
+        let none = latest("a");
+        let first = log.enter(selector("a"), 1);
+        log.enter(selector("b"), 2);
+        assert!(latest("c") == none && latest("a") == first && first > none);
+        for _ in 0..KEPT {
+            log.enter(selector("b"), 3);
+        }
+        assert!(latest("a") > first && latest("a") == latest("c"));
     }
 }

@@ -249,9 +249,12 @@ impl Selector {
         Self { filter, text, answer_text, vector, space }
     }
 
-    /// The same, but for what it asks of the answer.
-    pub(in crate::cache) fn without_body(&self) -> Self {
-        Self { answer_text: None, filter: Filter { answer_text: None, ..self.filter.clone() }, ..self.clone() }
+    /// Whether it may mean answers to requests of this tenant for this model in this namespace.
+    pub(super) fn may_concern(&self, tenant: &TenantId, model: &str, namespace: &str) -> bool {
+        let filter = &self.filter;
+        filter.tenant.as_ref().is_none_or(|meant| meant == tenant)
+            && filter.model.as_deref().is_none_or(|meant| meant == model)
+            && filter.namespace.as_deref().is_none_or(|meant| meant == namespace)
     }
 
     /// Whether it means nothing: no part is given and neither is `all`.
@@ -293,7 +296,7 @@ impl Selector {
     }
 
     /// Whether an entry that is not on the shelf, or not yet, is meant. `points` are all of its points.
-    pub(super) fn means(&self, entry: &Entry, points: &[Point], now: u64) -> bool {
+    pub(in crate::cache) fn means(&self, entry: &Entry, points: &[Point], now: u64) -> bool {
         !self.is_void()
             && self.filter.holds(&Facts::from(entry), now)
             && self.tier_holds(points.iter().any(|point| point.prompt.is_some()))

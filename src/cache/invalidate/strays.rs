@@ -6,13 +6,12 @@ use std::sync::Arc;
 
 use serde_json::json;
 
-use super::epoch::KEPT_MS;
 use super::filter::{Facts, Selector};
 use super::{InvalidateError, Order};
 use crate::cache::Cache;
 use crate::clock::UnixMs;
 use crate::ids::{AuditId, EntryId, TenantId};
-use crate::store::{AuditRow, AuditStore, Cursor, Entry, EntryWrite, StoreError};
+use crate::store::{AuditRow, AuditStore, ChangeStore, Cursor, Entry, EntryWrite, Loaded, Seq, StoreError, What};
 
 /// Entries looked at in the store at a time.
 const PAGE: u32 = 2_000;
@@ -21,13 +20,12 @@ const PAGE: u32 = 2_000;
 type Place = (TenantId, EntryId);
 
 impl Cache {
-    /// Entries that are meant and in the store, made at `since` or later, but for those that are `kept`. When the
+    /// Entries that are meant and in the store, but for those that are `kept`. When the
     /// write queue is full, what is evicted stays in the store and would be served again after a restart.
     pub(super) async fn strays(
         &self,
         wanted: &Selector,
         now: UnixMs,
-        since: UnixMs,
         kept: impl Fn(&Entry) -> bool,
     ) -> Result<Vec<Place>, StoreError> {
         let mut strays = Vec::new();
@@ -42,8 +40,7 @@ impl Cache {
             let page = self.store.list(filter.tenant.as_ref(), &stored, after.as_ref(), PAGE).await?;
             let Some(last) = page.last() else { return Ok(strays) };
             after = Some(last.cursor());
-            let recent = page.iter().map(|meta| &meta.entry).take_while(|entry| entry.created_at >= since);
-            for entry in recent {
+            for entry in page.iter().map(|meta| &meta.entry) {
                 if !kept(entry)
                     && filter.holds(&Facts::from(entry), now)
                     && self.is_meant_stray(wanted, entry, now).await?
@@ -51,7 +48,7 @@ impl Cache {
                     strays.push((entry.tenant.clone(), entry.id));
                 }
             }
-            if filter.id.is_some() || last.entry.created_at < since {
+            if filter.id.is_some() {
                 return Ok(strays);
             }
         }
@@ -71,25 +68,22 @@ impl Cache {
     }
 
     /// Another replica may have stored something that is meant after the store was searched and before the invalidation
-    /// was in it. All of that can be seen now, and from now on the store refuses it. Those replicas delete it as well;
-    /// but they may die before they do. Returns how many were found.
+    /// was in it, and what this replica had read from the store meanwhile may be in memory. All of that can be seen now,
+    /// and from now on the store refuses it. Those replicas delete it as well; but they may die before they do. `obeyed` is
+    /// how far this replica had read before memory was searched. Returns how many were found.
     pub(super) async fn look_again(
         self: &Arc<Self>,
         order: Order,
         at: UnixMs,
+        obeyed: Seq,
         audit: &dyn AuditStore,
     ) -> Result<usize, InvalidateError> {
-        if self.standing.get().is_none() {
-            return Ok(0);
-        }
-        // The store first: what comes from there into memory meanwhile is then found in memory.
-        let here = |entry: &Entry| self.shelf.get(&entry.tenant, entry.id, at).is_some();
-        let stored = self.strays(&order.selector, at, at.saturating_sub(KEPT_MS), here).await?;
+        let Some(changes) = self.changes() else { return Ok(0) };
+        let mut late = self.stored_since(changes, obeyed, &order.selector, at).await?;
         let in_memory = self.selection(&order.selector).await?;
         // What was made here since then was let in, and so is not meant.
         let others = in_memory.entries.into_iter().map(|selected| selected.meta).filter(|meta| !meta.own);
-        let late: HashSet<Place> =
-            stored.into_iter().chain(others.map(|meta| (meta.tenant.clone(), meta.id))).collect();
+        late.extend(others.map(|meta| (meta.tenant.clone(), meta.id)));
         if late.is_empty() {
             return Ok(0);
         }
@@ -110,6 +104,44 @@ impl Cache {
             late.into_iter().map(|(tenant, entry)| EntryWrite::Delete { tenant, entry }).collect();
         audit.record(&row, &deletes).await?;
         Ok(deletes.len())
+    }
+
+    /// What other replicas have stored or changed after `from` and is meant.
+    async fn stored_since(
+        &self,
+        changes: &dyn ChangeStore,
+        from: Seq,
+        wanted: &Selector,
+        at: UnixMs,
+    ) -> Result<HashSet<Place>, StoreError> {
+        let (mut after, mut changed, mut until) = (from, HashSet::new(), None);
+        while until.is_none_or(|until| after < until) {
+            let feed = changes.feed(after, PAGE).await?;
+            // What comes later is refused if it is meant.
+            until = until.or(Some(feed.head));
+            let Some(last) = feed.changes.last() else { break };
+            after = last.seq;
+            changed.extend(feed.changes.into_iter().filter(|change| !change.own).filter_map(
+                |change| match change.what {
+                    What::Entry { tenant, entry } => Some((tenant, entry)),
+                    What::Invalidated { .. } => None,
+                },
+            ));
+        }
+        let (changed, mut meant): (Vec<Place>, _) = (changed.into_iter().collect(), HashSet::new());
+        for some in changed.chunks(PAGE as usize) {
+            for Loaded { meta, points } in self.store.load(some).await? {
+                let entry = if wanted.needs_body() {
+                    self.store.entry(&meta.entry.tenant, meta.entry.id).await?
+                } else {
+                    Some(meta.entry)
+                };
+                if let Some(entry) = entry.filter(|entry| wanted.means(entry, &points, at)) {
+                    meant.insert((entry.tenant, entry.id));
+                }
+            }
+        }
+        Ok(meant)
     }
 }
 

@@ -1,6 +1,7 @@
 //! Selecting and removing, against a real store and a made-up embedder.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -427,4 +428,28 @@ async fn vectors_of_another_space_are_not_compared_after_a_restart() {
     assert_eq!(place.shown(near("refund", 0.001)).await, [""; 0]);
     assert_eq!(place.shown(text("refund")).await, [REFUND]);
     assert_eq!(place.invalidate(near("refund", 0.001)).await.strays, 0);
+}
+
+#[tokio::test]
+async fn what_is_not_loaded_yet_is_not_passed_over() {
+    let place = stocked().await;
+    place.cache.loaded.store(false, Ordering::Release);
+    let refused = place.cache.invalidate(place.order(all()).await, &*place.stores.audit).await.unwrap_err();
+    assert!(matches!(refused, InvalidateError::Loading), "{refused}");
+    let refused = place.cache.selection(&place.selector(all()).await).await.unwrap_err();
+    assert!(matches!(refused, InvalidateError::Loading), "{refused}");
+    let place = place.restart().await;
+    assert!(place.invalidate(all()).await.entries > 0);
+}
+
+#[tokio::test]
+async fn who_obeys_late_counts_ages_from_when_it_was_said() {
+    let place = Place::new().await;
+    place.store("What is the refund policy?", "30 days").await;
+    let young = place.selector(Filter { younger_than: Some(Duration::from_secs(60)), ..Filter::default() }).await;
+    let old = place.selector(Filter { older_than: Some(Duration::from_secs(60)), ..Filter::default() }).await;
+    let meant = |wanted: &Selector, at, now| place.cache.on_shelf(wanted, START + at, START + now).len();
+    assert_eq!((meant(&young, 30_000, 70_000), meant(&old, 30_000, 70_000)), (1, 0));
+    assert_eq!((meant(&young, 70_000, 70_000), meant(&old, 70_000, 70_000)), (0, 1));
+    assert_eq!(meant(&young, 30_000, 31 * 24 * HOUR), 0, "what has expired meanwhile is gone anyway");
 }

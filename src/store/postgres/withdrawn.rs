@@ -57,7 +57,9 @@ impl Withdrawn {
         let stores = |write: &EntryWrite| match write {
             EntryWrite::Put { entry: put, points } => entry(put.id) || points.iter().any(|added| point(added.id)),
             EntryWrite::AddPoint(added) => entry(added.entry) || point(added.id),
-            _ => false,
+            EntryWrite::Link { point: moved, from, to, .. } => entry(*from) || entry(*to) || point(*moved),
+            EntryWrite::Merge { from, to, .. } => entry(*from) || entry(*to),
+            EntryWrite::Delete { .. } | EntryWrite::DropPoint { .. } | EntryWrite::Invalidated { .. } => false,
         };
         writes.iter().map(stores).collect()
     }

@@ -111,7 +111,11 @@ impl PostgresStore {
         let obeyed = self.obeyed.load(Ordering::Acquire);
         let withdrawn = self.withdrawn.among(writes);
         for (write, _) in writes.iter().zip(withdrawn).filter(|(_, withdrawn)| !withdrawn) {
-            if matches!(write, EntryWrite::Put { .. } | EntryWrite::AddPoint(_)) {
+            // A link gives an answer another prompt, by which it may be meant.
+            if !matches!(
+                write,
+                EntryWrite::Delete { .. } | EntryWrite::DropPoint { .. } | EntryWrite::Invalidated { .. }
+            ) {
                 touched.stores(obeyed);
             }
             if run.takes(write) {

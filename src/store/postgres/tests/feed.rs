@@ -135,25 +135,25 @@ async fn a_replica_that_has_not_obeyed_an_invalidation_stores_nothing() {
     let (one, two) = (one.stores(), two.stores());
     let changes = two.changes.clone().unwrap();
     changes.obeyed(0);
-    two.entries.apply(&[put("t", 1), put("t", 2)]).await.unwrap();
-    changes.obeyed(2);
+    two.entries.apply(&[put("t", 1), put("t", 2), put("t", 8)]).await.unwrap();
+    changes.obeyed(3);
 
     one.entries.apply(&[delete("t", 1), invalidated(77)]).await.unwrap();
-    for write in [put("t", 3), EntryWrite::AddPoint(point("t", 2, 7))] {
+    for write in [put("t", 3), EntryWrite::AddPoint(point("t", 2, 7)), link("t", 2, 1, 8), merge("t", 2, 8)] {
         assert_eq!(two.entries.apply(&[write]).await.unwrap_err().as_str(), "behind");
     }
-    assert_eq!(feed(&two, 0).await.head, 4, "what was refused has no number");
+    assert_eq!(feed(&two, 0).await.head, 5, "what was refused has no number");
     assert_eq!(two.entries.points_of(&tenant("t"), entry_id(2)).await.unwrap().len(), 2);
     // What stores nothing is not refused, nor is a store that nobody reads for.
     two.entries.apply(&[delete("t", 2)]).await.unwrap();
     one.entries.apply(&[put("t", 5)]).await.unwrap();
 
-    let seen = feed(&two, 2).await;
+    let seen = feed(&two, 3).await;
     let what = What::Invalidated { at: 77, filter: "{\"all\":\"\0\"}".into() };
-    assert_eq!((seen.changes[1].seq, &seen.changes[1].what, seen.changes[1].own), (4, &what, false));
-    changes.obeyed(3);
-    assert_eq!(two.entries.apply(&[put("t", 3)]).await.unwrap_err().as_str(), "behind");
+    assert_eq!((seen.changes[1].seq, &seen.changes[1].what, seen.changes[1].own), (5, &what, false));
     changes.obeyed(4);
+    assert_eq!(two.entries.apply(&[put("t", 3)]).await.unwrap_err().as_str(), "behind");
+    changes.obeyed(5);
     two.entries.apply(&[put("t", 3)]).await.unwrap();
     // Its own invalidation is not before its own batch.
     two.entries.apply(&[put("t", 6), invalidated(78)]).await.unwrap();
@@ -179,6 +179,11 @@ async fn what_was_withdrawn_is_not_stored_and_the_rest_of_its_batch_is() {
     assert_eq!(left.len(), 3);
     stores.entries.apply(&batch[4..]).await.unwrap();
     assert_eq!(feed(&stores, 3).await.changes.len(), 1, "what takes out is done");
+    // What was withdrawn joins nothing, and nothing joins it.
+    for write in [link("t", 2, 1, 5), link("t", 5, 1, 2), merge("t", 2, 5), merge("t", 5, 2)] {
+        stores.entries.apply(&[write]).await.unwrap();
+    }
+    assert_eq!(feed(&stores, 4).await.changes.len(), 0);
     // Another replica is not concerned.
     let other = database.open().await;
     other.stores().entries.apply(&[put("t", 3)]).await.unwrap();
