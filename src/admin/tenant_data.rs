@@ -32,6 +32,7 @@ pub(super) async fn delete(
     if !is_known(&state, &tenant).await? {
         return Err(Problem::not_found("tenant"));
     }
+    state.cache.is_loaded()?;
     let shredded = match &state.sealed {
         Some(sealed) => sealed.shred(&tenant, state.clock.now_ms()).await?,
         None => false,

@@ -193,6 +193,7 @@ impl Cache {
         }
         let stored = self.writer.entry(EntryWrite::Put { entry: Arc::clone(&committed.entry), points: vec![point] });
         if stored.is_err() {
+            self.pending.arrived(id);
             tracing::debug!(entry = %id, "the write queue is full: this entry will not survive a restart");
         }
         self.shelf.keep_body(id, Arc::new(body));

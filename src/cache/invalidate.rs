@@ -151,10 +151,11 @@ pub enum InvalidateError {
         /// Entries now.
         found: usize,
     },
-    /// All is removed and recorded, but writes that were queued before are still waiting.
+    /// All is removed and recorded, but writes that were queued before are still waiting, or what other replicas stored
+    /// meanwhile could not be looked for.
     #[error(
-        "removed and recorded as {audit}, but earlier writes still wait for the store, and if the program were killed \
-         now some of it might come back; repeat the call until it succeeds"
+        "removed and recorded as {audit}, but earlier writes still wait for the store or cannot be looked for, and if a \
+         program were killed now some of it might come back; repeat the call until it succeeds"
     )]
     Unconfirmed {
         /// The audit row.
@@ -168,7 +169,7 @@ impl Cache {
         self.invalidations.now()
     }
 
-    /// The latest invalidation that may concern a request, as a number that only grows.
+    /// The latest invalidation that may concern a request, as a number by which requests before and after it are told apart.
     pub fn last_concerning(&self, tenant: &TenantId, model: &str, namespace: &str) -> u64 {
         self.invalidations.latest(|selector| selector.may_concern(tenant, model, namespace)).number()
     }
@@ -218,39 +219,61 @@ impl Cache {
     /// The live entries that are meant now. Removes nothing.
     ///
     /// # Errors
-    /// The store cannot be read, where the filter is about the text of answers.
+    /// The cache is still being loaded; or the store cannot be read, where the filter is about the text of answers.
     pub async fn selection(self: &Arc<Self>, selector: &Arc<Selector>) -> Result<Selection, InvalidateError> {
-        // What is loaded later would be in neither place that is searched.
-        if !self.loaded.load(Ordering::Acquire) {
-            return Err(InvalidateError::Loading);
-        }
+        Ok(self.select(selector).await?.0)
+    }
+
+    /// Whether invalidations can be made.
+    ///
+    /// # Errors
+    /// [`InvalidateError::Loading`]: what is loaded later would be in neither place that is searched.
+    pub fn is_loaded(&self) -> Result<(), InvalidateError> {
+        if self.loaded.load(Ordering::Acquire) { Ok(()) } else { Err(InvalidateError::Loading) }
+    }
+
+    /// The same, and the entries that were looked at, meant or not.
+    async fn select(
+        self: &Arc<Self>,
+        selector: &Arc<Selector>,
+    ) -> Result<(Selection, HashSet<EntryId>), InvalidateError> {
+        self.is_loaded()?;
         let at = self.clock.now_ms();
         let (cache, wanted) = (Arc::clone(self), Arc::clone(selector));
-        let mut found = tokio::task::spawn_blocking(move || cache.on_shelf(&wanted, at, at)).await?;
+        let look = move || {
+            let candidates = cache.candidates(&wanted, at, at);
+            let seen = candidates.iter().map(|meta| meta.id).collect();
+            (cache.narrowed(&wanted, candidates), seen)
+        };
+        let (mut found, seen) = tokio::task::spawn_blocking(look).await?;
         if selector.needs_body() {
             // A body may be in the queue only.
             self.flush().await;
-            found = self.with_answer(selector, found, false).await.map_err(InvalidateError::Unread)?;
+            found = self.with_answer(selector, found).await.map_err(InvalidateError::Unread)?;
         }
-        Ok(Selection::of(found, at))
+        Ok((Selection::of(found, at), seen))
     }
 
-    /// What is meant of the answers that live now; ages are those at `at`.
+    /// What is meant of the answers that live now, but for what is asked of their texts; ages are those at `at`.
     pub(super) fn on_shelf(&self, wanted: &Selector, at: UnixMs, now: UnixMs) -> Vec<Selected> {
+        self.narrowed(wanted, self.candidates(wanted, at, now))
+    }
+
+    /// Those whose metadata fit.
+    fn candidates(&self, wanted: &Selector, at: UnixMs, now: UnixMs) -> Vec<Arc<Meta>> {
         if wanted.is_void() {
             return Vec::new();
         }
-        let meant = |meta: &Meta| {
-            now < meta.expires_at
-                && wanted.filter.holds(&Facts::from(meta), at)
-                && wanted.tier_holds(!meta.points.is_empty())
-        };
-        let candidates = match (&wanted.filter.tenant, wanted.filter.id) {
-            (Some(tenant), Some(id)) => {
-                self.shelf.get(tenant, id, now).into_iter().filter(|meta| meant(meta)).collect()
-            }
-            _ => self.shelf.select(meant),
-        };
+        let fits = |meta: &Meta| now < meta.expires_at && wanted.filter.holds(&Facts::from(meta), at);
+        match (&wanted.filter.tenant, wanted.filter.id) {
+            (Some(tenant), Some(id)) => self.shelf.get(tenant, id, now).into_iter().filter(|meta| fits(meta)).collect(),
+            _ => self.shelf.select(fits),
+        }
+    }
+
+    /// Those of them whose prompts fit, too.
+    fn narrowed(&self, wanted: &Selector, mut candidates: Vec<Arc<Meta>>) -> Vec<Selected> {
+        candidates.retain(|meta| wanted.tier_holds(!meta.points.is_empty()));
         if !wanted.needs_points() {
             return candidates.into_iter().map(|meta| Selected { meta, cosine: None }).collect();
         }
@@ -268,13 +291,8 @@ impl Cache {
         candidates.into_iter().filter_map(selected).collect()
     }
 
-    /// Those whose answer has the text in it, and those whose answer is not to be found if `unknown`.
-    pub(super) async fn with_answer(
-        &self,
-        wanted: &Selector,
-        found: Vec<Selected>,
-        unknown: bool,
-    ) -> Result<Vec<Selected>, StoreError> {
+    /// Those whose answer has the text in it.
+    async fn with_answer(&self, wanted: &Selector, found: Vec<Selected>) -> Result<Vec<Selected>, StoreError> {
         let mut left = Vec::new();
         for selected in found {
             let meta = &selected.meta;
@@ -283,7 +301,7 @@ impl Cache {
                 Some(Body::Item(item)) => Some(item.clone()),
                 None => self.store.entry(&meta.tenant, meta.id).await?.map(|entry| entry.body),
             };
-            if body.map_or(unknown, |body: Bytes| wanted.answer_holds(&body)) {
+            if body.is_some_and(|body: Bytes| wanted.answer_holds(&body)) {
                 left.push(selected);
             }
         }
@@ -303,8 +321,8 @@ impl Cache {
         let now = self.clock.now_ms();
         let epoch = self.invalidations.enter(Arc::clone(&order.selector), now);
         let obeyed = self.obeyed_so_far();
-        let selection = match self.selection_expected(&order).await {
-            Ok(selection) => selection,
+        let (selection, seen) = match self.select_expected(&order).await {
+            Ok(found) => found,
             Err(error) => {
                 self.invalidations.withdraw(epoch);
                 return Err(error);
@@ -312,12 +330,16 @@ impl Cache {
         };
         // What has been evicted since it was selected was not removed by this.
         let forgotten: Vec<_> = selection.entries.iter().filter_map(|selected| self.forget(&selected.meta)).collect();
-        self.withdraw(&forgotten);
         let flushed = self.flush().await;
+        if !flushed {
+            // Only then: what is queued may lead from one of them to another.
+            self.withdraw(&forgotten);
+        }
         let mut deletes: Vec<EntryWrite> = selection.entries.iter().map(|selected| delete_of(&selected.meta)).collect();
-        let found: HashSet<EntryId> = selection.entries.iter().map(|selected| selected.meta.id).collect();
-        let kept = |entry: &Entry| found.contains(&entry.id) || self.shelf.get(&entry.tenant, entry.id, now).is_some();
-        let strays = self.strays(&order.selector, now, kept).await?;
+        let strays = self.strays(&order.selector, now, &seen).await?;
+        for (tenant, entry) in &strays {
+            self.put_out(tenant, *entry, now);
+        }
         let plan = selection.plan();
         let mut removed = Removed {
             audit: AuditId::at(now),
@@ -368,12 +390,15 @@ impl Cache {
         if flushed && looked { Ok(removed) } else { Err(InvalidateError::Unconfirmed { audit: row.id }) }
     }
 
-    async fn selection_expected(self: &Arc<Self>, order: &Order) -> Result<Selection, InvalidateError> {
-        let selection = self.selection(&order.selector).await?;
+    async fn select_expected(
+        self: &Arc<Self>,
+        order: &Order,
+    ) -> Result<(Selection, HashSet<EntryId>), InvalidateError> {
+        let (selection, seen) = self.select(&order.selector).await?;
         let found = selection.entries.len();
         match order.expect_count {
             Some(expected) if expected != found => Err(InvalidateError::Changed { expected, found }),
-            _ => Ok(selection),
+            _ => Ok((selection, seen)),
         }
     }
 

@@ -11,8 +11,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use super::commit::Committed;
 use crate::ids::EntryId;
 
-/// Answers kept; more than wait in the queue.
-const MOST: usize = 100_000;
+/// Answers kept: as many as wait in the queue and in a batch, and some.
+const MOST: usize = 10_000;
 
 /// See the module.
 #[derive(Default)]

@@ -42,8 +42,14 @@ const CUT_OFF_MS: u64 = 2_000;
 /// How a replica stands to the others; read by health checks and metrics.
 #[derive(Debug, Default)]
 pub struct Standing {
-    /// When what the store said was last obeyed.
+    /// When the store last answered.
     contact: AtomicU64,
+    /// When what it said was last obeyed.
+    heeded: AtomicU64,
+    /// Whether an invalidation is known that cannot be obeyed now.
+    disobeys: AtomicBool,
+    /// The latest invalidation of others that requests under way are compared with.
+    entered: AtomicU64,
     /// When all changes were last known.
     current: AtomicU64,
     /// Changes known and not yet obeyed.
@@ -66,7 +72,7 @@ impl Standing {
 
     /// How long nothing that the store says has been obeyed.
     pub fn silence(&self, now: UnixMs) -> Duration {
-        Duration::from_millis(now.saturating_sub(self.contact.load(Ordering::Acquire)))
+        Duration::from_millis(now.saturating_sub(self.heeded.load(Ordering::Acquire)))
     }
 
     /// How long not all changes have been known.
@@ -74,8 +80,12 @@ impl Standing {
         Duration::from_millis(now.saturating_sub(self.current.load(Ordering::Acquire)))
     }
 
+    fn heeds(&self, now: UnixMs) {
+        self.heeded.store(now, Ordering::Release);
+        self.disobeys.store(false, Ordering::Release);
+    }
+
     fn is_up_to_date(&self, now: UnixMs) {
-        self.contact.store(now, Ordering::Release);
         self.current.store(now, Ordering::Release);
         self.catching_up.store(false, Ordering::Release);
     }
@@ -144,6 +154,7 @@ impl Follower {
         let standing = Arc::new(Standing::default());
         standing.at.store(at, Ordering::Release);
         standing.contact.store(now, Ordering::Release);
+        standing.heeded.store(now, Ordering::Release);
         standing.current.store(now, Ordering::Release);
         // There is one follower for each cache.
         let _ = cache.follows.set((Arc::clone(&standing), Arc::clone(&changes)));
@@ -206,7 +217,8 @@ impl Follower {
         let now = self.clock.now_ms();
         let feed = timeout(READ_DEADLINE, self.changes.feed(self.at, BATCH));
         let feed = feed.await.map_err(|_| StoreError::Closed)??;
-        if self.standing.silence(now) > Duration::from_millis(CUT_OFF_MS) && feed.head > self.at {
+        let contact = self.standing.contact.swap(now, Ordering::AcqRel);
+        if now.saturating_sub(contact) > CUT_OFF_MS && feed.head > self.at {
             tracing::info!(behind = feed.head - self.at, "in touch with the store again; catching up");
             self.standing.catching_up.store(true, Ordering::Release);
         }
@@ -217,6 +229,7 @@ impl Follower {
             return Ok(true);
         }
         let Some(last) = feed.changes.last().map(|change| change.seq) else {
+            self.standing.heeds(now);
             self.standing.is_up_to_date(now);
             return Ok(false);
         };
@@ -227,14 +240,14 @@ impl Follower {
         let understood = self.cache.obey_all(&feed.changes).await.inspect_err(|_| {
             // An invalidation is known and cannot be obeyed now. Doubt is a miss.
             let known = feed.changes.iter().any(|change| matches!(change.what, What::Invalidated { .. }));
-            self.standing.catching_up.fetch_or(known, Ordering::AcqRel);
+            self.standing.disobeys.fetch_or(known, Ordering::AcqRel);
         })?;
         if !understood {
             self.resync(last).await?;
             return Ok(true);
         }
         self.arrived(last, feed.changes.len());
-        self.standing.contact.store(now, Ordering::Release);
+        self.standing.heeds(now);
         if last >= feed.head {
             self.standing.is_up_to_date(now);
         }
@@ -260,6 +273,8 @@ impl Follower {
             "changes of other replicas were missed or not understood; comparing everything"
         );
         self.cache.compare_all().await?;
+        // Of another database the numbers may be lower.
+        self.standing.entered.store(head, Ordering::Release);
         self.arrived(head, 0);
         Ok(())
     }
@@ -289,7 +304,7 @@ impl Cache {
                 }
                 What::Invalidated { at, filter } => {
                     self.read_again(std::mem::take(&mut changed)).await?;
-                    understood &= self.obey(*at, filter, change.own).await?;
+                    understood &= self.obey(change.seq, *at, filter, change.own).await;
                 }
             }
         }
@@ -333,7 +348,8 @@ impl Cache {
     /// Whether this replica may serve from memory: it is up to date, or has not been cut off for long.
     pub(super) fn is_informed(&self) -> bool {
         let Some(standing) = self.standing() else { return true };
-        standing.is_current() && standing.silence(self.clock.now_ms()) <= self.blind
+        let obeys = !standing.disobeys.load(Ordering::Acquire);
+        obeys && standing.is_current() && standing.silence(self.clock.now_ms()) <= self.blind
     }
 
     /// Takes entries of the store into memory.
@@ -351,23 +367,32 @@ impl Cache {
 
     /// Obeys an invalidation that a replica made at `at`; whether it could be understood. One of our own was obeyed as it
     /// was made, but for what others stored meanwhile.
-    async fn obey(&self, at: UnixMs, filter: &str, own: bool) -> Result<bool, StoreError> {
-        let Some(selector) = self.selector_of(filter).await else { return Ok(false) };
+    async fn obey(&self, seq: Seq, at: UnixMs, filter: &str, own: bool) -> bool {
+        let Some(selector) = self.selector_of(filter).await else { return false };
+        let mut waiting = Vec::new();
         if !own {
-            self.invalidations.enter(Arc::clone(&selector), at);
-            let means = |one: &Committed| selector.means(&one.entry, std::slice::from_ref(&*one.point), at);
-            self.withdraw_pending(means);
+            self.enter_once(seq, Arc::clone(&selector), at);
+            waiting = self.pending.take(|one| selector.means(&one.entry, std::slice::from_ref(&*one.point), at));
         }
-        let mut meant = self.on_shelf(&selector, at, self.clock.now_ms());
-        if selector.needs_body() {
-            // What is in neither place may be on its way to the store, which waits for this. Doubt is a miss.
-            let with_answer = timeout(READ_DEADLINE, self.with_answer(&selector, meant, true));
-            meant = with_answer.await.map_err(|_| StoreError::Closed)??;
-        }
-        let mut meant: Vec<_> = meant.into_iter().map(|selected| selected.meta).collect();
+        let now = self.clock.now_ms();
+        let mut meant: Vec<_> = if selector.needs_body() {
+            // Whoever invalidates reads the answers that are in the store. Their bodies need not be read by all.
+            waiting.iter().filter_map(|one| self.shelf.get(&one.entry.tenant, one.entry.id, now)).collect()
+        } else {
+            self.on_shelf(&selector, at, now).into_iter().map(|selected| selected.meta).collect()
+        };
         meant.retain(|meta| !(own && meta.own && meta.created_at >= at));
         self.withdraw(&self.take_out(&meant));
-        Ok(true)
+        self.withdraw_waiting(&waiting);
+        true
+    }
+
+    /// Enters an invalidation, unless it was: a batch that could not be obeyed to its end is read again.
+    fn enter_once(&self, seq: Seq, selector: Arc<Selector>, at: UnixMs) {
+        let Some(standing) = self.standing() else { return };
+        if standing.entered.fetch_max(seq, Ordering::AcqRel) < seq {
+            self.invalidations.enter(selector, at);
+        }
     }
 
     /// Keeps what is still on its way from the store, where replicas share it.
@@ -382,9 +407,9 @@ impl Cache {
     }
 
     /// The same for what was made here, whether it is still in memory or not.
-    fn withdraw_pending(&self, meant: impl Fn(&Committed) -> bool) {
+    fn withdraw_waiting(&self, waiting: &[Committed]) {
         let Some(changes) = self.changes() else { return };
-        for one in self.pending.take(meant) {
+        for one in waiting {
             changes.withdraw(&[one.entry.id], &[one.point.id]);
         }
     }
@@ -405,7 +430,7 @@ impl Cache {
     async fn compare_all(&self) -> Result<(), StoreError> {
         let now = self.clock.now_ms();
         self.invalidations.doubt(now);
-        self.withdraw_pending(|_| true);
+        self.withdraw_waiting(&self.pending.take(|_| true));
         let mut there = HashSet::new();
         let mut next = self.read_page(now, None);
         loop {
@@ -420,7 +445,8 @@ impl Cache {
             }
             self.take_over(&page);
         }
-        for meta in self.shelf.select(|meta| !there.contains(&meta.id)) {
+        // What was asked for and made since is not there yet.
+        for meta in self.shelf.select(|meta| !there.contains(&meta.id) && !(meta.own && meta.created_at > now)) {
             self.let_go(&meta.tenant, meta.id);
         }
         Ok(())

@@ -72,8 +72,8 @@ pub trait ChangeStore: Send + Sync {
     /// invalidation lies beyond it, so that nothing is stored that the invalidation means.
     fn obeyed(&self, seq: Seq);
 
-    /// Says which entries and points an invalidation that is being obeyed means. Of these nothing is stored any more that
-    /// is still on its way, whatever becomes of this replica. To be called before [`Self::obeyed`].
+    /// Says which entries and points an invalidation that is being obeyed means, or may mean. Of these nothing is stored any
+    /// more that is still on its way, whatever becomes of this replica. To be called before [`Self::obeyed`].
     fn withdraw(&self, entries: &[EntryId], points: &[PointId]);
 
     /// Deletes up to `limit` changes made before `before`, the oldest first; returns how many.

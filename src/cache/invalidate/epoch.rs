@@ -67,7 +67,7 @@ impl Invalidations {
         log.recent.push_back(Recent { epoch, at, selector });
         while log.recent.len() > KEPT || log.recent.front().is_some_and(|first| first.at.saturating_add(KEPT_MS) < at) {
             if let Some(first) = log.recent.pop_front() {
-                (log.dropped, log.dropped_at) = (first.epoch, first.at.max(log.dropped_at));
+                (log.dropped, log.dropped_at) = (first.epoch.max(log.dropped), first.at.max(log.dropped_at));
             }
         }
         Epoch(epoch)
@@ -175,6 +175,13 @@ mod tests {
         log.doubt(7);
         assert!(!admitted(&log, before, "a") && admitted(&log, log.now(), "a"));
         assert!(log.any_since(7, |_| false) && !log.any_since(8, |_| false));
+        // Nor later, when older ones are forgotten.
+        let log = Invalidations::default();
+        log.enter(selector("b"), 1);
+        let before = log.now();
+        log.doubt(7);
+        log.enter(selector("b"), 2 + KEPT_MS);
+        assert!(!admitted(&log, before, "a") && admitted(&log, log.now(), "a"));
     }
 
     #[test]

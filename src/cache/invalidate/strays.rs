@@ -2,12 +2,11 @@
 //! have stored a moment ago, and what lies in partitions that are not in memory.
 
 use std::collections::HashSet;
-use std::sync::Arc;
 
 use serde_json::json;
 
+use super::Order;
 use super::filter::{Facts, Selector};
-use super::{InvalidateError, Order};
 use crate::cache::Cache;
 use crate::clock::UnixMs;
 use crate::ids::{AuditId, EntryId, TenantId};
@@ -20,13 +19,13 @@ const PAGE: u32 = 2_000;
 type Place = (TenantId, EntryId);
 
 impl Cache {
-    /// Entries that are meant and in the store, but for those that are `kept`. When the
+    /// Entries that are meant and in the store, but for those that were `seen` in memory. When the
     /// write queue is full, what is evicted stays in the store and would be served again after a restart.
     pub(super) async fn strays(
         &self,
         wanted: &Selector,
         now: UnixMs,
-        kept: impl Fn(&Entry) -> bool,
+        seen: &HashSet<EntryId>,
     ) -> Result<Vec<Place>, StoreError> {
         let mut strays = Vec::new();
         let filter = &wanted.filter;
@@ -36,12 +35,13 @@ impl Cache {
         let stored = filter.stored();
         // The listing runs from the newest down, so that a single entry is on the first page.
         let mut after = filter.id.and_then(above);
+        let most = if filter.id.is_some() { 1 } else { PAGE };
         loop {
-            let page = self.store.list(filter.tenant.as_ref(), &stored, after.as_ref(), PAGE).await?;
+            let page = self.store.list(filter.tenant.as_ref(), &stored, after.as_ref(), most).await?;
             let Some(last) = page.last() else { return Ok(strays) };
             after = Some(last.cursor());
             for entry in page.iter().map(|meta| &meta.entry) {
-                if !kept(entry)
+                if !seen.contains(&entry.id)
                     && filter.holds(&Facts::from(entry), now)
                     && self.is_meant_stray(wanted, entry, now).await?
                 {
@@ -68,22 +68,18 @@ impl Cache {
     }
 
     /// Another replica may have stored something that is meant after the store was searched and before the invalidation
-    /// was in it, and what this replica had read from the store meanwhile may be in memory. All of that can be seen now,
-    /// and from now on the store refuses it. Those replicas delete it as well; but they may die before they do. `obeyed` is
-    /// how far this replica had read before memory was searched. Returns how many were found.
+    /// was in it. All of that can be seen now, and from now on the store refuses it. Those replicas delete it as well; but
+    /// they may die before they do. `obeyed` is how far this replica had read before memory was searched. Returns how many
+    /// were found.
     pub(super) async fn look_again(
-        self: &Arc<Self>,
+        &self,
         order: Order,
         at: UnixMs,
         obeyed: Seq,
         audit: &dyn AuditStore,
-    ) -> Result<usize, InvalidateError> {
+    ) -> Result<usize, StoreError> {
         let Some(changes) = self.changes() else { return Ok(0) };
-        let mut late = self.stored_since(changes, obeyed, &order.selector, at).await?;
-        let in_memory = self.selection(&order.selector).await?;
-        // What was made here since then was let in, and so is not meant.
-        let others = in_memory.entries.into_iter().map(|selected| selected.meta).filter(|meta| !meta.own);
-        late.extend(others.map(|meta| (meta.tenant.clone(), meta.id)));
+        let late = self.stored_since(changes, obeyed, &order.selector, at).await?;
         if late.is_empty() {
             return Ok(0);
         }
@@ -97,13 +93,18 @@ impl Cache {
             result: json!({ "stored_meanwhile": late.len() }).to_string(),
         };
         for (tenant, entry) in &late {
-            self.removed.note(*entry, at);
-            self.let_go(tenant, *entry);
+            self.put_out(tenant, *entry, at);
         }
         let deletes: Vec<EntryWrite> =
             late.into_iter().map(|(tenant, entry)| EntryWrite::Delete { tenant, entry }).collect();
         audit.record(&row, &deletes).await?;
         Ok(deletes.len())
+    }
+
+    /// Takes an entry that was found in the store out of memory, should it have come there.
+    pub(super) fn put_out(&self, tenant: &TenantId, entry: EntryId, now: UnixMs) {
+        self.removed.note(entry, now);
+        self.let_go(tenant, entry);
     }
 
     /// What other replicas have stored or changed after `from` and is meant.
