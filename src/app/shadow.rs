@@ -53,6 +53,9 @@ impl Mirroring {
 
     /// Writes what waits, for a while. To be called when nothing more is written to the first store.
     pub(super) async fn end(self) {
+        if tokio::time::timeout(LAST_WRITES, self.handle.settled()).await.is_err() {
+            tracing::error!(shadow = %self.handle.stats().url, "writes do not end: the shadow store may lack them; run `remora copy`");
+        }
         self.handle.close();
         let abort = self.task.abort_handle();
         if tokio::time::timeout(LAST_WRITES, self.task).await.is_err() {

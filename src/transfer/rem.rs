@@ -95,14 +95,12 @@ impl Rows for Rem {
 
     /// Rows are written anew, so that nothing of an older form is left.
     fn write<'a>(stores: &'a Stores, rows: &'a [RemExported]) -> BoxFuture<'a, ()> {
-        Box::pin(apply(stores, rows, |row, writes| {
-            forget(row, writes);
-            put(row, writes);
-        }))
+        // First all of the one and then all of the other, because stores put neighbours of one kind together.
+        Box::pin(apply(stores, rows, &[forget, put]))
     }
 
     fn remove<'a>(stores: &'a Stores, rows: &'a [RemExported]) -> BoxFuture<'a, ()> {
-        Box::pin(apply(stores, rows, forget))
+        Box::pin(apply(stores, rows, &[forget]))
     }
 
     fn weight(row: &RemExported) -> usize {
@@ -116,13 +114,15 @@ impl Rows for Rem {
 async fn apply(
     stores: &Stores,
     rows: &[RemExported],
-    add: impl Fn(&RemExported, &mut Vec<RemWrite>),
+    steps: &[fn(&RemExported, &mut Vec<RemWrite>)],
 ) -> Result<(), StoreError> {
     let Some(rem) = &stores.rem else { return Ok(()) };
     for run in rows.chunk_by(|a, b| a.tenant == b.tenant) {
         let Some(first) = run.first() else { continue };
         let mut writes = Vec::new();
-        run.iter().for_each(|row| add(row, &mut writes));
+        for step in steps {
+            run.iter().for_each(|row| step(row, &mut writes));
+        }
         rem.rem_apply(&first.tenant, &writes).await?;
     }
     Ok(())

@@ -2,7 +2,7 @@
 //!
 //! Needs PostgreSQL at DATABASE_URL; each test has a database of its own there.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -12,6 +12,7 @@ use remora::config::Migrate;
 use remora::ids::RequestId;
 use remora::simulate::{self, KeyRule, Options};
 use remora::store::Stores;
+use remora::store::rem::RemExported;
 use serde_json::Value;
 use sqlx::postgres::PgConnectOptions;
 use sqlx::{AssertSqlSafe, ConnectOptions, Connection, raw_sql};
@@ -110,8 +111,37 @@ impl Load {
 
 async fn copy(home: &Home, from: &str, to: &str, more: &[&str]) -> Value {
     let ran = home.run(&[&["copy", "--from", from, "--to", to, "--json"], more].concat()).await;
+    if ran.code != Some(0) {
+        differences(from, to).await;
+    }
     assert_eq!(ran.code, Some(0), "{ran:?}");
     serde_json::from_str(&ran.out).unwrap()
+}
+
+/// Shows how REM data of two databases differ.
+async fn differences(one: &str, other: &str) {
+    let mut both = Vec::new();
+    for url in [one, other] {
+        let opened = remora::store::Database::open_to_read(&url.parse().unwrap()).await.unwrap();
+        let rem = opened.stores().rem.unwrap();
+        let (mut all, mut after) = (BTreeMap::new(), None);
+        loop {
+            let page = rem.rem_export(after.as_ref(), 500).await.unwrap();
+            let Some(last) = page.last() else { break };
+            let id = |exported: &RemExported| {
+                let edge = || exported.edges.first().map(|(_, edge)| edge.source);
+                exported.row.as_ref().map(|row| row.id).or_else(edge).unwrap()
+            };
+            after = Some((last.tenant.clone(), id(last)));
+            all.extend(page.iter().map(|exported| (id(exported), format!("{exported:#?}"))));
+        }
+        opened.close().await;
+        both.push(all);
+    }
+    let ids: BTreeSet<_> = both.iter().flat_map(|all| all.keys().copied()).collect();
+    for id in ids.into_iter().filter(|id| both[0].get(id) != both[1].get(id)) {
+        println!("{id}: {:?}\n{:?}", both[0].get(&id), both[1].get(&id));
+    }
 }
 
 /// Each request exactly once, each prompt in one entry.

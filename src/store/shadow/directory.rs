@@ -19,11 +19,12 @@ impl DirectoryStore for Shadow {
         writes: &'a [DirectoryWrite],
         audit: &'a [AuditRow],
     ) -> BoxFuture<'a, Option<u64>> {
-        Box::pin(async move {
-            let _order = self.directory.lock().await;
-            let changed = self.first.directory.change_directory(seen, writes, audit).await?;
+        let (writes, audit) = (writes.to_vec(), audit.to_vec());
+        self.whole(move |this| async move {
+            let _order = this.directory.lock().await;
+            let changed = this.first.directory.change_directory(seen, &writes, &audit).await?;
             if changed.is_some() {
-                self.mirror(Work::Directory(writes.to_vec(), audit.to_vec()));
+                this.mirror(Work::Directory(writes, audit));
             }
             Ok(changed)
         })

@@ -7,7 +7,7 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::PoisonError;
 
-use tokio::sync::Notify;
+use tokio::sync::{Notify, RwLock};
 use tokio::time::{Instant, sleep, timeout};
 
 use super::*;
@@ -126,6 +126,8 @@ pub(in crate::store) struct Shared {
     url: StoreUrl,
     /// Rows that wait for the second store.
     pub(super) pending: AtomicU64,
+    /// Read while something is written to the first store and queued.
+    pub(super) under_way: RwLock<()>,
     mirrored: AtomicU64,
     failed: AtomicU64,
     dropped: AtomicU64,
@@ -143,6 +145,7 @@ impl Shared {
         Self {
             url,
             pending: AtomicU64::new(0),
+            under_way: RwLock::default(),
             mirrored: AtomicU64::new(0),
             failed: AtomicU64::new(0),
             dropped: AtomicU64::new(0),
@@ -239,6 +242,11 @@ impl ShadowHandle {
             compared: count(&shared.compared),
             different: count(&shared.different),
         }
+    }
+
+    /// Ends when what is being written to the first store has been queued for the second.
+    pub async fn settled(&self) {
+        drop(self.0.under_way.write().await);
     }
 
     /// Accepts nothing more; [`Mirror::run`] ends once what waits is written or, on the first failure, dropped.

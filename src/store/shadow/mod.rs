@@ -31,7 +31,7 @@ use self::mirror::{Shared, Work};
 use super::{
     AuditHead, AuditRow, AuditStore, BoxFuture, Chained, Counts, Cursor, DecisionRow, DecisionStore, DecisionWrite,
     DirectoryWrite, Entry, EntryFilter, EntryMeta, EntryStore, EntryWrite, Exported, Found, LearnedRow, LedgerRow,
-    LedgerStore, Loaded, Point, Spend, Stores, TenantRow, TenantStore,
+    LedgerStore, Loaded, Point, Spend, StoreError, Stores, TenantRow, TenantStore,
 };
 use crate::clock::UnixMs;
 use crate::config::StoreUrl;
@@ -55,17 +55,18 @@ pub(super) enum Check {
     Request(RequestId),
 }
 
-/// The first store, with the second behind it.
+/// The first store, with the second behind it. Clones are one.
+#[derive(Clone)]
 struct Shadow {
     first: Stores,
     jobs: mpsc::Sender<Work>,
     checks: mpsc::Sender<Check>,
     shared: Arc<Shared>,
-    reads: AtomicU64,
+    reads: Arc<AtomicU64>,
     /// Held while a change is made and queued, so that both have the same order.
-    entries: Mutex<()>,
-    decisions: Mutex<()>,
-    directory: Mutex<()>,
+    entries: Arc<Mutex<()>>,
+    decisions: Arc<Mutex<()>>,
+    directory: Arc<Mutex<()>>,
 }
 
 /// Puts a second store behind `first`. Nothing reaches it until [`Mirror::run`] is polled. `url` is for showing.
@@ -79,10 +80,10 @@ pub fn shadow(first: &Stores, url: StoreUrl, open: Opener) -> (Stores, ShadowHan
         jobs,
         checks,
         shared: Arc::clone(&shared),
-        reads: AtomicU64::new(0),
-        entries: Mutex::default(),
-        decisions: Mutex::default(),
-        directory: Mutex::default(),
+        reads: Arc::default(),
+        entries: Arc::default(),
+        decisions: Arc::default(),
+        directory: Arc::default(),
     });
     let stores = Stores {
         entries: shadow.clone(),
@@ -114,6 +115,24 @@ impl Shadow {
         }
     }
 
+    /// Makes a write to its end, even if whoever asked for it waits no longer: a task that ends with the program, a client that
+    /// has gone. Else the first store might have it and the second never hear of it.
+    fn whole<'a, T, F, W>(&self, write: F) -> BoxFuture<'a, T>
+    where
+        T: Send + 'static,
+        F: FnOnce(Self) -> W,
+        W: Future<Output = Result<T, StoreError>> + Send + 'static,
+    {
+        let (write, shared) = (write(self.clone()), Arc::clone(&self.shared));
+        Box::pin(async move {
+            let write = async move {
+                let _under_way = shared.under_way.read().await;
+                write.await
+            };
+            tokio::spawn(write).await.map_err(|_| StoreError::Closed)?
+        })
+    }
+
     fn compare(&self, check: Check) {
         // A full queue skips the sample.
         let _ = self.checks.try_send(check);
@@ -122,10 +141,11 @@ impl Shadow {
 
 impl EntryStore for Shadow {
     fn apply<'a>(&'a self, writes: &'a [EntryWrite]) -> BoxFuture<'a, ()> {
-        Box::pin(async move {
-            let _order = self.entries.lock().await;
-            self.first.entries.apply(writes).await?;
-            self.mirror(Work::Entries(writes.to_vec()));
+        let writes = writes.to_vec();
+        self.whole(|this| async move {
+            let _order = this.entries.lock().await;
+            this.first.entries.apply(&writes).await?;
+            this.mirror(Work::Entries(writes));
             Ok(())
         })
     }
@@ -179,9 +199,9 @@ impl EntryStore for Shadow {
     }
 
     fn purge(&self) -> BoxFuture<'_, ()> {
-        Box::pin(async move {
-            self.first.entries.purge().await?;
-            self.mirror(Work::Purge);
+        self.whole(|this| async move {
+            this.first.entries.purge().await?;
+            this.mirror(Work::Purge);
             Ok(())
         })
     }
@@ -189,9 +209,10 @@ impl EntryStore for Shadow {
 
 impl LedgerStore for Shadow {
     fn append<'a>(&'a self, rows: &'a [LedgerRow]) -> BoxFuture<'a, ()> {
-        Box::pin(async move {
-            self.first.ledger.append(rows).await?;
-            self.mirror(Work::Requests(rows.to_vec()));
+        let rows = rows.to_vec();
+        self.whole(|this| async move {
+            this.first.ledger.append(&rows).await?;
+            this.mirror(Work::Requests(rows));
             Ok(())
         })
     }
@@ -239,9 +260,10 @@ impl LedgerStore for Shadow {
 
 impl TenantStore for Shadow {
     fn upsert<'a>(&'a self, tenants: &'a [TenantRow]) -> BoxFuture<'a, ()> {
-        Box::pin(async move {
-            self.first.tenants.upsert(tenants).await?;
-            self.mirror(Work::Tenants(tenants.to_vec()));
+        let tenants = tenants.to_vec();
+        self.whole(|this| async move {
+            this.first.tenants.upsert(&tenants).await?;
+            this.mirror(Work::Tenants(tenants));
             Ok(())
         })
     }
@@ -253,10 +275,11 @@ impl TenantStore for Shadow {
 
 impl AuditStore for Shadow {
     fn record<'a>(&'a self, row: &'a AuditRow, changes: &'a [EntryWrite]) -> BoxFuture<'a, ()> {
-        Box::pin(async move {
-            let _order = self.entries.lock().await;
-            self.first.audit.record(row, changes).await?;
-            self.mirror(Work::Audit(Box::new(row.clone()), changes.to_vec()));
+        let (row, changes) = (Box::new(row.clone()), changes.to_vec());
+        self.whole(|this| async move {
+            let _order = this.entries.lock().await;
+            this.first.audit.record(&row, &changes).await?;
+            this.mirror(Work::Audit(row, changes));
             Ok(())
         })
     }
@@ -284,10 +307,11 @@ impl AuditStore for Shadow {
 
 impl DecisionStore for Shadow {
     fn write<'a>(&'a self, writes: &'a [DecisionWrite]) -> BoxFuture<'a, ()> {
-        Box::pin(async move {
-            let _order = self.decisions.lock().await;
-            self.first.decisions.write(writes).await?;
-            self.mirror(Work::Decisions(writes.to_vec()));
+        let writes = writes.to_vec();
+        self.whole(|this| async move {
+            let _order = this.decisions.lock().await;
+            this.first.decisions.write(&writes).await?;
+            this.mirror(Work::Decisions(writes));
             Ok(())
         })
     }
@@ -307,30 +331,32 @@ impl DecisionStore for Shadow {
     }
 
     fn forget(&self, before: UnixMs, limit: u32) -> BoxFuture<'_, u64> {
-        Box::pin(async move {
-            let _order = self.decisions.lock().await;
-            let forgotten = self.first.decisions.forget(before, limit).await?;
+        self.whole(move |this| async move {
+            let _order = this.decisions.lock().await;
+            let forgotten = this.first.decisions.forget(before, limit).await?;
             if forgotten > 0 {
-                self.mirror(Work::Forget(before, limit));
+                this.mirror(Work::Forget(before, limit));
             }
             Ok(forgotten)
         })
     }
 
     fn forget_tenant<'a>(&'a self, tenant: &'a TenantId, limit: u32) -> BoxFuture<'a, u64> {
-        Box::pin(async move {
-            let _order = self.decisions.lock().await;
-            let forgotten = self.first.decisions.forget_tenant(tenant, limit).await?;
-            self.mirror(Work::ForgetTenant(tenant.clone(), limit));
+        let tenant = tenant.clone();
+        self.whole(move |this| async move {
+            let _order = this.decisions.lock().await;
+            let forgotten = this.first.decisions.forget_tenant(&tenant, limit).await?;
+            this.mirror(Work::ForgetTenant(tenant, limit));
             Ok(forgotten)
         })
     }
 
     fn save_learned<'a>(&'a self, rows: &'a [LearnedRow]) -> BoxFuture<'a, ()> {
-        Box::pin(async move {
-            let _order = self.decisions.lock().await;
-            self.first.decisions.save_learned(rows).await?;
-            self.mirror(Work::Learned(rows.to_vec()));
+        let rows = rows.to_vec();
+        self.whole(|this| async move {
+            let _order = this.decisions.lock().await;
+            this.first.decisions.save_learned(&rows).await?;
+            this.mirror(Work::Learned(rows));
             Ok(())
         })
     }

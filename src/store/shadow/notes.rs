@@ -21,29 +21,32 @@ impl NoteStore for Shadow {
     }
 
     fn note_once<'a>(&'a self, name: &'a str, text: &'a str) -> BoxFuture<'a, String> {
-        Box::pin(async move {
-            let _order = self.entries.lock().await;
-            let stands = self.first.notes.note_once(name, text).await?;
-            self.mirror_note(name, Some(&stands));
+        let (name, text) = (name.to_owned(), text.to_owned());
+        self.whole(|this| async move {
+            let _order = this.entries.lock().await;
+            let stands = this.first.notes.note_once(&name, &text).await?;
+            this.mirror_note(&name, Some(&stands));
             Ok(stands)
         })
     }
 
     fn set_note<'a>(&'a self, name: &'a str, text: Option<&'a str>) -> BoxFuture<'a, ()> {
-        Box::pin(async move {
-            let _order = self.entries.lock().await;
-            self.first.notes.set_note(name, text).await?;
-            self.mirror_note(name, text);
+        let (name, text) = (name.to_owned(), text.map(str::to_owned));
+        self.whole(|this| async move {
+            let _order = this.entries.lock().await;
+            this.first.notes.set_note(&name, text.as_deref()).await?;
+            this.mirror_note(&name, text.as_deref());
             Ok(())
         })
     }
 
     fn swap_note<'a>(&'a self, name: &'a str, old: &'a str, new: &'a str) -> BoxFuture<'a, bool> {
-        Box::pin(async move {
-            let _order = self.entries.lock().await;
-            let swapped = self.first.notes.swap_note(name, old, new).await?;
+        let [name, old, new] = [name, old, new].map(str::to_owned);
+        self.whole(|this| async move {
+            let _order = this.entries.lock().await;
+            let swapped = this.first.notes.swap_note(&name, &old, &new).await?;
             if swapped {
-                self.mirror_note(name, Some(new));
+                this.mirror_note(&name, Some(&new));
             }
             Ok(swapped)
         })

@@ -17,10 +17,11 @@ impl Shadow {
 impl RemStore for Shadow {
     /// In the order of changes to entries, for a row may belong to one.
     fn rem_apply<'a>(&'a self, tenant: &'a TenantId, writes: &'a [RemWrite]) -> BoxFuture<'a, ()> {
-        Box::pin(async move {
-            let _order = self.entries.lock().await;
-            self.rem()?.rem_apply(tenant, writes).await?;
-            self.mirror(Work::Rem(tenant.clone(), writes.to_vec()));
+        let (tenant, writes) = (tenant.clone(), writes.to_vec());
+        self.whole(|this| async move {
+            let _order = this.entries.lock().await;
+            this.rem()?.rem_apply(&tenant, &writes).await?;
+            this.mirror(Work::Rem(tenant, writes));
             Ok(())
         })
     }
@@ -45,10 +46,10 @@ impl RemStore for Shadow {
     }
 
     fn rem_forget(&self, before: UnixMs, limit: u32) -> BoxFuture<'_, u64> {
-        Box::pin(async move {
-            let _order = self.entries.lock().await;
-            let gone = self.rem()?.rem_forget(before, limit).await?;
-            self.mirror(Work::ForgetRem(before, limit));
+        self.whole(move |this| async move {
+            let _order = this.entries.lock().await;
+            let gone = this.rem()?.rem_forget(before, limit).await?;
+            this.mirror(Work::ForgetRem(before, limit));
             Ok(gone)
         })
     }
@@ -59,10 +60,11 @@ impl RemStore for Shadow {
         owner: Option<&'a Owner>,
         limit: u32,
     ) -> BoxFuture<'a, u64> {
-        Box::pin(async move {
-            let _order = self.entries.lock().await;
-            let gone = self.rem()?.rem_forget_tenant(tenant, owner, limit).await?;
-            self.mirror(Work::ForgetRemOf(tenant.clone(), owner.cloned(), limit));
+        let (tenant, owner) = (tenant.clone(), owner.cloned());
+        self.whole(move |this| async move {
+            let _order = this.entries.lock().await;
+            let gone = this.rem()?.rem_forget_tenant(&tenant, owner.as_ref(), limit).await?;
+            this.mirror(Work::ForgetRemOf(tenant, owner, limit));
             Ok(gone)
         })
     }

@@ -207,3 +207,31 @@ async fn rem_data_reaches_the_second_store_and_goes_there_too() {
     handle.close();
     task.await.unwrap();
 }
+
+#[tokio::test]
+async fn a_write_that_nobody_waits_for_any_more_reaches_both_stores_or_none() {
+    let home = tempfile::tempdir().unwrap();
+    let (_a, first) = sqlite(&home.path().join("a.db")).await;
+    let (stores, handle, mirror) = shadow(&first, StoreUrl::Sqlite("b.db".into()), opener(home.path().join("b.db")));
+    let task = tokio::spawn(mirror.run());
+    for number in 1..=200 {
+        // Given up after a few polls, which may be before, in or after the write to the first store.
+        let (writes, rows) = ([put("t", number)], [row("t", number)]);
+        let write = async { tokio::join!(stores.entries.apply(&writes), stores.ledger.append(&rows)) };
+        let mut write = std::pin::pin!(write);
+        for _ in 0..number % 5 {
+            let polled = std::future::poll_fn(|context| std::task::Poll::Ready(write.as_mut().poll(context)));
+            if polled.await.is_ready() {
+                break;
+            }
+            tokio::time::sleep(Duration::from_micros(number * 10)).await;
+        }
+    }
+    handle.settled().await;
+    handle.close();
+    task.await.unwrap();
+    assert_eq!(handle.stats().dropped, 0);
+    let (_b, second) = sqlite(&home.path().join("b.db")).await;
+    assert_eq!(everything(&first).await, everything(&second).await);
+    assert!(first.entries.counts().await.unwrap().entries >= 100, "most were begun");
+}

@@ -14,10 +14,11 @@ impl UsageStore for Shadow {
     }
 
     fn correct<'a>(&'a self, corrections: &'a [Correction]) -> BoxFuture<'a, u64> {
-        Box::pin(async move {
-            let made = self.first.usage.correct(corrections).await?;
+        let corrections = corrections.to_vec();
+        self.whole(|this| async move {
+            let made = this.first.usage.correct(&corrections).await?;
             if made > 0 {
-                self.mirror(Work::Corrections(corrections.to_vec()));
+                this.mirror(Work::Corrections(corrections));
             }
             Ok(made)
         })

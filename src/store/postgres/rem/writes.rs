@@ -24,8 +24,9 @@ const MANY: usize = 500;
 const HIDE: &str = "UPDATE rem_rows SET deleted_at = $4, words = NULL \
     WHERE tenant = $1 AND id = $2 AND owner = $3 AND deleted_at IS NULL RETURNING no";
 // Names, vectors and edges go with it.
-const PURGE: &str = "DELETE FROM rem_rows WHERE tenant = $1 AND id = $2 AND owner = $3";
-const FORGET_REQUEST: &str = "DELETE FROM rem_edges WHERE tenant = $1 AND source = $2 AND source_tab = 3";
+const PURGE: &str = "DELETE FROM rem_rows WHERE no IN \
+    (SELECT no FROM rem_rows WHERE tenant = $1 AND id = ANY ($2) AND owner = $3 ORDER BY id FOR UPDATE)";
+const FORGET_REQUESTS: &str = "DELETE FROM rem_edges WHERE tenant = $1 AND source = ANY ($2) AND source_tab = 3";
 // The sources are locked, as for whoever writes edges.
 const UNLINK: &str = "WITH sources AS (SELECT id FROM rem_rows WHERE tenant = $1 AND id = ANY ($2::bytea[]) AND owner = $3 \
         ORDER BY id FOR NO KEY UPDATE) \
@@ -63,6 +64,8 @@ enum Run<'w> {
     Puts(Vec<Put<'w>>),
     Links(&'w Owner, Vec<&'w RemEdge>),
     Embeds(Vec<(RemId, UnixMs, &'w RemVector)>),
+    Purges(&'w Owner, Vec<RemId>),
+    ForgetRequests(Vec<RemId>),
     One(&'w RemWrite),
 }
 
@@ -74,6 +77,8 @@ impl<'w> Run<'w> {
             }
             RemWrite::Link { owner, edges } => Self::Links(owner, edges.iter().collect()),
             RemWrite::Embed { id, updated_at, vector } => Self::Embeds(vec![(*id, *updated_at, vector)]),
+            RemWrite::Purge { id, owner } => Self::Purges(owner, vec![*id]),
+            RemWrite::ForgetRequest { id } => Self::ForgetRequests(vec![*id]),
             other => Self::One(other),
         }
     }
@@ -92,6 +97,10 @@ impl<'w> Run<'w> {
             {
                 embeds.push((*id, *updated_at, vector));
             }
+            (Self::Purges(owner, ids), RemWrite::Purge { id, owner: of }) if *owner == of && ids.len() < MANY => {
+                ids.push(*id);
+            }
+            (Self::ForgetRequests(ids), RemWrite::ForgetRequest { id }) if ids.len() < MANY => ids.push(*id),
             _ => return false,
         }
         true
@@ -112,6 +121,10 @@ fn vector_of(write: &RemWrite) -> Option<&RemVector> {
         RemWrite::Embed { vector, .. } => Some(vector),
         _ => None,
     }
+}
+
+fn bytes_of(ids: &[RemId]) -> Vec<[u8; 16]> {
+    ids.iter().map(|id| id.to_bytes()).collect()
 }
 
 impl PostgresStore {
@@ -144,6 +157,14 @@ impl PostgresStore {
             Run::Puts(puts) => self.put_rows(connection, tenant, puts, tables).await,
             Run::Links(owner, edges) => self.link(connection, tenant, owner, edges).await,
             Run::Embeds(embeds) => self.embed(connection, tenant, &embeds, tables).await,
+            Run::Purges(owner, ids) => {
+                let purge = query(PURGE).bind(tenant.as_str()).bind(bytes_of(&ids)).bind(owner.to_string());
+                purge.execute(connection).await.map(drop).map_err(|error| self.fault(error))
+            }
+            Run::ForgetRequests(ids) => {
+                let forget = query(FORGET_REQUESTS).bind(tenant.as_str()).bind(bytes_of(&ids));
+                forget.execute(connection).await.map(drop).map_err(|error| self.fault(error))
+            }
             Run::One(write) => self.change_one(connection, tenant, write).await,
         }
     }
@@ -291,15 +312,12 @@ impl PostgresStore {
                     .bind(*others);
                 unlink.execute(connection).await.map(drop).map_err(|error| self.fault(error))
             }
-            RemWrite::Purge { id, owner } => {
-                let purge = query(PURGE).bind(tenant.as_str()).bind(id.to_bytes()).bind(owner.to_string());
-                purge.execute(connection).await.map(drop).map_err(|error| self.fault(error))
-            }
-            RemWrite::ForgetRequest { id } => {
-                let forget = query(FORGET_REQUEST).bind(tenant.as_str()).bind(id.to_bytes());
-                forget.execute(connection).await.map(drop).map_err(|error| self.fault(error))
-            }
-            RemWrite::Put { .. } | RemWrite::Link { .. } | RemWrite::Embed { .. } => Ok(()),
+            // These travel in runs.
+            RemWrite::Put { .. }
+            | RemWrite::Link { .. }
+            | RemWrite::Embed { .. }
+            | RemWrite::Purge { .. }
+            | RemWrite::ForgetRequest { .. } => Ok(()),
         }
     }
 }
