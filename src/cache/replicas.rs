@@ -446,7 +446,8 @@ impl Cache {
             self.take_over(&page);
         }
         // What was asked for and made since is not there yet.
-        for meta in self.shelf.select(|meta| !there.contains(&meta.id) && !(meta.own && meta.created_at > now)) {
+        let stays = |meta: &Meta| there.contains(&meta.id) || (meta.own && meta.created_at > now);
+        for meta in self.shelf.select(|meta| !stays(meta)) {
             self.let_go(&meta.tenant, meta.id);
         }
         Ok(())
