@@ -19,8 +19,8 @@ const PAGE: u32 = 2_000;
 type Place = (TenantId, EntryId);
 
 impl Cache {
-    /// Entries that are meant and in the store, but for those that were `seen` in memory. When the
-    /// write queue is full, what is evicted stays in the store and would be served again after a restart.
+    /// Entries that are meant and in the store, but for those that were `seen` in memory. When the write queue is full, what
+    /// is evicted stays in the store and would be served again after a restart.
     pub(super) async fn strays(
         &self,
         wanted: &Selector,
@@ -42,6 +42,7 @@ impl Cache {
             after = Some(last.cursor());
             for entry in page.iter().map(|meta| &meta.entry) {
                 if !seen.contains(&entry.id)
+                    && !self.was_let_in(entry, now)
                     && filter.holds(&Facts::from(entry), now)
                     && self.is_meant_stray(wanted, entry, now).await?
                 {
@@ -52,6 +53,12 @@ impl Cache {
                 return Ok(strays);
             }
         }
+    }
+
+    /// Whether an entry was asked for and made here since the invalidation began, at `at`.
+    fn was_let_in(&self, entry: &Entry, at: UnixMs) -> bool {
+        let here = self.shelf.get(&entry.tenant, entry.id, at);
+        here.is_some_and(|meta| meta.own && meta.created_at >= at)
     }
 
     async fn is_meant_stray(&self, wanted: &Selector, entry: &Entry, now: UnixMs) -> Result<bool, StoreError> {
